@@ -1,0 +1,48 @@
+# Écluse: everything that a person or a continuous integration needs, by name.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help setup servers demo run test lint bench docs clean
+
+help: ## Say what can be made
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(BIN)/ecluse: pyproject.toml tools/setup
+	@tools/setup python $(VENV)
+	@touch $(BIN)/ecluse
+
+setup: $(BIN)/ecluse ## Make the virtual environment (.venv) with Écluse in it
+	@true
+
+servers: ## Install the real servers that the tests talk to (Debian packages)
+	@tools/setup servers
+
+demo: setup ## Three old systems feed one patient's record, through real sockets
+	@$(BIN)/ecluse demo $(DEMO)
+
+run: setup ## Run the gateway with ecluse.yaml or the embedded default
+	@$(BIN)/ecluse run
+
+test: setup servers ## Lint, types, import contracts and every test, real servers included
+	@tools/setup tests $(VENV)
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/pytest
+
+lint: setup ## Style, types, import arrows
+	@tools/setup tests $(VENV)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: setup servers ## Measure; results with medians and ratios in benchmarks/results/
+	@tools/setup tests $(VENV)
+	@$(BIN)/python -m benchmarks.run
+
+docs: setup ## Write the generated pages (command reference, settings) into docs/
+	@$(BIN)/python tools/build_docs.py
+
+clean: ## Remove what was made here
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

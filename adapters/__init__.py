@@ -1,0 +1,1 @@
+"""One package per protocol, both directions; they know nothing of records."""

@@ -1,0 +1,63 @@
+"""The narrative block of CDA R2 as plain text, and what ``#id`` points to.
+
+HL7 CDA R2 section 4.3.5: an entry says ``<reference value="#x"/>`` and the element of
+the narrative whose ``ID`` is ``x`` holds the words that a person attested.
+"""
+
+from __future__ import annotations
+
+import re
+
+from lxml import etree
+
+from adapters.cda.structure import V3
+
+_BLOCKS = frozenset(
+    f"{{{V3}}}{name}"
+    for name in ("paragraph", "list", "item", "table", "caption", "tr", "br", "thead", "tbody")
+)
+_CELLS = frozenset({f"{{{V3}}}td", f"{{{V3}}}th"})
+_BLANKS = re.compile(r"[ \t\r\n\f\v]+")
+
+
+def plain_text(element: etree._Element) -> str:
+    """The words of a narrative element: one line per paragraph, item, row or ``br``.
+
+    Cells of a row are parted by a tab. Blanks are folded as XML writers mean them;
+    the words themselves are not changed.
+    """
+    parts: list[str] = []
+    _collect(element, parts)
+    lines = "".join(parts).split("\n")
+    cleaned = ("\t".join(cell.strip() for cell in line.strip("\t ").split("\t")) for line in lines)
+    return "\n".join(line for line in cleaned if line)
+
+
+def _collect(top: etree._Element, parts: list[str]) -> None:
+    """Walk without recursion, so that depth is bounded by the reader's limit alone."""
+    for event, element in etree.iterwalk(top, events=("start", "end")):
+        block = element.tag in _BLOCKS
+        if event == "start":
+            if block and element is not top:
+                parts.append("\n")
+            if element.text:
+                parts.append(_BLANKS.sub(" ", element.text))
+            continue
+        if element is top:
+            continue
+        if block:
+            parts.append("\n")
+        elif element.tag in _CELLS:
+            parts.append("\t")
+        if element.tail:
+            parts.append(_BLANKS.sub(" ", element.tail))
+
+
+def identified(root: etree._Element) -> dict[str, etree._Element]:
+    """Every element with an ``ID`` attribute, by it; the first one where two share it."""
+    found: dict[str, etree._Element] = {}
+    for element in root.iter(etree.Element):
+        name = element.get("ID")
+        if name and name not in found:
+            found[name] = element
+    return found

@@ -1,0 +1,310 @@
+"""What a CDA document says at one place: elements, attributes and texts as values.
+
+State of an element: PRESENT when it, or anything in it, says something; EMPTY when
+it stands there and says nothing, which is what ``nullFlavor`` means. An element with
+a nullFlavor that still holds words or translations (``<code nullFlavor="OTH">`` with
+an ``originalText``) is PRESENT, so that they are not lost. An attribute that is
+missing on an element with a nullFlavor is EMPTY, on any other ABSENT; the flavour
+itself is always reachable as ``@nullFlavor``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+from lxml import etree
+
+from adapters.cda.document import Document
+from adapters.cda.narrative import identified, plain_text
+from adapters.cda.paths import CdaPath, Ending, parse
+from adapters.cda.structure import XSI, name_of, structure, system_of, tag_of
+from gateway.ports import Value, ValueState
+
+XSI_TYPE = f"{{{XSI}}}type"
+_REFERENCES = (tag_of("reference"), tag_of("pharm:reference"))
+# Attributes that qualify a value and are no value by themselves.
+_QUALIFIERS = frozenset(
+    {
+        "nullFlavor", XSI_TYPE, "classCode", "moodCode", "determinerCode", "typeCode",
+        "codeSystem", "codeSystemName", "codeSystemVersion", "use", "qualifier", "unit",
+        "currency", "contextControlCode", "contextConductionInd", "inversionInd", "operator",
+        "inclusive", "representation", "mediaType", "language", "assigningAuthorityName",
+        "institutionSpecified", "alignment", "displayable", "isNotOrdered", "ID", "styleCode",
+        "negationInd", "independentInd", "sdtc:valueSet",
+    }
+)  # fmt: skip
+
+Find = Callable[["CdaElement", CdaPath], "Sequence[CdaValue]"]
+
+
+class Reading:
+    """One document being read: its types, places and references, each found once."""
+
+    def __init__(self, document: Document, find: Find) -> None:
+        self.document = document
+        self.find = find
+        self._types: dict[etree._Element, str] = {document.root: structure().root}
+        self._places: dict[etree._Element, str] = {document.root: "ClinicalDocument"}
+        self._present: dict[etree._Element, bool] = {}
+        self._identified: dict[str, etree._Element] | None = None
+
+    def datatype(self, element: etree._Element) -> str:
+        """The schema's type of an element; ``xsi:type`` before the declared one."""
+        known = self._types.get(element)
+        if known is not None:
+            return known
+        said = element.get(XSI_TYPE, "").rpartition(":")[2]
+        if said and said in structure().types:
+            found = said
+        else:
+            parent = element.getparent()
+            declared: tuple[str, ...] = ()
+            if parent is not None:
+                declared, _ = structure().child([self.datatype(parent)], name_of(element.tag))
+            found = declared[0] if declared else ""
+        self._types[element] = found
+        return found
+
+    def place(self, element: etree._Element) -> str:
+        """``ClinicalDocument/author(2)/time``: a position wherever a name repeats."""
+        known = self._places.get(element)
+        if known is not None:
+            return known
+        parent = element.getparent()
+        if parent is None:
+            return name_of(element.tag)
+        above = self.place(parent)
+        by_name: dict[str, list[etree._Element]] = {}
+        for child in parent.iterchildren(etree.Element):
+            by_name.setdefault(name_of(child.tag), []).append(child)
+        for name, children in by_name.items():
+            for position, child in enumerate(children, 1):
+                suffix = f"({position})" if len(children) > 1 else ""
+                self._places[child] = f"{above}/{name}{suffix}"
+        return self._places[element]
+
+    def says_something(self, element: etree._Element) -> bool:
+        """True when the element or anything below it holds a value. Not recursive."""
+        known = self._present.get(element)
+        if known is None:
+            known = any(
+                (inner.text and not inner.text.isspace())
+                or (inner.tail and inner is not element and not inner.tail.isspace())
+                or (
+                    inner.get("nullFlavor") is None
+                    and any(value and key not in _QUALIFIERS for key, value in inner.items())
+                )
+                for inner in element.iter(etree.Element)
+            )
+            self._present[element] = known
+        return known
+
+    def referenced(self, reference: str) -> etree._Element | None:
+        """The element whose ID ``#id`` names; None when there is none."""
+        if self._identified is None:
+            self._identified = identified(self.document.root)
+        return self._identified.get(reference[1:]) if reference.startswith("#") else None
+
+
+class CdaElement:
+    """An element: a value, and a scope from which paths are read."""
+
+    __slots__ = ("element", "reading")
+
+    def __init__(self, reading: Reading, element: etree._Element) -> None:
+        self.reading = reading
+        self.element = element
+
+    @property
+    def state(self) -> ValueState:
+        """PRESENT or EMPTY; see the module's text."""
+        if self.reading.says_something(self.element):
+            return ValueState.PRESENT
+        return ValueState.EMPTY
+
+    @property
+    def text(self) -> str:
+        """The simple value: ``@value``, ``@code``, an identifier's ``@extension`` or
+        ``@root``, else the words inside (narrative as :func:`plain_text` gives it)."""
+        return simple_value(self.element)
+
+    @property
+    def path(self) -> str:
+        """``ClinicalDocument/author(2)/time``."""
+        return self.reading.place(self.element)
+
+    @property
+    def datatype(self) -> str:
+        """The schema's type (``CD``, ``IVL_TS``, ``Observation``); ``xsi:type`` decides."""
+        return self.reading.datatype(self.element)
+
+    def part(self, path: str) -> Value:
+        """The first value at a relative path; ABSENT if there is none."""
+        found = self.parts(path)
+        return found[0] if found else Missing(f"{self.path}/{path}")
+
+    def parts(self, path: str) -> Sequence[CdaValue]:
+        """All values at a relative path. PathError when it is no path."""
+        return self.reading.find(self, _parsed(path))
+
+    def source_bytes(self) -> bytes:
+        """The exact bytes of the document that this belongs to (``from: source()``)."""
+        return self.reading.document.payload.read()
+
+    def raw(self) -> bytes:
+        """The text content as it stands (Base64 stays Base64); of the ClinicalDocument,
+        the exact bytes that arrived, with whatever stylesheet or signature is around it."""
+        if self.element is self.reading.document.root:
+            return self.reading.document.payload.read()
+        return "".join(map(str, self.element.itertext())).encode("utf-8")
+
+
+class CdaText:
+    """A plain string at a place: an attribute, ``text()`` or ``ref()``. Has no parts."""
+
+    __slots__ = ("_place", "_suffix", "state", "text")
+
+    def __init__(self, holder: CdaElement, suffix: str, text: str | None) -> None:
+        self._place = holder
+        self._suffix = suffix
+        self.text = text or ""
+        if text:
+            self.state = ValueState.PRESENT
+        elif text is not None or holder.element.get("nullFlavor") is not None:
+            self.state = ValueState.EMPTY
+        else:
+            self.state = ValueState.ABSENT
+
+    @property
+    def path(self) -> str:
+        """``…/id(2)@root`` or ``…/title/text()``."""
+        return f"{self._place.path}{self._suffix}"
+
+    @property
+    def datatype(self) -> str:
+        """Always empty: the schema's simple types are no CDA data types."""
+        return ""
+
+    def part(self, path: str) -> Value:
+        """A string has no parts."""
+        return Missing(f"{self.path}/{path}")
+
+    def parts(self, path: str) -> Sequence[CdaValue]:
+        """A string has no parts."""
+        del path
+        return ()
+
+    def raw(self) -> bytes:
+        """The string in UTF-8."""
+        return self.text.encode("utf-8")
+
+
+class Missing:
+    """Nothing at a place."""
+
+    __slots__ = ("path",)
+    state = ValueState.ABSENT
+    text = ""
+    datatype = ""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def part(self, path: str) -> Value:
+        """Nothing has no parts."""
+        return Missing(f"{self.path}/{path}")
+
+    def parts(self, path: str) -> Sequence[CdaValue]:
+        """Nothing has no parts."""
+        del path
+        return ()
+
+    def raw(self) -> bytes:
+        """No bytes."""
+        return b""
+
+
+CdaValue = CdaElement | CdaText
+
+
+@lru_cache(maxsize=4096)
+def _parsed(path: str) -> CdaPath:
+    return parse(path)
+
+
+def simple_value(element: etree._Element) -> str:
+    """The one string that stands for an element where a string is asked for."""
+    for key in ("value", "code", "extension", "root"):
+        found = element.get(key)
+        if found is not None:
+            return found
+    return plain_text(element)
+
+
+def compared_values(element: etree._Element) -> tuple[str, ...]:
+    """What a predicate compares: an identifier answers to root and to root^extension."""
+    root = element.get("root")
+    if root is not None and element.get("value") is None and element.get("code") is None:
+        return (root, f"{root}^{element.get('extension', '')}")
+    return (simple_value(element),)
+
+
+def ending_value(holder: CdaElement, path: CdaPath) -> CdaValue | None:
+    """What a path's ending takes from one element; None where nothing stands."""
+    element = holder.element
+    if path.ending is Ending.ELEMENT:
+        return holder
+    if path.ending is Ending.ATTRIBUTE:
+        found = CdaText(holder, f"@{path.attribute}", attribute_value(element, path.attribute))
+    elif path.ending is Ending.REFERENCE:
+        found = CdaText(holder, "/ref()", _resolved(holder) or None)
+    else:
+        found = CdaText(holder, f"/{path.ending.value}", _FUNCTIONS[path.ending](element) or None)
+    return None if found.state is ValueState.ABSENT else found
+
+
+def attribute_value(element: etree._Element, name: str) -> str | None:
+    """An attribute; of ``xsi:type`` the type's own name, for its prefix means nothing."""
+    if name == "xsi:type":
+        said = element.get(XSI_TYPE)
+        return None if said is None else said.rpartition(":")[2]
+    return element.get(name)
+
+
+def _uri(element: etree._Element) -> str:
+    root = element.get("root", "").strip()
+    return system_of(root) if root else ""
+
+
+def _scheme(element: etree._Element) -> str:
+    scheme, colon, _ = element.get("value", "").strip().partition(":")
+    return scheme.lower() if colon else ""
+
+
+def _address(element: etree._Element) -> str:
+    value = element.get("value", "").strip()
+    _, colon, address = value.partition(":")
+    return address if colon else value
+
+
+_FUNCTIONS: dict[Ending, Callable[[etree._Element], str]] = {
+    Ending.TEXT: plain_text,
+    Ending.URI: _uri,
+    Ending.SCHEME: _scheme,
+    Ending.ADDRESS: _address,
+}
+
+
+def _resolved(holder: CdaElement) -> str:
+    """The words that an element holds or that its ``reference`` points to."""
+    element = holder.element
+    if element.tag in _REFERENCES:
+        pointer: etree._Element | None = element
+    else:
+        pointer = next(element.iterchildren(*_REFERENCES), None)
+    if pointer is not None:
+        target = holder.reading.referenced(pointer.get("value", ""))
+        if target is not None:
+            return plain_text(target)
+    return plain_text(element)

@@ -1,0 +1,1 @@
+"""DICOM: receiving instances, reading studies, sending."""

@@ -1,0 +1,122 @@
+"""Stored instances of one study, read into the root scope of the DICOM language."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from adapters.dicom.dataset import Instance
+from adapters.dicom.study import (
+    READING_FAULTS,
+    Findings,
+    InstanceScope,
+    SeriesScope,
+    StudyScope,
+)
+from gateway.model import Format, Payload
+from gateway.ports import Unreadable
+
+INSTANCES_MAX = 50_000
+"""More instances than this in one study are refused."""
+
+HEADER_BYTES_MAX = 128 << 20
+"""The memory that the headers of one study may take; beyond it they are read from the files."""
+
+
+class DicomReader:
+    """Reads the stored instances of one study (DICOM files) into its root scope."""
+
+    format = Format.DICOM
+
+    def read(self, payloads: Sequence[Payload], *, encoding: str = "") -> StudyScope:  # noqa: ARG002
+        """All instances of one study; headers only.
+
+        An instance that cannot be read is flagged ``instance-unreadable`` and left out;
+        of two different objects with one SOP Instance UID the one with the lower digest
+        is taken and the other flagged ``instance-conflict``. Raises Unreadable when no
+        instance can be read, when there are more than :data:`INSTANCES_MAX`, or when they
+        name more than one study or patient.
+        """
+        if len(payloads) > INSTANCES_MAX:
+            raise Unreadable(f"{len(payloads)} instances; {INSTANCES_MAX} are read at most")
+        findings = Findings()
+        instances: dict[str, Instance] = {}
+        weight = 0
+        for payload in payloads:
+            instance = _instance(payload, findings)
+            if instance is None:
+                continue
+            weight += instance.weight
+            if weight > HEADER_BYTES_MAX:
+                instance.let_go()
+            _take(instances, instance, findings)
+        if not instances:
+            first = findings.flags[0].detail if findings.flags else "there are none"
+            raise Unreadable(f"none of {len(payloads)} instances can be read: {first}")
+        _one_study(instances.values())
+        return _study(instances.values(), findings)
+
+
+def _instance(payload: Payload, findings: Findings) -> Instance | None:
+    where = f"instance {payload.sha256[:12]}"
+    try:
+        instance = Instance(payload)
+    except READING_FAULTS as fault:
+        reason = type(fault).__name__ if isinstance(fault, OSError) else str(fault)
+        findings.report("instance-unreadable", reason, where)
+        return None
+    for name, uid in (
+        ("StudyInstanceUID", instance.study),
+        ("SeriesInstanceUID", instance.series),
+        ("SOPInstanceUID", instance.sop_instance),
+    ):
+        if not uid:
+            findings.report("instance-unreadable", f"there is no {name}", where)
+            return None
+    return instance
+
+
+def _take(instances: dict[str, Instance], instance: Instance, findings: Findings) -> None:
+    other = instances.get(instance.sop_instance)
+    if other is not None and other.sha256 != instance.sha256:
+        left_out = max(other, instance, key=lambda one: one.sha256)
+        findings.report(
+            "instance-conflict",
+            "two different objects have one SOP Instance UID",
+            f"instance {left_out.sha256[:12]}",
+        )
+        if left_out is instance:
+            return
+    instances[instance.sop_instance] = instance
+
+
+def _one_study(instances: Collection[Instance]) -> None:
+    """Raises Unreadable when the instances do not belong together."""
+    studies: set[str] = set()
+    patients: set[bytes] = set()
+    for instance in instances:
+        studies.add(instance.study)
+        patients.add(instance.patient)
+    if len(studies) > 1:
+        raise Unreadable("the instances name more than one study", "StudyInstanceUID")
+    if len(patients - {b""}) > 1:
+        # A study of two patients must not reach either's record.
+        raise Unreadable("the study's instances name more than one patient", "PatientID")
+
+
+def _study(instances: Collection[Instance], findings: Findings) -> StudyScope:
+    by_series: dict[str, list[Instance]] = {}
+    for instance in instances:
+        by_series.setdefault(instance.series, []).append(instance)
+    ordered = sorted(
+        by_series.items(), key=lambda one: (min(i.series_number for i in one[1]), one[0])
+    )
+    series = []
+    for place, (_, members) in enumerate(ordered, 1):
+        members.sort(key=lambda one: (one.number, one.sop_instance))
+        path = f"series({place})"
+        scopes = tuple(
+            InstanceScope(f"{path}/instance({number})", member, findings)
+            for number, member in enumerate(members, 1)
+        )
+        series.append(SeriesScope(path, scopes, findings))
+    return StudyScope(tuple(series), findings)

@@ -1,0 +1,298 @@
+"""A C-STORE and C-ECHO client: sends files as they are, in their own transfer syntax.
+
+Data sets are not decoded: what the file holds behind its file meta information is
+what goes over the wire, some PDUs at a time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from pynetdicom import AE, _config, evt
+from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.sop_class import Verification
+
+from adapters.dicom.dataset import SOP_CLASS_UID, SOP_INSTANCE_UID
+from adapters.dicom.elements import WINDOW_BYTES, DataSetError, Walk, Window, encoding_of
+from adapters.dicom.part10 import (
+    IMPLEMENTATION_CLASS_UID,
+    FileMeta,
+    NotPart10,
+    inflate,
+    read_file_meta,
+)
+
+BATCH_FILES = 1_000
+"""Files that are looked at before an association is asked for what they need."""
+
+CONTEXTS_MAX = 128
+"""Presentation contexts of one association (PS3.8 9.3.2.2: odd IDs up to 255)."""
+
+PDU_BYTES_MAX = 131_072
+QUEUED_PDUS_MAX = 16
+UID_BYTES_MAX = 66
+
+ACCEPTED = frozenset({0x0000, 0xB000, 0xB006, 0xB007})
+"""Success, and the warnings with which an object is stored all the same (PS3.4 B.2.3)."""
+
+
+class Sent(NamedTuple):
+    """What became of one file: the DIMSE status, or None when none came and ``reason`` says why.
+
+    ``reason`` is the peer's Error Comment when there is a status.
+    """
+
+    path: Path
+    status: int | None
+    reason: str = ""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the peer has stored the object."""
+        return self.status in ACCEPTED
+
+
+class _Peer(NamedTuple):
+    host: str
+    port: int
+    called_aet: str
+    calling_aet: str
+    timeout_seconds: float
+
+
+class _Outgoing(NamedTuple):
+    path: Path
+    meta: FileMeta
+
+
+def echo(
+    host: str,
+    port: int,
+    called_aet: str = "ECLUSE",
+    calling_aet: str = "ECLUSE",
+    *,
+    timeout_seconds: float = 30.0,
+) -> int:
+    """C-ECHO; the DIMSE status. Raises ConnectionError when no association or answer comes."""
+    peer = _Peer(host, port, called_aet, calling_aet, timeout_seconds)
+    ae = _entity(peer)
+    ae.add_requested_context(Verification)
+    association = _associate(ae, peer)
+    try:
+        status = association.send_c_echo()
+        if "Status" not in status:
+            raise ConnectionError(f"{host}:{port}: no answer to C-ECHO")
+        return int(status.Status)
+    finally:
+        _end(association)
+
+
+def send_files(
+    host: str,
+    port: int,
+    called_aet: str,
+    calling_aet: str,
+    paths: Iterable[Path],
+    *,
+    timeout_seconds: float = 30.0,
+) -> Iterator[Sent]:
+    """Send DICOM files one after the other; one :class:`Sent` per path, in order.
+
+    A file that is none, or that the peer does not take, costs only itself. Raises
+    ConnectionError before the first result when the peer cannot be reached or rejects the
+    association; when that happens later, the files that are left say so.
+    """
+    peer = _Peer(host, port, called_aet, calling_aet, timeout_seconds)
+    remaining = iter(paths)
+    first = True
+    while batch := list(itertools.islice(remaining, BATCH_FILES)):
+        for part in _by_contexts(batch):
+            try:
+                yield from _send_part(peer, part)
+            except ConnectionError as error:
+                if first:
+                    raise
+                yield from (Sent(_path(each), None, str(error)) for each in part)
+            first = False
+
+
+def _path(each: _Outgoing | Sent) -> Path:
+    return each.path
+
+
+def _by_contexts(paths: list[Path]) -> Iterator[list[_Outgoing | Sent]]:
+    """The files in order, in runs that need no more contexts than one association has."""
+    part: list[_Outgoing | Sent] = []
+    contexts: set[tuple[str, str]] = set()
+    for path in paths:
+        outgoing = _outgoing(path)
+        if isinstance(outgoing, _Outgoing):
+            wanted = (outgoing.meta.sop_class, outgoing.meta.transfer_syntax)
+            if wanted not in contexts and len(contexts) == CONTEXTS_MAX:
+                yield part
+                part, contexts = [], set()
+            contexts.add(wanted)
+        part.append(outgoing)
+    if part:
+        yield part
+
+
+def _outgoing(path: Path) -> _Outgoing | Sent:
+    try:
+        with path.open("rb") as stream:
+            size = path.stat().st_size
+            meta = read_file_meta(stream, size)
+            # The command names what the data set says; the file's head may be an older copy's.
+            sop_class, sop_instance = _own_uids(stream, size, meta)
+    except (NotPart10, OSError) as error:
+        reason = str(error) if isinstance(error, NotPart10) else type(error).__name__
+        return Sent(path, None, f"not sent: {reason}")
+    sop_class, sop_instance = sop_class or meta.sop_class, sop_instance or meta.sop_instance
+    if not (sop_class and sop_instance):
+        return Sent(path, None, "not sent: no SOP class or instance UID")
+    return _Outgoing(
+        path, FileMeta(sop_class, sop_instance, meta.transfer_syntax, meta.data_set_offset)
+    )
+
+
+def _own_uids(stream: BinaryIO, size: int, meta: FileMeta) -> tuple[str, str]:
+    """SOP class and instance UID of the data set, each empty when it has none."""
+    start, end, encoding = meta.data_set_offset, size, encoding_of(meta.transfer_syntax)
+    if encoding.deflated:
+        plain = inflate(stream, start, WINDOW_BYTES)
+        stream, start, end = BytesIO(plain), 0, len(plain)
+    window = Window(stream, end)
+    found = dict.fromkeys((SOP_CLASS_UID, SOP_INSTANCE_UID), "")
+    try:
+        for element in Walk(window).level(start, end, encoding, stop=SOP_INSTANCE_UID + 1):
+            if element.tag in found and element.length <= UID_BYTES_MAX:
+                value = window.value(element.offset, element.length)
+                found[element.tag] = value.decode("ascii", "replace").strip(" \0")
+    except DataSetError:
+        # It is sent as it is; what is wrong with it is the receiver's to say.
+        return found[SOP_CLASS_UID], found[SOP_INSTANCE_UID]
+    return found[SOP_CLASS_UID], found[SOP_INSTANCE_UID]
+
+
+def _send_part(peer: _Peer, part: list[_Outgoing | Sent]) -> Iterator[Sent]:
+    wanted = {
+        (each.meta.sop_class, each.meta.transfer_syntax)
+        for each in part
+        if isinstance(each, _Outgoing)
+    }
+    if not wanted:
+        yield from (each for each in part if isinstance(each, Sent))
+        return
+    ae = _entity(peer)
+    # A requested context of its own for each pair: a peer takes one syntax of each context.
+    contexts = [_context(*pair) for pair in sorted(wanted)]
+    ae.requested_contexts = contexts
+    association = _associate(ae, peer)
+    try:
+        accepted = {
+            (str(context.abstract_syntax), str(context.transfer_syntax[0])): context.context_id
+            for context in association.accepted_contexts
+        }
+        for number, each in enumerate(part, 1):
+            if isinstance(each, Sent):
+                yield each
+                continue
+            context_id = accepted.get((each.meta.sop_class, each.meta.transfer_syntax))
+            if context_id is None:
+                yield Sent(each.path, None, "the peer does not take this class and syntax")
+            elif not association.is_established:
+                yield Sent(each.path, None, "the association ended before it was sent")
+            else:
+                yield _store(association, each, context_id, number)
+    finally:
+        _end(association)
+
+
+def _store(association: Any, outgoing: _Outgoing, context_id: int, number: int) -> Sent:
+    request = C_STORE()
+    request.MessageID = number % 0xFFFF + 1
+    request.Priority = 2
+    message = C_STORE_RQ()
+    try:
+        request.AffectedSOPClassUID = outgoing.meta.sop_class
+        request.AffectedSOPInstanceUID = outgoing.meta.sop_instance
+        # The message then reads the file piece by piece, from the data set on.
+        request._dataset_path = (outgoing.path, outgoing.meta.data_set_offset)
+        message.primitive_to_message(request)
+    except (TypeError, ValueError):
+        return Sent(outgoing.path, None, "not sent: a UID is none")
+    # pynetdicom's own thread must not take the answer.
+    association._reactor_checkpoint.clear()
+    while not association._is_paused and association.is_alive():
+        time.sleep(0.0001)
+    try:
+        pdu_bytes = association.dimse.maximum_pdu_size or PDU_BYTES_MAX
+        queue = association.dul.to_provider_queue
+        for primitive in message.encode_msg(context_id, min(pdu_bytes, PDU_BYTES_MAX)):
+            while queue.qsize() >= QUEUED_PDUS_MAX and association.dul.is_alive():
+                time.sleep(0.0005)
+            association.dul.send_pdu(primitive)
+        _, answer = association.dimse.get_msg(block=True)
+    except OSError as error:
+        _abort(association)
+        return Sent(outgoing.path, None, f"the file cannot be read ({type(error).__name__})")
+    finally:
+        association._reactor_checkpoint.set()
+    if answer is None or getattr(answer, "Status", None) is None:
+        _abort(association)
+        return Sent(outgoing.path, None, "no answer")
+    return Sent(outgoing.path, int(answer.Status), str(answer.ErrorComment or ""))
+
+
+def _context(sop_class: str, transfer_syntax: str) -> Any:
+    from pynetdicom.presentation import build_context
+
+    return build_context(sop_class, transfer_syntax)
+
+
+def _entity(peer: _Peer) -> Any:
+    _config.LOG_HANDLER_LEVEL = "none"
+    ae = AE(ae_title=peer.calling_aet)
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.maximum_pdu_size = PDU_BYTES_MAX
+    ae.connection_timeout = peer.timeout_seconds
+    ae.acse_timeout = peer.timeout_seconds
+    ae.dimse_timeout = peer.timeout_seconds
+    ae.network_timeout = peer.timeout_seconds
+    return ae
+
+
+def _associate(ae: Any, peer: _Peer) -> Any:
+    association = ae.associate(
+        peer.host,
+        peer.port,
+        ae_title=peer.called_aet,
+        evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay)],
+    )
+    if association.is_established:
+        return association
+    what = "rejected the association" if association.is_rejected else "cannot be reached"
+    raise ConnectionError(f"{peer.host}:{peer.port} {what}")
+
+
+def _no_delay(event: Any) -> None:
+    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _abort(association: Any) -> None:
+    # While the connection closes already, the state machine has no transition for an abort.
+    if association.dul.state_machine.current_state == "Sta6":
+        association.abort()
+    association.is_established = False
+
+
+def _end(association: Any) -> None:
+    if association.is_established:
+        association.release()

@@ -1,0 +1,1 @@
+"""HL7 v2: framing, reading, acknowledging, listening and sending over MLLP."""

@@ -1,0 +1,257 @@
+"""Acknowledgements of the original mode (HL7 v2.9.1 chapter 2, sections 2.8.2 and 2.9).
+
+The header is built, not echoed: our own time and control id, MSH-3 to MSH-6
+swapped whole, MSA-2 byte for byte what the sender wrote in MSH-10.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+from adapters.hl7.charset import ASCII, Charset, charset_named
+from adapters.hl7.delimiters import DEFAULT, Delimiters
+from adapters.hl7.escapes import escape_text
+from adapters.hl7.grammar import version_order
+from adapters.hl7.header import Header
+from adapters.hl7.remembered import Remembered
+from gateway.model import Cause, CauseCode
+
+# HL7 table 0357, message error condition codes.
+ERROR_TEXTS = {
+    "100": "Segment sequence error",
+    "101": "Required field missing",
+    "102": "Data type error",
+    "103": "Table value not found",
+    "198": "Non-Conformant Cardinality",
+    "199": "Other HL7 Error",
+    "200": "Unsupported message type",
+    "201": "Unsupported event code",
+    "202": "Unsupported processing id",
+    "203": "Unsupported version id",
+    "204": "Unknown key identifier",
+    "205": "Duplicate key identifier",
+    "206": "Application record locked",
+    "207": "Application internal error",
+}
+INTERNAL_ERROR = "207"
+_TABLE = "HL70357"
+_LOCATION = re.compile(
+    r"(?P<segment>[A-Z][A-Z0-9]{2})(?:\((?P<sequence>\d+)\))?"
+    r"(?:-(?P<field>\d+)(?:\((?P<repetition>\d+)\))?"
+    r"(?:\.(?P<component>\d+)(?:\.(?P<sub>\d+))?)?)?\Z"
+)
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
+_DEFAULT_VERSION = "2.5"
+
+
+class Code(StrEnum):
+    """MSA-1 in the original mode (table 0008)."""
+
+    ACCEPT = "AA"
+    ERROR = "AE"
+    REJECT = "AR"
+
+
+def code_for(cause: Cause) -> Code:
+    """AR when MSH-9, MSH-11 or MSH-12 is not acceptable or there is no header, else AE.
+
+    AR also means that the receiver is not available and that sending again makes
+    sense: :data:`UNAVAILABLE`.
+    """
+    if cause.protocol_code in {"200", "201", "202", "203"}:
+        return Code.REJECT
+    if cause.location in {"MSH", "MSH-1", "MSH-9", "MSH-11", "MSH-12"}:
+        return Code.REJECT
+    if cause is UNAVAILABLE or cause.code is CauseCode.FRAME_OVERSIZED:
+        return Code.REJECT
+    return Code.ERROR
+
+
+UNAVAILABLE = Cause(
+    code=CauseCode.DESTINATION_UNAVAILABLE,
+    detail="The message could not be kept; please send it again later",
+    protocol_code=INTERNAL_ERROR,
+)
+
+
+class ControlIds:
+    """Message control ids of our own: at most 20 characters (MSH-10), never the same twice.
+
+    Nine characters of the starting time in milliseconds, three at random for
+    processes that start together, then a counter: unique in a process by the
+    counter and between processes by the rest. Callable from any thread.
+    """
+
+    def __init__(self) -> None:
+        milliseconds = time.time_ns() // 1_000_000
+        self._prefix = _base32(milliseconds, 9) + _base32(secrets.randbits(15), 3)
+        self._count = itertools.count()
+
+    def next(self) -> str:
+        """A control id that was never given before."""
+        return f"{self._prefix}{next(self._count):X}"
+
+
+def _base32(number: int, width: int) -> str:
+    digits = ""
+    for _ in range(width):
+        number, digit = divmod(number, 32)
+        digits = _ALPHABET[digit] + digits
+    return digits
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """An answer's header but for its time and control id, and what version it speaks."""
+
+    before_time: str
+    before_control_id: str
+    after_control_id: str
+    before_2_2: bool = False
+    before_2_5: bool = False
+
+
+_NO_HEADER = _Form(f"MSH|{DEFAULT.encoding_characters}|||||", "||ACK|", f"|P|{_DEFAULT_VERSION}")
+
+
+class Acknowledger:
+    """Writes answers for one source. Callable from any thread."""
+
+    def __init__(self, zone: ZoneInfo, control_ids: ControlIds | None = None) -> None:
+        self._zone = zone
+        self._control_ids = control_ids or ControlIds()
+        self._time: tuple[tuple[int, ...], str] = ((), "")
+        self._forms: Remembered[_Form] = Remembered()
+
+    def accept(self, header: Header, charset: Charset, now: datetime) -> bytes:
+        """AA: the message is in safe storage. To be sent after its commit only."""
+        form = self._form(header, charset)
+        separator = header.delimiters.field
+        lines = f"{self._header(form, now)}\rMSA{separator}AA{separator}{header.whole(10)}\r"
+        return lines.encode(header.codec)
+
+    def refuse(
+        self, header: Header | None, charset: Charset | None, now: datetime, cause: Cause
+    ) -> bytes:
+        """AE or AR with an ERR segment. Without a header: AR, MSA-2 empty, default delimiters."""
+        form = self._form(header, charset) if header else _NO_HEADER
+        delimiters = header.delimiters if header else DEFAULT
+        control_id = header.whole(10) if header else ""
+        codec = header.codec if header else "ascii"
+        # Our own words, in the bytes that the answer's character set gives them.
+        words = cause.detail.encode(charset.codec if charset else "ascii", "replace")
+        text = escape_text(words.decode(codec), delimiters)
+        acknowledgement = ["MSA", code_for(cause), control_id]
+        if form.before_2_5 and text:
+            acknowledgement.append(text)
+        lines = (
+            self._header(form, now),
+            delimiters.field.join(acknowledgement),
+            _error(cause, text, delimiters, before_2_5=form.before_2_5),
+            "",
+        )
+        return "\r".join(lines).encode(codec)
+
+    def _header(self, form: _Form, now: datetime) -> str:
+        stamp = self._stamp(now)
+        if form.before_2_2:  # offsets came with 2.2
+            stamp = stamp[:14]
+        control_id = self._control_ids.next()
+        return (
+            f"{form.before_time}{stamp}{form.before_control_id}{control_id}{form.after_control_id}"
+        )
+
+    def _form(self, header: Header, charset: Charset | None) -> _Form:
+        key = (*header.profile, charset.name if charset else "")
+        form = self._forms.get(key)
+        return form if form is not None else self._forms.keep(key, _form(header, charset))
+
+    def _stamp(self, now: datetime) -> str:
+        """MSH-7 with the source's offset; written once a second."""
+        second = (now.second, now.minute, now.hour, now.day, now.month)
+        written_for, text = self._time
+        if second != written_for:
+            text = now.astimezone(self._zone).strftime("%Y%m%d%H%M%S%z")
+            self._time = (second, text)
+        return text
+
+
+def _form(header: Header, charset: Charset | None) -> _Form:
+    delimiters = header.delimiters
+    separator = delimiters.field
+    order = version_order(header.component(12, 1).strip())
+    known = order > (0,)
+    kind = "ACK"
+    event = header.message_type()[1]
+    if event and not (known and order < (2, 4)):
+        kind = delimiters.component.join(("ACK", event, "ACK"))
+    swapped = [header.whole(number) for number in (5, 6, 3, 4)]
+    before_time = separator.join(("MSH", delimiters.encoding_characters, *swapped, ""))
+    after_control_id = separator.join(("", header.whole(11), header.whole(12)))
+    name = _charset_name(header, charset)
+    if name:
+        after_control_id += separator * 6 + name
+    return _Form(
+        before_time,
+        separator.join(("", "", kind, "")),
+        after_control_id,
+        before_2_2=known and order < (2, 2),
+        before_2_5=known and order < (2, 5),
+    )
+
+
+def _charset_name(header: Header, charset: Charset | None) -> str:
+    """MSH-18 of the answer: the character set that its bytes are in."""
+    declared = header.field(18)
+    known = charset_named(declared) if declared else None
+    if known is not None:
+        return known.name
+    if charset is None or charset is ASCII:
+        return ""  # empty means ASCII
+    return charset.name
+
+
+def _error(cause: Cause, text: str, delimiters: Delimiters, *, before_2_5: bool) -> str:
+    """The ERR segment: ERR-2, 3, 4 and 8 or, before 2.5, ERR-1 (ELD)."""
+    number = cause.protocol_code if cause.protocol_code in ERROR_TEXTS else INTERNAL_ERROR
+    coded = (number, ERROR_TEXTS[number], _TABLE)
+    location = error_location(cause.location)
+    if before_2_5:
+        parts = [*location[:3], "", "", ""][:3]
+        return delimiters.field.join(
+            ("ERR", delimiters.component.join((*parts, delimiters.subcomponent.join(coded))))
+        )
+    return delimiters.field.join(
+        (
+            "ERR",
+            "",
+            delimiters.component.join(location),
+            delimiters.component.join(coded),
+            "E",
+            "",
+            "",
+            "",
+            text,
+        )
+    )
+
+
+def error_location(path: str) -> tuple[str, ...]:
+    """ERR-2 (ERL) from a path: ``MSH-9.1`` is MSH, 1, 9, 1, 1; empty for what is no path."""
+    match = _LOCATION.match(path)
+    if match is None:
+        return ()
+    parts = [match["segment"], match["sequence"] or "1"]
+    if match["field"]:
+        parts.append(match["field"])
+        if match["repetition"] or match["component"]:
+            parts.append(match["repetition"] or "1")
+        parts += [part for part in (match["component"], match["sub"]) if part]
+    return tuple(parts)

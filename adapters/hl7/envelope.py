@@ -1,0 +1,254 @@
+"""What intake must know of a message before it is kept, read as cheaply as can be.
+
+Looks at the header, at PID-3 and for permission segments; decides whether the
+message is refused by the protocol, with which code and for which field (HL7
+v2.9.1 chapter 2, section 2.9.2; table 0357).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from adapters.hl7 import charset as charsets
+from adapters.hl7.charset import Charset, Undecodable
+from adapters.hl7.grammar import VERSIONS, known_types
+from adapters.hl7.header import NULL, Header, header_line
+from adapters.hl7.identifiers import PatientIdentifiers
+from adapters.hl7.remembered import Remembered
+from adapters.hl7.settings import MllpSourceSettings
+from gateway.model import Cause, CauseCode, Identifier
+from gateway.ports import Unreadable
+
+CONTROL_ID_MAX = 199
+"""The length of MSH-10 (20 before 2.7); a longer one is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What one source takes."""
+
+    charset_default: str
+    identifiers: PatientIdentifiers
+    permission_segments: frozenset[bytes]
+    local_types: frozenset[str]
+    processing_ids: frozenset[str]
+    profiles: Remembered[Profile]
+
+    @classmethod
+    def of(cls, settings: MllpSourceSettings) -> Rules:
+        return cls(
+            settings.charset_default,
+            PatientIdentifiers(settings.authorities),
+            frozenset(name.encode("ascii") for name in settings.permission_segments),
+            frozenset(settings.local_types),
+            frozenset(settings.processing_ids),
+            Remembered(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What follows from a header's profile alone."""
+
+    kind: str
+    attributes: Mapping[str, str]
+    refusal: Cause | None
+
+
+@dataclass(slots=True)
+class Envelope:
+    """A message as far as intake needs it. ``refusal`` is set when the protocol refuses it."""
+
+    header: Header | None = None
+    charset: Charset | None = None
+    control_id: str = ""
+    kind: str = ""
+    subject: tuple[Identifier, ...] = ()
+    carries_permission: bool = False
+    refusal: Cause | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+def examine(payload: bytes, rules: Rules) -> Envelope:
+    """Read the envelope of one message. Never raises for what a message may hold."""
+    envelope = Envelope()
+    start, line = 0, b""
+    try:
+        start, line = header_line(payload)
+        envelope.header = Header.read(line)
+    except Unreadable as fault:
+        envelope.header = Header.salvage(line) if line else None
+        envelope.refusal = _unreadable(fault)
+    header = envelope.header
+    if header is None:
+        return envelope
+    control_id = header.whole(10)
+    envelope.control_id = "" if control_id == NULL else _storable(control_id)
+    profile = rules.profiles.get(header.profile)
+    if profile is None:
+        profile = rules.profiles.keep(header.profile, _profile(header, rules))
+    envelope.kind = profile.kind
+    envelope.attributes = profile.attributes
+    if envelope.refusal is None:
+        envelope.refusal = profile.refusal
+    if envelope.refusal is None and not envelope.control_id:
+        envelope.refusal = _missing("MSH-10")
+    if envelope.refusal is None and len(control_id) > CONTROL_ID_MAX:
+        envelope.refusal = Cause(
+            code=CauseCode.NOT_THE_FORMAT,
+            detail=f"MSH-10 is longer than {CONTROL_ID_MAX} characters",
+            location="MSH-10",
+            protocol_code="102",
+        )
+    _read_body(envelope, header, payload, start, rules)
+    return envelope
+
+
+def _profile(header: Header, rules: Rules) -> Profile:
+    message_type, event = header.message_type()
+    return Profile(
+        _storable(f"{message_type}^{event}" if event else message_type),
+        {
+            "version": _storable(header.component(12, 1)),
+            "sending_application": _storable(header.component(3, 1)),
+            "sending_facility": _storable(header.component(4, 1)),
+        },
+        _header_refusal(header, message_type, event, rules),
+    )
+
+
+def _storable(text: str) -> str:
+    """A piece of the header as a database keeps it: bounded, without control characters."""
+    text = text[:CONTROL_ID_MAX]
+    if text.isprintable():
+        return text
+    return "".join(character for character in text if character.isprintable())
+
+
+def _read_body(
+    envelope: Envelope, header: Header, payload: bytes, start: int, rules: Rules
+) -> None:
+    """Character set, a second header, the patient, permission segments."""
+    try:
+        envelope.charset = charsets.choose(payload, header.field(18), rules.charset_default)
+    except Undecodable as fault:
+        envelope.refusal = envelope.refusal or Cause(
+            code=CauseCode.CHARACTER_SET,
+            detail=str(fault),
+            location="MSH-18",
+            protocol_code="103",
+        )
+        return
+    wrong = charsets.first_undecodable(payload, envelope.charset, start)
+    if wrong is not None:
+        envelope.refusal = envelope.refusal or Cause(
+            code=CauseCode.CHARACTER_SET,
+            detail=f"The byte at offset {wrong} is not {envelope.charset.name}",
+            location=locate(payload, wrong, header),
+            protocol_code="102",
+        )
+        return
+    separator = header.encode(header.delimiters.field)
+    lines = (payload.replace(b"\n", b"\r") if b"\n" in payload else payload).split(b"\r")
+    names = [line[:3] for line in lines]
+    headers = [i for i, name in enumerate(names) if name == b"MSH"]
+    if len([i for i in headers if lines[i].startswith(separator, 3)]) > 1:
+        envelope.refusal = envelope.refusal or Cause(
+            code=CauseCode.NOT_THE_FORMAT,
+            detail="Several messages in one block",
+            location="MSH(2)",
+            protocol_code="100",
+        )
+        return
+    if names.count(b"PID") == 1:
+        envelope.subject = _subject(lines[names.index(b"PID")], header, envelope.charset, rules)
+    envelope.carries_permission = not rules.permission_segments.isdisjoint(names)
+
+
+def _subject(line: bytes, header: Header, charset: Charset, rules: Rules) -> tuple[Identifier, ...]:
+    """The identifiers in PID-3 of the only patient: with several, nothing is said of one."""
+    fields = line.decode(charset.codec).split(header.delimiters.field, 4)
+    if len(fields) < 4:
+        return ()
+    return rules.identifiers.read(fields[3], header.delimiters, charset.codec)
+
+
+def _unreadable(fault: Unreadable) -> Cause:
+    """AR without a header to speak of; AE when MSH-2 cannot separate the fields."""
+    code = {"MSH": "100", "MSH-1": "101"}.get(fault.location, "102")
+    wrong = CauseCode.REQUIRED_FIELD_MISSING if fault.location == "MSH-2" else None
+    return Cause(
+        code=wrong or CauseCode.NOT_THE_FORMAT,
+        detail=_sentence(str(fault)),
+        location=fault.location,
+        protocol_code=code,
+    )
+
+
+def _header_refusal(header: Header, message_type: str, event: str, rules: Rules) -> Cause | None:
+    """MSH-9, MSH-11 and MSH-12, in the order in which one depends on the other."""
+    if not message_type:
+        return _missing("MSH-9")
+    if message_type == "ACK":
+        return Cause(
+            code=CauseCode.UNSUPPORTED_TYPE,
+            detail="An acknowledgement that nothing here waits for",
+            location="MSH-9.1",
+            protocol_code="200",
+        )
+    version = header.component(12, 1).strip()
+    if not version:
+        return _missing("MSH-12")
+    if version not in VERSIONS:
+        return Cause(
+            code=CauseCode.UNSUPPORTED_VERSION,
+            detail=f"HL7 versions {VERSIONS[0]} to {VERSIONS[-1]} are supported",
+            location="MSH-12",
+            protocol_code="203",
+        )
+    if message_type not in rules.local_types and f"{message_type}^{event}" not in rules.local_types:
+        types, events = known_types(version)
+        if message_type not in types:
+            return _unsupported("The message type is not known", "MSH-9.1", "200")
+        if event not in events:
+            return _unsupported("The trigger event is not known", "MSH-9.2", "201")
+    if rules.processing_ids and header.component(11, 1).strip() not in rules.processing_ids:
+        return _unsupported("The processing id is not taken here", "MSH-11", "202")
+    return None
+
+
+def _unsupported(detail: str, location: str, code: str) -> Cause:
+    return Cause(
+        code=CauseCode.UNSUPPORTED_TYPE, detail=detail, location=location, protocol_code=code
+    )
+
+
+def _missing(location: str) -> Cause:
+    return Cause(
+        code=CauseCode.REQUIRED_FIELD_MISSING,
+        detail=f"{location} is required",
+        location=location,
+        protocol_code="101",
+    )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def locate(payload: bytes, offset: int, header: Header) -> str:
+    """The field in which a byte stands (``PID-5``, ``OBX(3)-5``), for ERR-2."""
+    before = payload[:offset]
+    begin = max(before.rfind(b"\r"), before.rfind(b"\n")) + 1
+    line = payload[begin:offset]
+    name = line[:3].decode("latin-1")
+    if len(line) <= 3 or not name.isalnum() or not name.isupper():
+        return ""
+    field_number = line.count(header.encode(header.delimiters.field))
+    if name == "MSH":
+        field_number += 1
+    marks = (b"\r" + line[:3], b"\n" + line[:3])
+    sequence = 1 + sum(before.count(mark, 0, max(0, begin - 1)) for mark in marks)
+    place = f"{name}({sequence})" if sequence > 1 else name
+    return f"{place}-{field_number}" if field_number else place

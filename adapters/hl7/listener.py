@@ -1,0 +1,216 @@
+"""An MLLP listener (``gateway.ports.Source``): the journal's commit, then the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import socket
+import ssl
+from collections import Counter, deque
+from collections.abc import Mapping
+from concurrent.futures import Future
+
+from adapters.hl7.acknowledge import Code
+from adapters.hl7.connection import Connection
+from adapters.hl7.framing import Deviation, Truncated
+from adapters.hl7.grammar import VERSIONS, known_types
+from adapters.hl7.reception import Arrival, Reception, hand_over
+from adapters.hl7.settings import MllpSourceSettings
+from gateway.model import Receipt
+from gateway.ports import Clock, Intake
+
+log = logging.getLogger("ecluse.hl7")
+_BACKLOG = 512
+_ANSWERS = {code: f"answer-{code}" for code in Code}
+_SWEEPS_PER_TIMEOUT = 5
+
+
+class MllpSource:
+    """Listens on one port. All its connections live in one event loop.
+
+    Answers are given in the order of the messages of a connection, each after the
+    intake's receipt. ``ssl_context`` makes the port a TLS one.
+    """
+
+    def __init__(
+        self,
+        settings: MllpSourceSettings,
+        intake: Intake,
+        clock: Clock,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.settings = settings
+        self.name = settings.name
+        self.intake = intake
+        self.reception = Reception(settings, clock)
+        self._ssl_context = ssl_context
+        self._server: asyncio.Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+        self._connections: set[Connection] = set()
+        self._empty = asyncio.Event()
+        self._addresses: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
+        self._held = 0
+        self._woken: deque[Connection] = deque()
+        self._wake_scheduled = False
+
+    # --- gateway.ports.Source -----------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin to take messages. Raises OSError when the port cannot be bound."""
+        self._loop = asyncio.get_running_loop()
+        host, port = self.settings.host_and_port()
+        self._server = await self._loop.create_server(
+            functools.partial(Connection, self),
+            host,
+            port,
+            backlog=_BACKLOG,
+            ssl=self._ssl_context,
+        )
+        self._sweeper = self._loop.create_task(self._sweep())
+        # The grammars take a moment to load: now, so that no message waits for them.
+        await self._loop.run_in_executor(None, known_types, VERSIONS[-1])
+        log.info("source %s listens on %s", self.name, self.address())
+
+    async def stop(self) -> None:
+        """Take no more, answer what was handed over, close. Idempotent."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in list(self._connections):
+            connection.stop()
+        if self._connections:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), self.settings.stop_timeout_seconds)
+        for connection in list(self._connections):
+            connection.abort()
+        await server.wait_closed()
+
+    def address(self) -> str:
+        """``host:port`` as bound; as configured before the start."""
+        if self._server is None or not self._server.sockets:
+            return self.settings.listen
+        bound = self._server.sockets[0]
+        host, port = bound.getsockname()[:2]
+        return f"[{host}]:{port}" if bound.family is socket.AF_INET6 else f"{host}:{port}"
+
+    # --- what is counted ----------------------------------------------------------
+
+    def statistics(self) -> Mapping[str, int]:
+        """What happened since the start, by name: answers (``answer-AA``), deviations of
+        senders (``double-start``), reasons of closed connections (``idle-timeout``),
+        and what is held now (``connections``, ``held-bytes``)."""
+        now = {"connections": len(self._connections), "held-bytes": self._held}
+        return {**self._counts, **now}
+
+    def count(self, what: str) -> None:
+        """Count something by name."""
+        self._counts[what] += 1
+
+    def count_deviations(self, deviations: Counter[Deviation]) -> None:
+        """Add and clear what a connection's frame reader has counted."""
+        for deviation, number in deviations.items():
+            self._counts[deviation.value] += number
+        deviations.clear()
+
+    # --- what connections ask -----------------------------------------------------
+
+    def admit(self, connection: Connection) -> bool:
+        """May a new connection stay? Limits in all and by address."""
+        settings = self.settings
+        if len(self._connections) >= settings.connections_max:
+            self.count("refused-connections-limit")
+            return False
+        if self._addresses[connection.address] >= settings.connections_per_address_max:
+            self.count("refused-address-limit")
+            return False
+        self._connections.add(connection)
+        self._empty.clear()
+        self._addresses[connection.address] += 1
+        self.count("accepted-connections")
+        return True
+
+    def leave(self, connection: Connection) -> None:
+        """A connection is closed."""
+        if connection in self._connections:
+            self._connections.discard(connection)
+            if not self._connections:
+                self._empty.set()
+            self._addresses[connection.address] -= 1
+            if not self._addresses[connection.address]:
+                del self._addresses[connection.address]
+
+    def hold(self, change: int) -> bool:
+        """Count bytes in memory; False when more are held than may be."""
+        self._held += change
+        return change < 0 or self._held <= self.settings.held_bytes_max
+
+    def answer_to(self, arrival: Arrival, future: Future[Receipt]) -> bytes:
+        """The answer to a message, counted by its code."""
+        code, answer = self.reception.answer(arrival, future)
+        self._counts[_ANSWERS[code]] += 1
+        return answer
+
+    def keep(self, arrival: Arrival) -> None:
+        """Hand over evidence that gets no answer."""
+        self.count("evidence")
+        hand_over(self.intake, arrival.received).add_done_callback(self._kept)
+
+    def _kept(self, future: Future[Receipt]) -> None:
+        error = future.exception()
+        if error is not None:
+            log.error("source %s: evidence not kept (%s)", self.name, type(error).__name__)
+
+    def examine_aside(self, connection: Connection, payload: bytes, cut: Truncated | None) -> None:
+        """Examine a large message in a thread, then give it back to its connection."""
+        loop = asyncio.get_running_loop()
+        task = loop.run_in_executor(None, self.reception.open, payload, connection.peer, cut)
+        size = len(payload)
+        task.add_done_callback(lambda done: connection.examined(done.result(), size))
+
+    # --- from other threads -------------------------------------------------------
+
+    def wake(self, connection: Connection) -> None:
+        """An answer of the connection is due. Callable from any thread.
+
+        One wake-up of the loop serves all that become due until it runs: the
+        commits of a group come together.
+        """
+        self._woken.append(connection)
+        if not self._wake_scheduled:
+            self._wake_scheduled = True
+            if self._loop is not None and not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._answer_woken)
+
+    def _answer_woken(self) -> None:
+        # Cleared first: what is appended from here on either is seen below or
+        # schedules another run.
+        self._wake_scheduled = False
+        woken: set[Connection] = set()
+        while self._woken:
+            woken.add(self._woken.popleft())
+        for connection in woken:
+            connection.answer()
+
+    async def _sweep(self) -> None:
+        """Check the limits of time of all connections."""
+        settings = self.settings
+        shortest = min(
+            settings.idle_timeout_seconds,
+            settings.frame_timeout_seconds,
+            settings.write_timeout_seconds,
+        )
+        pause = min(1.0, shortest / _SWEEPS_PER_TIMEOUT)
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(pause)
+            now = loop.time()
+            for connection in list(self._connections):
+                connection.check(now)

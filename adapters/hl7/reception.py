@@ -1,0 +1,144 @@
+"""From a block's bytes to what intake gets, and from intake's word to the answer."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import Future
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from adapters.hl7.acknowledge import (
+    INTERNAL_ERROR,
+    UNAVAILABLE,
+    Acknowledger,
+    Code,
+    code_for,
+)
+from adapters.hl7.envelope import Envelope, Rules, examine
+from adapters.hl7.framing import Truncated
+from adapters.hl7.settings import MllpSourceSettings
+from gateway.model import Cause, CauseCode, Disposition, Format, Payload, Receipt, Received
+from gateway.ports import Clock, Intake, IntakeUnavailable
+
+log = logging.getLogger("ecluse.hl7")
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message ready for intake, with what its answer will need."""
+
+    received: Received
+    envelope: Envelope
+
+
+class Reception:
+    """Examines what arrives at one source and words the answers. No I/O; any thread."""
+
+    def __init__(self, settings: MllpSourceSettings, clock: Clock) -> None:
+        self._name = settings.name
+        self._rules = Rules.of(settings)
+        self._frame_bytes_max = settings.frame_bytes_max
+        self._clock = clock
+        self._acknowledger = Acknowledger(ZoneInfo(settings.zone))
+
+    def open(self, payload: bytes, peer: str, cut: Truncated | None = None) -> Arrival:
+        """Examine a whole block.
+
+        ``cut`` is a block that was cut just before: when this one has no header it
+        is the rest of that one, and its answer names that one's control id.
+        """
+        envelope = examine(payload, self._rules)
+        if cut is not None and envelope.header is None:
+            envelope.header = examine(cut.kept, self._rules).header
+            envelope.refusal = _truncated(len(payload) + cut.count)
+        return self._arrive(envelope, payload, peer)
+
+    def oversized(self, kept: bytes, peer: str) -> Arrival:
+        """A block beyond the limit, of which the first bytes are kept as evidence."""
+        detail = f"The message is larger than {self._frame_bytes_max} bytes"
+        return self._evidence(kept, peer, Cause(code=CauseCode.FRAME_OVERSIZED, detail=detail))
+
+    def cut(self, kept: bytes, count: int, peer: str) -> Arrival:
+        """A block that was begun and not ended, of which the first bytes are kept."""
+        return self._evidence(kept, peer, _truncated(count))
+
+    def unframed(self, kept: bytes, count: int, peer: str) -> Arrival:
+        """A message outside any block, of which the first bytes are kept."""
+        detail = f"{count} bytes of a message without the start byte of MLLP"
+        return self._evidence(kept, peer, Cause(code=CauseCode.NOT_THE_FORMAT, detail=detail))
+
+    def answer(self, arrival: Arrival, future: Future[Receipt]) -> tuple[Code, bytes]:
+        """The acknowledgement, once intake has given its word: positive only for what is kept."""
+        envelope, received = arrival.envelope, arrival.received
+        error = future.exception()
+        if error is not None:
+            if not isinstance(error, IntakeUnavailable):
+                # The type only: a message's content may stand in an exception's text.
+                log.error("intake failed with %s at source %s", type(error).__name__, self._name)
+            return self._refuse(envelope, UNAVAILABLE)
+        receipt = future.result()
+        if received.refusal is not None:
+            return code_for(received.refusal), received.answer
+        if receipt.disposition is Disposition.REFUSED:
+            return self._refuse(envelope, receipt.cause or _UNEXPLAINED)
+        if receipt.disposition is Disposition.DUPLICATE and receipt.answer:
+            return Code.ACCEPT, receipt.answer
+        return Code.ACCEPT, received.answer
+
+    def _evidence(self, kept: bytes, peer: str, cause: Cause) -> Arrival:
+        envelope = examine(kept, self._rules)
+        envelope.refusal = cause
+        return self._arrive(envelope, kept, peer)
+
+    def _arrive(self, envelope: Envelope, payload: bytes, peer: str) -> Arrival:
+        now = self._clock.now()
+        header, charset, refusal = envelope.header, envelope.charset, envelope.refusal
+        if refusal is None and header is not None and charset is not None:
+            answer = self._acknowledger.accept(header, charset, now)
+        else:
+            refusal = refusal or _UNEXPLAINED
+            answer = self._acknowledger.refuse(header, charset, now, refusal)
+        received = Received(
+            source=self._name,
+            format=Format.HL7V2,
+            payload=Payload.from_bytes(payload),
+            received_at=now,
+            peer=peer,
+            control_id=envelope.control_id,
+            kind=envelope.kind,
+            encoding=charset.name if charset else "",
+            subject=envelope.subject,
+            carries_permission=envelope.carries_permission,
+            refusal=refusal,
+            answer=answer,
+            attributes=envelope.attributes,
+        )
+        return Arrival(received, envelope)
+
+    def _refuse(self, envelope: Envelope, cause: Cause) -> tuple[Code, bytes]:
+        header, charset = envelope.header, envelope.charset
+        answer = self._acknowledger.refuse(header, charset, self._clock.now(), cause)
+        return code_for(cause), answer
+
+
+_UNEXPLAINED = Cause(
+    code=CauseCode.INTERNAL, detail="The message was refused", protocol_code=INTERNAL_ERROR
+)
+
+
+def _truncated(count: int) -> Cause:
+    return Cause(
+        code=CauseCode.FRAME_TRUNCATED,
+        detail=f"The message was cut: {count} bytes arrived, the end is missing",
+        protocol_code=INTERNAL_ERROR,
+    )
+
+
+def hand_over(intake: Intake, received: Received) -> Future[Receipt]:
+    """Submit to intake; what it raises at once is raised by the future as well."""
+    try:
+        return intake.submit(received)
+    except IntakeUnavailable as unavailable:
+        future: Future[Receipt] = Future()
+        future.set_exception(unavailable)
+        return future

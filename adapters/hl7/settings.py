@@ -1,0 +1,125 @@
+"""Configuration of an MLLP source."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from adapters.hl7.charset import charset_named
+
+_OID = re.compile(r"[0-2](\.(0|[1-9]\d*))+\Z")
+_LOCAL_TYPE = re.compile(r"[A-Z][A-Z0-9]{2}(\^[A-Z][A-Z0-9]{2})?\Z")
+# Movements of the French PAM profile that table 0003 does not know (IHE France
+# 2.11; Z80 to Z85 of its earlier versions).
+FRENCH_EVENTS = ("ADT^Z80", "ADT^Z81", "ADT^Z84", "ADT^Z85", "ADT^Z99")
+
+
+class MllpSourceSettings(BaseModel):
+    """One MLLP listener: where it listens, what it takes, and its limits."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(min_length=1, description="Name of the source, unique")]
+    type: Literal["mllp"] = Field("mllp", description="The kind of source")
+    listen: str = Field("127.0.0.1:2575", description="host:port; port 0 takes any free port")
+    zone: str = Field("Europe/Paris", description="Time zone of times without offset, and of ours")
+    authorities: dict[str, str] = Field(
+        default_factory=dict, description="Assigning authority: namespace id (CX-4.1) to OID"
+    )
+    charset_default: str = Field(
+        "UTF-8",
+        description="Character set of messages that are not ASCII and whose MSH-18 is empty; "
+        "empty here means that such messages are refused",
+    )
+    local_types: tuple[str, ...] = Field(
+        FRENCH_EVENTS, description="Types beyond HL7's tables that are taken: ADT^Z99, ZXX"
+    )
+    processing_ids: tuple[str, ...] = Field(
+        (), description="MSH-11.1 values that are taken (P, T, D); empty takes all"
+    )
+    permission_segments: tuple[str, ...] = Field(
+        ("ZFA", "CON"), description="Segments in which a message speaks of permission"
+    )
+    frame_bytes_max: int = Field(16 << 20, ge=1 << 10, description="Largest message, in bytes")
+    junk_bytes_max: int = Field(
+        64 << 10, ge=0, description="Bytes outside a block after which the connection is closed"
+    )
+    evidence_bytes_max: int = Field(
+        64 << 10, ge=1 << 10, description="How much is kept of a message that was cut or too large"
+    )
+    frames_in_flight_max: int = Field(
+        32, ge=1, description="Messages of one connection that await their commit at a time"
+    )
+    held_bytes_max: int = Field(
+        512 << 20, ge=1 << 20, description="Bytes of all connections in memory at a time"
+    )
+    connections_max: int = Field(1024, ge=1, description="Connections at a time")
+    connections_per_address_max: int = Field(
+        128, ge=1, description="Connections of one address at a time"
+    )
+    idle_timeout_seconds: float = Field(
+        3600.0, gt=0, description="A connection that sends nothing for so long is closed"
+    )
+    frame_timeout_seconds: float = Field(
+        60.0, gt=0, description="The most a message may take from its first byte to its last"
+    )
+    write_timeout_seconds: float = Field(
+        30.0, gt=0, description="A sender that does not read its answers for so long is closed"
+    )
+    settle_seconds: float = Field(
+        0.2,
+        gt=0,
+        description="After an end byte without its carriage return, how long to wait for that",
+    )
+    stop_timeout_seconds: float = Field(
+        10.0, ge=0, description="On stop, how long to wait for messages in flight"
+    )
+
+    @field_validator("zone")
+    @classmethod
+    def _known_zone(cls, zone: str) -> str:
+        try:
+            ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"{zone!r} is not a time zone such as Europe/Paris") from None
+        return zone
+
+    @field_validator("charset_default")
+    @classmethod
+    def _known_charset(cls, name: str) -> str:
+        if name and charset_named(name) is None:
+            raise ValueError(f"{name!r} is not a supported character set: try UTF-8 or 8859/15")
+        return name
+
+    @field_validator("authorities")
+    @classmethod
+    def _oids(cls, authorities: dict[str, str]) -> dict[str, str]:
+        for namespace, oid in authorities.items():
+            if not _OID.match(oid):
+                raise ValueError(f"the authority {namespace!r} is given {oid!r}, not an OID")
+        return authorities
+
+    @field_validator("local_types")
+    @classmethod
+    def _types(cls, types: tuple[str, ...]) -> tuple[str, ...]:
+        for text in types:
+            if not _LOCAL_TYPE.match(text):
+                raise ValueError(f"{text!r} is not a message type such as ADT^Z99 or ZXX")
+        return types
+
+    @model_validator(mode="after")
+    def _listenable(self) -> Self:
+        host, port = self.host_and_port()
+        if not host or not 0 <= port <= 65535:
+            raise ValueError(f"listen: {self.listen!r} is not host:port")
+        if self.held_bytes_max < self.frame_bytes_max:
+            raise ValueError("held_bytes_max is less than frame_bytes_max")
+        return self
+
+    def host_and_port(self) -> tuple[str, int]:
+        """``listen`` in its two parts; an IPv6 address is written in brackets."""
+        host, _, port = self.listen.rpartition(":")
+        return host.removeprefix("[").removesuffix("]"), int(port) if port.isdecimal() else -1

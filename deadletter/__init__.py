@@ -1,0 +1,1 @@
+"""What could not go: the cause, the evidence, and the way back."""

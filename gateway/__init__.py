@@ -1,0 +1,1 @@
+"""The gateway: model, ports, journal, mapping engine, stages and edges."""

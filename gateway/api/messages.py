@@ -1,0 +1,128 @@
+"""REST for messages: what was handed over and what became of it. Reading only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import structlog
+from fastapi import APIRouter, HTTPException, Query, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from gateway import figures, shapes
+from gateway.journal import messages
+from gateway.journal.journal import Journal
+from gateway.journal.states import MessageState
+from gateway.journal.values import Message, MessageFilter
+from gateway.model import Format, Payload
+from gateway.serialise import dumps
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from gateway.bootstrap import Gateway
+
+log = structlog.get_logger("ecluse.http")
+
+PAGE_MAX = 500
+_BLOCK_BYTES = 1 << 18
+_EXTENSIONS = {Format.HL7V2: "hl7", Format.CDA: "xml", Format.DICOM: "dcm"}
+
+
+def message_routes(gateway: Gateway) -> APIRouter:
+    """``/api/v1/messages`` and ``/api/v1/status``."""
+    router = APIRouter(prefix="/api/v1", tags=["messages"])
+    journal = gateway.journal
+
+    _add_status(router, journal)
+    _add_bytes(router, journal)
+
+    @router.get("/messages")
+    def list_messages(
+        *,
+        source: str = "",
+        state: Annotated[list[MessageState] | None, Query()] = None,
+        kind: str = "",
+        control_id: str = "",
+        patient_id: str = "",
+        cause: str = "",
+        before: int | None = None,
+        limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 50,
+    ) -> Any:
+        """Messages, newest first. ``next_before`` is the next page's ``before``, or null."""
+        wanted = MessageFilter(
+            states=tuple(state or ()), source=source, kind=kind, control_id=control_id,
+            patient_id=patient_id, cause_code=cause,
+        )  # fmt: skip
+        with journal.read() as connection:
+            found = messages.page(connection, wanted, before_id=before, limit=limit)
+        return {
+            "items": [shapes.message(each) for each in found],
+            "next_before": found[-1].id if len(found) == limit else None,
+        }
+
+    @router.get("/messages/{number}")
+    def show_message(request: Request, number: int, *, resources: bool = False) -> Response:
+        """One message's whole life. ``resources`` adds the FHIR resources: data of a patient."""
+        with journal.read() as connection:
+            life = shapes.life(connection, _get(connection, number), resources=resources)
+        if resources:
+            log.info("entries shown", message_id=number, actor=request.state.actor)
+        return Response(dumps(life), media_type="application/json")
+
+    return router
+
+
+def _add_status(router: APIRouter, journal: Journal) -> None:
+    @router.get("/status")
+    def status() -> Any:
+        """The account of every source, what is held and dead, and each destination's queue."""
+        with journal.read() as connection:
+            return {
+                **shapes.ledger(messages.ledger(connection)),
+                "held": figures.held_by_cause(connection),
+                "dead_letters": figures.dead_by_cause(connection),
+                "destinations": [
+                    {
+                        "destination": each.destination,
+                        "pending": each.pending,
+                        "oldest_due": shapes.instant(each.oldest_due),
+                    }
+                    for each in figures.lateness(connection)
+                ],
+            }
+
+
+def _add_bytes(router: APIRouter, journal: Journal) -> None:
+    @router.get("/messages/{number}/bytes")
+    def message_bytes(request: Request, number: int) -> Response:
+        """The exact bytes, as a download; ``X-Content-SHA256`` is their digest."""
+        with journal.read() as connection:
+            found = _get(connection, number)
+        try:
+            payload = messages.payload(journal, found)
+        except KeyError:
+            return JSONResponse({"detail": "the bytes are not in the store any more"}, 410)
+        log.info("bytes downloaded", message_id=number, actor=request.state.actor)
+        name = f"message-{number}.{_EXTENSIONS[found.format]}"
+        headers = {
+            "Content-Length": str(payload.size),
+            "Content-Disposition": f'attachment; filename="{name}"',
+            "X-Content-SHA256": payload.sha256,
+        }
+        return StreamingResponse(
+            _blocks(payload), headers=headers, media_type="application/octet-stream"
+        )
+
+
+def _get(connection: Connection, number: int) -> Message:
+    found = messages.get(connection, number)
+    if found is None:
+        raise HTTPException(404, f"there is no message {number}")
+    return found
+
+
+def _blocks(payload: Payload) -> Iterator[bytes]:
+    with payload.open() as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            yield block

@@ -1,0 +1,106 @@
+"""One attempt at a destination, and the same delivery under its patient's present name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from gateway.failure import internal
+from gateway.journal.journal import JournalUnavailable
+from gateway.model import Cause, CauseCode, Delivered, Delivery, Outcome, Refused, Wait
+from gateway.ports import Destination
+from gateway.subjects import rewrite, successor_of
+
+NOT_CONFIGURED_WAIT = timedelta(minutes=1)
+"""How often a delivery is looked at whose destination is no longer configured."""
+
+
+class NotConfigured:
+    """Stands for a destination that a waiting delivery names and the settings do not."""
+
+    transactional = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def deliver(self, delivery: Delivery, connection: Any | None) -> Outcome:
+        del delivery, connection
+        cause = Cause(
+            code=CauseCode.NO_DESTINATION, detail="the destination is no longer configured"
+        )
+        return Wait(cause=cause, after=NOT_CONFIGURED_WAIT)
+
+
+def call(destination: Destination, item: Delivery) -> Outcome:
+    """An attempt at a destination outside the database. No exception leaves."""
+    try:
+        return destination.deliver(current(item), None)
+    except Exception as error:  # noqa: BLE001  a fault of a destination is that item's cause
+        return Refused(cause=internal(error))
+
+
+class NotAtOnce(Exception):
+    """One attempt among many did not end in Delivered: the transaction must be undone and all
+    of them made one by one. ``delivery_id`` and ``outcome`` say how that one ended."""
+
+    def __init__(self, delivery_id: int, outcome: Outcome) -> None:
+        super().__init__()
+        self.delivery_id = delivery_id
+        self.outcome = outcome
+
+
+def attempt_at_once(connection: Connection, destination: Destination, item: Delivery) -> Delivered:
+    """An attempt at the record among others in one transaction, without a savepoint.
+
+    Raises NotAtOnce, and what says that the database itself is away or full.
+    """
+    outcome: Outcome
+    try:
+        outcome = destination.deliver(current(item), connection)
+    except (OperationalError, InterfaceError, JournalUnavailable):
+        raise
+    except Exception as error:  # noqa: BLE001  a fault of one item is that item's cause
+        outcome = Refused(cause=internal(error))
+    if not isinstance(outcome, Delivered):
+        raise NotAtOnce(item.id, outcome)
+    return outcome
+
+
+def attempt(connection: Connection, destination: Destination, item: Delivery) -> Outcome:
+    """An attempt at the record, in a savepoint: whatever is not Delivered leaves no trace.
+
+    Raises what says that the database itself is away or full.
+    """
+    try:
+        with connection.begin_nested() as savepoint:
+            outcome = destination.deliver(current(item), connection)
+            if not isinstance(outcome, Delivered):
+                savepoint.rollback()
+            return outcome
+    except (OperationalError, InterfaceError, JournalUnavailable):
+        raise
+    except Exception as error:  # noqa: BLE001  a fault in one item must not undo the others
+        return Refused(cause=internal(error))
+
+
+def current(item: Delivery) -> Delivery:
+    """The delivery with its entries under the patient's present name.
+
+    A delivery that waited while its patient was merged has the survivor's lane,
+    but its entries still name the one who is gone.
+    """
+    former = [
+        entry.reference
+        for entry in item.entries
+        if entry.resource["resourceType"] == "Patient"
+        and entry.resource["id"] != item.patient_id
+        and not successor_of(entry.resource)
+    ]
+    if not former:
+        return item
+    name = f"Patient/{item.patient_id}"
+    return replace(item, entries=rewrite(item.entries, dict.fromkeys(former, name)))

@@ -1,0 +1,210 @@
+"""Dramatiq brokers that carry lane names, and nothing that could be lost.
+
+The journal is the truth; a broker's message only says "look at this lane". So
+none of Dramatiq's own safety is used: no retries (an attempt and its time stand
+in the journal), no delays (they would wait in a worker's memory), no results.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+# Read by dramatiq.worker when it is imported: how soon a consumer that lost its
+# broker tries again. Its own default of 3 s is a long time for a doorbell.
+os.environ.setdefault("dramatiq_restart_delay", "1000")
+
+import dramatiq
+import redis
+from dramatiq.brokers.redis import RedisBroker
+from dramatiq.brokers.stub import StubBroker
+from dramatiq.errors import BrokerConnectionError, ConnectionClosed
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+QUEUE = "lanes"
+ACTOR = "drain"
+
+PENDING_MAX = 10_000
+"""Rings that the embedded broker keeps; the sweep finds what it turns away."""
+
+REDIS_TIMEOUT_SECONDS = 2.0
+"""For connecting and for each answer. Nothing that is sent to Redis takes long."""
+
+MAINTENANCE_CHANCE = 1_000_000
+"""Of a million: with every command. The default (1,000) leaves the messages of a worker
+that was killed lying for minutes on a quiet queue."""
+
+HEARTBEAT_TIMEOUT_MILLISECONDS = 15_000
+"""After this silence a worker counts as dead and its messages are given to others."""
+
+UNREACHABLE = (redis.ConnectionError, redis.TimeoutError, BrokerConnectionError, OSError)
+"""What a broker raises when it is away, as opposed to broken."""
+
+
+class EmbeddedBroker(StubBroker):
+    """A broker inside the process: Dramatiq's StubBroker, each lane at most once.
+
+    A ring for a lane whose ring nobody has taken yet is dropped: the drain that
+    is going to start will see the work. A ring that comes while the lane is
+    being drained is kept, because that drain may have looked already.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(middleware=[])
+        self._waiting: set[str] = set()
+        self._lock = threading.Lock()
+
+    def declare_queue(self, queue_name: str) -> None:
+        """Make the queue, and no delay queue for a worker to poll."""
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues[queue_name] = queue.Queue()
+            self.emit_after("declare_queue", queue_name)
+
+    def enqueue(
+        self, message: dramatiq.Message[Any], *, delay: int | None = None
+    ) -> dramatiq.Message[Any]:
+        """Queue a ring unless the lane has one that waits."""
+        if delay is not None:
+            raise ValueError("rings are never delayed: the journal keeps the time")
+        lane = message.args[0]
+        with self._lock:
+            if lane in self._waiting or len(self._waiting) >= PENDING_MAX:
+                return message
+            self._waiting.add(lane)
+        return super().enqueue(message)
+
+    def taken(self, lane: str) -> None:
+        """A drain of the lane begins: from now on a ring is news again."""
+        with self._lock:
+            self._waiting.discard(lane)
+
+
+class DoorbellRedisBroker(RedisBroker):
+    """Dramatiq's RedisBroker with the settings and the one repair that a doorbell needs.
+
+    redis-py's TimeoutError is no ConnectionError, and Dramatiq takes it for a
+    defect of its own: the consumer forgets what it had prefetched. Here it is a
+    lost connection like any other.
+    """
+
+    def __init__(self, url: str, *, namespace: str = "ecluse") -> None:
+        client = redis.Redis.from_url(
+            url,
+            socket_timeout=REDIS_TIMEOUT_SECONDS,
+            socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
+            socket_keepalive=True,
+            health_check_interval=15,
+            # A client made from a URL retries nothing by default.
+            retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), retries=3),
+        )
+        super().__init__(  # type: ignore[no-untyped-call]
+            client=client,
+            middleware=[],
+            namespace=namespace,
+            maintenance_chance=MAINTENANCE_CHANCE,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT_MILLISECONDS,
+        )
+        self._consumer_class = _consumer_class(super().consumer_class)
+
+    @property
+    def consumer_class(self) -> Any:
+        """The consumer that turns a timeout into a lost connection."""
+        return self._consumer_class
+
+    def declare_queue(self, queue_name: str) -> None:
+        """Make the queue, and no delay queue for a worker to poll."""
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues.add(queue_name)
+            self.emit_after("declare_queue", queue_name)
+
+    def answers(self) -> bool:
+        """Whether Redis answers now (at most ``REDIS_TIMEOUT_SECONDS`` per try)."""
+        try:
+            return bool(self.client.ping())
+        except UNREACHABLE:
+            return False
+
+    def length(self) -> int:
+        """Rings that wait or are being worked on. Raises one of ``UNREACHABLE``."""
+        return int(self.do_qsize(QUEUE))
+
+    def close(self) -> None:
+        """Close the connections to Redis."""
+        self.client.close()
+
+
+def _consumer_class(base: Any) -> Any:
+    class DoorbellConsumer(base):  # type: ignore[misc]
+        def __next__(self) -> Any:
+            try:
+                return super().__next__()
+            except redis.TimeoutError as error:
+                raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
+
+        def ack(self, message: Any) -> None:
+            try:
+                super().ack(message)
+            except redis.TimeoutError as error:
+                raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
+
+        def nack(self, message: Any) -> None:
+            try:
+                super().nack(message)
+            except redis.TimeoutError as error:
+                raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
+
+        def requeue(self, messages: Iterable[Any]) -> None:
+            try:
+                super().requeue(messages)
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
+
+    return DoorbellConsumer
+
+
+def make_broker(url: str = "") -> EmbeddedBroker | DoorbellRedisBroker:
+    """The broker of a configuration: empty for the one inside the process.
+
+    Connects to nothing yet. Raises ValueError for a URL that is none of
+    ``redis://``, ``rediss://``, ``unix://``.
+    """
+    quieten()
+    return DoorbellRedisBroker(url) if url else EmbeddedBroker()
+
+
+def declare_drain(
+    broker: dramatiq.Broker, drain: Callable[[str], None]
+) -> dramatiq.Actor[Any, Any]:
+    """The one actor. Its only argument is a lane; ``drain`` must not raise."""
+
+    def run(lane: str) -> None:
+        if isinstance(broker, EmbeddedBroker):
+            broker.taken(lane)
+        drain(lane)
+
+    declare = dramatiq.actor(broker=broker, actor_name=ACTOR, queue_name=QUEUE)
+    actor: dramatiq.Actor[[str], None] = declare(run)
+    return actor
+
+
+class _OutageFilter(logging.Filter):
+    """Drops Dramatiq's line per second about a broker that is away; the bell says it once."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = str(record.msg)
+        return not text.startswith(("Consumer encountered a connection", "Restarting consumer"))
+
+
+def quieten() -> None:
+    """Keep lane names (which hold a pseudonym of a patient) out of Dramatiq's log lines."""
+    logging.getLogger("dramatiq").setLevel(logging.WARNING)
+    consumer = logging.getLogger(f"dramatiq.worker.ConsumerThread({QUEUE})")
+    if not any(isinstance(each, _OutageFilter) for each in consumer.filters):
+        consumer.addFilter(_OutageFilter())

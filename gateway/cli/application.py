@@ -1,0 +1,112 @@
+"""The command tree, and how an error becomes an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from gateway.cli.configuration import config
+from gateway.cli.dead import app as dead
+from gateway.cli.doctor import doctor
+from gateway.cli.mapping import app as mapping
+from gateway.cli.message import app as message
+from gateway.cli.output import Code, say
+from gateway.cli.record import app as record
+from gateway.cli.running import demo, run
+from gateway.cli.sending import send
+from gateway.cli.status import status
+
+app = typer.Typer(
+    name="ecluse",
+    help="An open integration gateway: HL7 v2, DICOM and CDA to the patient's shared record.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from gateway.release import version
+
+        typer.echo(f"ecluse {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _ecluse(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """An open integration gateway: HL7 v2, DICOM and CDA to the patient's shared record."""
+
+
+app.command("run")(run)
+app.command("demo")(demo)
+app.command("send")(send)
+app.add_typer(message, name="message")
+app.add_typer(dead, name="dead")
+app.add_typer(record, name="record")
+app.add_typer(mapping, name="mapping")
+app.command("status")(status)
+app.command("doctor")(doctor)
+app.command("config")(config)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit code. ``arguments`` None takes those of the process."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app(args=given, prog_name="ecluse")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except KeyboardInterrupt:
+        return Code.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe went away; nothing is wrong, and nothing more can be printed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Code.DONE
+    except Exception as error:
+        code = _known(error)
+        if code is None:
+            raise
+        return code
+    return Code.DONE
+
+
+def _known(error: Exception) -> Code | None:
+    """The exit code of an error that needs no traceback, after saying what is wrong."""
+    from gateway.api.security import TokenUnusable
+    from gateway.journal.faults import JournalInUse, JournalUnavailable
+    from gateway.mapping.findings import MappingError
+    from gateway.settings import ConfigurationError
+
+    match error:
+        case ConfigurationError():
+            for problem in error.problems:
+                say(f"ecluse: {problem}")
+            return Code.USAGE
+        case MappingError():
+            for finding in error.findings:
+                say(str(finding))
+            say("ecluse: the mappings cannot be used; ecluse mapping check looks at them alone")
+            return Code.USAGE
+        case TokenUnusable():
+            say(f"ecluse: {error}")
+            return Code.USAGE
+        case JournalInUse():
+            say(f"ecluse: {error}; stop it first, or let it do this through its HTTP address")
+            return Code.FAILED
+        case JournalUnavailable():
+            say(f"ecluse: the journal cannot be reached: {error}")
+            return Code.UNREACHABLE
+    return None

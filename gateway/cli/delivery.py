@@ -1,0 +1,246 @@
+"""What ``ecluse send`` does for each protocol: bytes out, one answer back per message."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+_AET = re.compile(r"[ -\[\]-~]{1,16}")
+"""An AE title: up to 16 characters without backslash and controls (PS3.5 6.2, VR AE)."""
+CDA_PATH = "/intake/cda"
+ERROR_MAX = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What was answered to one message.
+
+    ``code`` is MSA-1, a DIMSE status in hexadecimal or an HTTP status; empty when nothing
+    came. ``index`` counts the messages of one file from 1.
+    """
+
+    file: str
+    index: int
+    control_id: str
+    code: str
+    answered: bool
+    accepted: bool
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """Where to send."""
+
+    scheme: str
+    host: str
+    port: int
+    url: str
+    called: str = ""
+    calling: str = ""
+    token_file: Path | None = None
+    timeout_seconds: float = 30.0
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.scheme}://{self.host}:{self.port}"
+
+    @classmethod
+    def parse(
+        cls, to: str, *, calling: str, token_file: Path | None, timeout_seconds: float
+    ) -> Peer:
+        """Read a destination. Raises ValueError with what is wrong."""
+        try:
+            parts = urlsplit(to)
+            port = parts.port
+        except ValueError as error:
+            raise ValueError(f"{to}: {error}") from None
+        scheme, host = parts.scheme.lower(), parts.hostname or ""
+        if scheme not in {"mllp", "dicom", "http", "https"}:
+            raise ValueError(f"{to}: begins with mllp://, dicom://, http:// or https://")
+        if not host:
+            raise ValueError(f"{to}: has no host")
+        if port is None:
+            port = {"http": 80, "https": 443, "dicom": 104}.get(scheme)
+        if port is None:
+            raise ValueError(f"{to}: has no port")
+        # The host name is case-insensitive, an AE title is not: it is taken from the text.
+        called = parts.netloc.rpartition("@")[0] if scheme == "dicom" else ""
+        if scheme == "dicom":
+            called = called or "ECLUSE"
+            for title in (called, calling):
+                if _AET.fullmatch(title) is None:
+                    raise ValueError(f"{title!r} is no AE title (1 to 16 characters)")
+        path = parts.path if parts.path not in {"", "/"} else CDA_PATH
+        url = urlunsplit((scheme, parts.netloc, path, parts.query, ""))
+        return cls(
+            scheme=scheme, host=host, port=port, url=url, called=called, calling=calling,
+            token_file=token_file, timeout_seconds=timeout_seconds,
+        )  # fmt: skip
+
+
+def answers(peer: Peer, files: Sequence[Path]) -> Iterator[tuple[int, Answer]]:
+    """Send the files one after the other; each answer with the number of files done.
+
+    Raises ConnectionError when nobody is there at the first message.
+    """
+    send = {"mllp": _mllp, "dicom": _dicom}.get(peer.scheme, _http)
+    return send(peer, files)
+
+
+# --- HL7 v2 -----------------------------------------------------------------------
+
+
+def _mllp(peer: Peer, files: Sequence[Path]) -> Iterator[tuple[int, Answer]]:
+    from adapters.hl7.sender import MllpClient, control_id_of, read_messages
+    from gateway.ports import Unreadable
+
+    client = MllpClient(peer.host, peer.port, timeout_seconds=peer.timeout_seconds)
+    reached = False
+    with asyncio.Runner() as runner:
+        try:
+            for number, path in enumerate(files, 1):
+                index = 0
+                try:
+                    for index, message in enumerate(read_messages(path), 1):
+                        control_id = control_id_of(message).decode("utf-8", "replace")
+                        code, error = _one_mllp(runner, client, message, first=not reached)
+                        reached = True
+                        yield number, _answer(path, index, control_id, code, error,
+                                              accepted=code in {"AA", "CA"})  # fmt: skip
+                except (Unreadable, OSError) as fault:
+                    if isinstance(fault, ConnectionError) and not reached:
+                        raise
+                    yield number, _answer(path, index + 1, "", "", f"not sent: {_said(fault)}")
+                if index == 0 and path.stat().st_size == 0:
+                    yield number, _answer(path, 1, "", "", "not sent: the file is empty")
+        finally:
+            runner.run(client.close())
+
+
+def _one_mllp(
+    runner: asyncio.Runner, client: object, message: bytes, *, first: bool
+) -> tuple[str, str]:
+    """Code and error text of one exchange. Raises ConnectionError when the first one fails."""
+    from adapters.hl7.sender import MllpClient, NoAnswer
+
+    assert isinstance(client, MllpClient)
+    try:
+        answer = runner.run(client.send(message))
+    except NoAnswer as error:
+        return "", str(error)
+    except ValueError as error:
+        return "", f"not sent: {error}"
+    except OSError as error:
+        if first:
+            raise ConnectionError(_said(error)) from None
+        return "", f"not sent: {_said(error)}"
+    return read_acknowledgement(answer)
+
+
+def read_acknowledgement(answer: bytes) -> tuple[str, str]:
+    """MSA-1, and the error text of an acknowledgement: ERR-8, ERR-7, ERR-3 or MSA-3."""
+    from adapters.hl7.message import Message
+    from gateway.ports import Unreadable
+
+    try:
+        message = Message.read(answer)
+    except Unreadable:
+        # A receiver that refuses a message for its character set may send the bytes of its
+        # header back; the code of the acknowledgement is ASCII all the same.
+        try:
+            message = Message.read(answer, encoding="8859/1")
+        except Unreadable as fault:
+            return "", f"an answer that cannot be read: {fault}"
+    first = {name: message.positions(name)[:1] for name in ("MSA", "ERR")}
+    code = message.text(first["MSA"][0], 1) if first["MSA"] else ""
+    said = [message.text(at, field) for at in first["ERR"] for field in (8, 7, 3)]
+    said += [message.text(at, 3) for at in first["MSA"]]
+    return code, next((each for each in said if each), "")
+
+
+# --- DICOM and CDA -------------------------------------------------------------------
+
+
+def _dicom(peer: Peer, files: Sequence[Path]) -> Iterator[tuple[int, Answer]]:
+    from adapters.dicom.sender import send_files
+
+    results = send_files(
+        peer.host, peer.port, peer.called, peer.calling, files,
+        timeout_seconds=peer.timeout_seconds,
+    )  # fmt: skip
+    for number, sent in enumerate(results, 1):
+        code = f"0x{sent.status:04X}" if sent.status is not None else ""
+        control_id = _sop_instance(sent.path)
+        yield number, _answer(sent.path, 1, control_id, code, sent.reason, accepted=sent.accepted)
+
+
+def _sop_instance(path: Path) -> str:
+    from adapters.dicom.part10 import NotPart10, read_file_meta
+
+    try:
+        with path.open("rb") as stream:
+            return read_file_meta(stream, path.stat().st_size).sop_instance
+    except (NotPart10, OSError):
+        return ""
+
+
+def _http(peer: Peer, files: Sequence[Path]) -> Iterator[tuple[int, Answer]]:
+    import httpx2
+
+    from adapters.cda.sender import CONNECT_SECONDS, post_file
+    from gateway.api.security import read_token
+
+    headers = {}
+    if peer.token_file is not None:
+        headers["Authorization"] = f"Bearer {read_token(peer.token_file)}"
+    timeout = httpx2.Timeout(peer.timeout_seconds, connect=CONNECT_SECONDS)
+    reached = False
+    with httpx2.Client(timeout=timeout, headers=headers, follow_redirects=False) as client:
+        for number, path in enumerate(files, 1):
+            try:
+                status, body = post_file(peer.url, path, client=client)
+            except httpx2.ConnectError as error:
+                if not reached:
+                    raise ConnectionError(_said(error)) from None
+                yield number, _answer(path, 1, "", "", f"not sent: {_said(error)}")
+            except (httpx2.HTTPError, OSError) as error:
+                yield number, _answer(path, 1, "", "", f"no answer: {_said(error)}")
+            else:
+                reached = True
+                control_id, error_text = _http_words(status, body)
+                accepted = 200 <= status < 300
+                yield number, _answer(path, 1, control_id, str(status), error_text,
+                                      accepted=accepted)  # fmt: skip
+
+
+def _http_words(status: int, body: bytes) -> tuple[str, str]:
+    """Control id and error text of an HTTP answer, as far as it is JSON."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return "", "" if status < 300 else body[:ERROR_MAX].decode("utf-8", "replace").strip()
+    if not isinstance(found, dict):
+        return "", ""
+    error = "" if status < 300 else str(found.get("detail") or found.get("title") or "")
+    return str(found.get("control_id") or ""), error
+
+
+def _answer(
+    path: Path, index: int, control_id: str, code: str, error: str, *, accepted: bool = False
+) -> Answer:
+    return Answer(
+        file=str(path), index=index, control_id=control_id, code=code, answered=bool(code),
+        accepted=accepted, error=error[:ERROR_MAX],
+    )  # fmt: skip
+
+
+def _said(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    return text or type(error).__name__

@@ -1,0 +1,249 @@
+"""``ecluse mapping``: check the mappings, and run one on a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli.access import log_to_standard_error
+from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
+from gateway.cli.output import Code, data, fail, say
+
+if TYPE_CHECKING:
+    from gateway.mapping import Finding, TwinResult
+    from gateway.model import Format, Mapped, Payload
+    from gateway.normalise import Normaliser, Unusable
+    from gateway.settings import Settings
+
+app = typer.Typer(name="mapping", help="Mappings.", no_args_is_help=True)
+
+FILE_BYTES_MAX = 256 << 20
+
+
+@app.command("check")
+def check(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="More folders of mappings.", metavar="[FOLDER]...", exists=True, file_okay=False
+        ),
+    ] = None,
+    *,
+    twins: Annotated[
+        bool, typer.Option("--twins/--no-twins", help="Run the tests beside the mappings.")
+    ] = True,
+    json_output: JsonOption = False,
+    config: ConfigOption = None,
+    state_folder: StateOption = None,
+) -> None:
+    """Check every mapping and table, then run their tests. Exit 3 when anything is wrong."""
+    effective = _with_folders(settings(config, state_folder), folders or [])
+    log_to_standard_error(effective)
+    findings, results, count = _check(effective, twins=twins)
+    errors = [each for each in findings if each.severity == "error"]
+    failed = [each for each in results if not each.passed]
+    if json_output:
+        data(
+            {
+                "ok": not errors and not failed,
+                "mappings": count,
+                "findings": [asdict(each) for each in findings],
+                "tests": [{**asdict(each), "passed": each.passed} for each in results],
+            }
+        )
+    else:
+        for finding in findings:
+            typer.echo(f"{'' if finding.severity == 'error' else 'warning: '}{finding}")
+        for result in failed:
+            typer.echo(f"{result.file}:{result.line}:1 test-failed {result.name}")
+            for difference in result.differences:
+                typer.echo(f"    {difference}")
+        passed = len(results) - len(failed)
+        say(f"{count} mappings, {len(errors)} errors, {len(findings) - len(errors)} warnings; "
+            f"{passed} of {len(results)} tests passed")  # fmt: skip
+    raise typer.Exit(Code.FINDINGS if errors or failed else Code.DONE)
+
+
+def _with_folders(effective: Settings, folders: list[Path]) -> Settings:
+    more = effective.mappings.model_copy(
+        update={"folders": [*effective.mappings.folders, *folders]}
+    )
+    return effective.model_copy(update={"mappings": more})
+
+
+def _check(effective: Settings, *, twins: bool) -> tuple[list[Finding], list[TwinResult], int]:
+    from gateway.bootstrap import encoders, load_library, readers
+    from gateway.mapping import MappingError, run_twins
+
+    try:
+        library = load_library(effective)
+    except MappingError as error:
+        return list(error.findings), [], 0
+    findings: list[Finding] = list(library.findings)
+    if not twins:
+        return findings, [], len(library.programs)
+    try:
+        results = run_twins(library, readers(), encoders=encoders())
+    except MappingError as error:
+        return [*findings, *error.findings], [], len(library.programs)
+    return findings, results, len(library.programs)
+
+
+@app.command("run")
+def run(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="A message; several DICOM files make one study.",
+            metavar="FILE...",
+            exists=True,
+            dir_okay=False,
+        ),
+    ],
+    *,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="hl7v2, cda or dicom; found by itself when not given.",
+            metavar="FORMAT",
+        ),
+    ] = "",
+    source: Annotated[
+        str,
+        typer.Option("--source", help="With this source's zone and authorities.", metavar="NAME"),
+    ] = "",
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Print where each value came from instead.")
+    ] = False,
+    json_output: JsonOption = False,
+    config: ConfigOption = None,
+    state_folder: StateOption = None,
+) -> None:
+    """Run the mapping on files and print the entries as FHIR R4 JSON, one a line with --json.
+
+    Nothing is stored. Flags go to standard error. Exit 3 when no entries can be made.
+    """
+    from gateway.model import Format
+
+    effective = settings(config, state_folder)
+    log_to_standard_error(effective)
+    if form and form not in set(Format):
+        fail(Code.USAGE, f"{form}: not a format; there are {', '.join(Format)}")
+    if source and source not in {each.name for each in effective.sources}:
+        fail(Code.USAGE, f"no source is named {source}")
+    from gateway.bootstrap import load_library, make_normaliser
+    from gateway.mapping import MappingError
+
+    try:
+        normaliser = make_normaliser(effective, load_library(effective))
+    except MappingError as error:
+        for finding in error.findings:
+            say(str(finding))
+        raise typer.Exit(Code.FINDINGS) from None
+    failed = False
+    for known, payloads in _messages(files, form):
+        chosen = source or _source_for(effective, known)
+        mapped = _map(normaliser, known, payloads, chosen, trace=trace)
+        failed = failed or mapped is None
+        if mapped is not None:
+            _print(mapped, trace=trace, json_output=json_output)
+    raise typer.Exit(Code.FINDINGS if failed else Code.DONE)
+
+
+_SOURCE_TYPES = {"hl7v2": {"mllp"}, "dicom": {"dicom"}, "cda": {"cda-http", "cda-folder"}}
+
+
+def _source_for(effective: Settings, form: Format) -> str:
+    """The first configured source of a format: what it says of zone and authorities counts."""
+    for each in effective.sources:
+        if each.type in _SOURCE_TYPES[form.value]:
+            return each.name
+    return "file"
+
+
+def _messages(files: list[Path], form: str) -> Iterator[tuple[Format, list[Payload]]]:
+    """The messages of the files, in order; all DICOM files together are one study."""
+    from adapters.hl7.sender import read_messages
+    from gateway.model import Format, Payload
+    from gateway.ports import Unreadable
+
+    instances: list[Payload] = []
+    for path in files:
+        known = _format(path, form)
+        if known is not Format.DICOM and path.stat().st_size > FILE_BYTES_MAX:
+            fail(Code.USAGE, f"{path}: larger than {FILE_BYTES_MAX} bytes")
+        if known is Format.DICOM:
+            instances.append(Payload.from_file(path))
+        elif known is Format.CDA:
+            yield known, [Payload.from_file(path)]
+        else:
+            try:
+                for message in read_messages(path):
+                    yield known, [Payload.from_bytes(message)]
+            except Unreadable as fault:
+                fail(Code.FAILED, f"{path}: {fault}")
+    if instances:
+        yield Format.DICOM, instances
+
+
+def _format(path: Path, given: str) -> Format:
+    from gateway.model import Format
+
+    if given:
+        return Format(given)
+    with path.open("rb") as stream:
+        head = stream.read(1024)
+    if head[128:132] == b"DICM":
+        return Format.DICOM
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return Format.CDA if text.startswith((b"<", b"\xff\xfe", b"\xfe\xff")) else Format.HL7V2
+
+
+def _map(
+    normaliser: Normaliser, form: Format, payloads: list[Payload], source: str, *, trace: bool
+) -> Mapped | None:
+    """The entries, or None after saying why there are none."""
+    from gateway.normalise import Original, Unusable
+
+    original = Original(source=source, format=form, payloads=payloads)
+    if trace:
+        explained = normaliser.explain(original)
+        if not isinstance(explained, Unusable):
+            return explained
+        _say_why(explained)
+        return None
+    reading = normaliser.normalise(original)
+    if not isinstance(reading, Unusable):
+        return reading.mapped
+    _say_why(reading)
+    return None
+
+
+def _say_why(unusable: Unusable) -> None:
+    from gateway.shapes import explanation
+
+    cause = unusable.cause
+    say(f"{cause.code.value} {cause.location} {explanation(cause.code)['title']}: {cause.detail}")
+
+
+def _print(mapped: Mapped, *, trace: bool, json_output: bool) -> None:
+    from gateway.serialise import dumps
+
+    for flag in mapped.flags:
+        say(" ".join(p for p in ("flag", flag.code, flag.rule, flag.source, flag.detail) if p))
+    if trace:
+        rows: list[Any] = [asdict(step) for step in mapped.trace]
+        if json_output:
+            data(rows)
+            return
+        for row in rows:
+            typer.echo("\t".join((row["target"], row["source"], " > ".join(row["steps"]),
+                                  row["rule"])))  # fmt: skip
+        return
+    for entry in mapped.entries:
+        typer.echo(dumps(entry.resource, indent=not json_output).decode("utf-8"))

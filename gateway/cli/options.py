@@ -1,0 +1,44 @@
+"""Options that commands share, and how they find the configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c",
+        help="The configuration file. Without it: ecluse.yaml here, else the defaults.",
+        envvar="ECLUSE_CONFIG", metavar="FILE", show_default=False,
+    ),
+]  # fmt: skip
+StateOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--state-folder",
+        help="The state folder; wins over the configuration.",
+        metavar="FOLDER",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def settings(
+    config: Path | None, state: Path | None, overrides: dict[str, Any] | None = None
+) -> Settings:
+    """The effective settings. Raises ConfigurationError."""
+    from gateway.settings import ConfigurationError, load_settings
+
+    if config is not None and not config.is_file():
+        raise ConfigurationError([f"{config}: there is no such file"])
+    given = dict(overrides or {})
+    if state is not None:
+        given["state"] = str(state)
+    return load_settings(config, overrides=given)

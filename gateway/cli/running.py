@@ -1,0 +1,56 @@
+"""``ecluse run`` and ``ecluse demo``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
+from gateway.cli.output import Code, fail, say
+
+if TYPE_CHECKING:
+    from gateway.bootstrap import Gateway
+
+
+def run(
+    config: ConfigOption = None,
+    state: StateOption = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            "--listen", help="host:port of the console and API; wins.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Run the gateway until it is told to stop (SIGTERM, Ctrl-C): then it takes no more, finishes
+    what is in hand and ends."""
+    import asyncio
+
+    effective = settings(config, state, {"http.listen": listen})
+    from gateway import telemetry
+    from gateway.bootstrap import serve
+
+    telemetry.configure(effective.log.level, effective.log.format)
+    try:
+        asyncio.run(serve(effective, on_started=_started))
+    except OSError as error:
+        fail(Code.FAILED, f"cannot start: {error.strerror or error}")
+
+
+def _started(gateway: Gateway, http: str) -> None:
+    say(f"Écluse is running. Console: http://{http}")
+    for source in gateway.sources:
+        say(f"  {source.name:<20} {source.address()}")
+
+
+def demo(
+    once: Annotated[
+        bool, typer.Option("--once", help="End after the story; exit 0 only if all of it arrived.")
+    ] = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Three old systems feed one synthetic patient's record, through real sockets."""
+    from gateway.demo import main as play
+
+    raise typer.Exit(play(once, json_output))

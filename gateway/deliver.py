@@ -1,0 +1,285 @@
+"""Stage 6: one patient's deliveries to one destination, in order.
+
+The built-in record lives in the journal's database: what it does and the mark
+that it was done are one transaction. Any other destination gets the same
+idempotency key in every attempt, an attempt is written before it is made, and a
+timeout only means that nobody knows; the next attempt finds out.
+
+A failed attempt that may pass blocks its lane until its time, and no other lane.
+One that never will is buried, and the lane goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import MappingProxyType
+
+from sqlalchemy import Connection
+
+from gateway.attempt import NotAtOnce, NotConfigured, attempt, attempt_at_once, call
+from gateway.failure import internal
+from gateway.journal import convoy, deliveries, lanes
+from gateway.journal.journal import Journal, JournalUnavailable, LeaseLost
+from gateway.model import Again, Delivery, Outcome, Refused, Wait
+from gateway.ports import Destination
+from gateway.retry import RetryPolicy
+from gateway.route import LANE_SEPARATOR, lane_destination
+from gateway.settlement import End, Settler, unfinished
+
+LANES_MAX = 64
+"""Lanes of the built-in record that are worked on in one transaction."""
+
+DUE_MAX = 256
+"""Due lanes, of all kinds, that are looked through for those of one destination."""
+
+LANE_ITEMS_MAX = 16
+"""Deliveries of one lane that are claimed at a time."""
+
+ITEMS_MAX = 128
+"""Deliveries in one transaction."""
+
+TURN_ROUNDS = 8
+"""Rounds after which a worker makes room for other lanes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """One lane that this worker has, and what it claimed there."""
+
+    lane: str
+    token: int
+    items: tuple[Delivery, ...]
+
+    @property
+    def ids(self) -> frozenset[int]:
+        """The ids of the items."""
+        return frozenset(item.id for item in self.items)
+
+
+class OutboundDrain:
+    """Drains lanes ``<patient>@<destination>``. Safe to share between threads.
+
+    ``policies`` gives each destination's retry policy, ``policy`` that of the others.
+    ``on_postponed`` is called after the commit of an attempt that will be made again.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        destinations: Mapping[str, Destination],
+        *,
+        policies: Mapping[str, RetryPolicy] | None = None,
+        policy: RetryPolicy | None = None,
+        owner: str,
+        lease: timedelta,
+        now: Callable[[], datetime],
+        random: Callable[[], float],
+        stopping: Callable[[], bool],
+        on_postponed: Callable[[], None],
+    ) -> None:
+        self._journal = journal
+        self._destinations = dict(destinations)
+        self._settler = Settler(policies or {}, policy or RetryPolicy(), now=now, random=random)
+        self._owner = owner
+        self._lease = lease
+        self._now = now
+        self._stopping = stopping
+        self._on_postponed = on_postponed
+
+    def drain(self, lane: str) -> bool:
+        """Work in the lane for a turn; True when it should be rung again.
+
+        For the built-in record all due lanes of it are taken along, whether or not
+        this one is due: one transaction for many patients costs little more than
+        one for one, and one ring may stand for many. Raises JournalUnavailable.
+        """
+        name = lane_destination(lane)
+        destination = self._destinations.get(name) or NotConfigured(name)
+        if destination.transactional:
+            return self._drain_together(destination)
+        with contextlib.suppress(LeaseLost):
+            held = self._take_one(lane)
+            if held is not None:
+                return self._one_at_a_time(destination, held)
+        return False
+
+    def _take_one(self, lane: str) -> _Held | None:
+        now = self._now()
+        with self._journal.write() as connection:
+            token = lanes.lease(connection, lane, self._owner, self._lease, now)
+            if token is None:
+                return None
+            items = deliveries.claim(connection, lane, token, LANE_ITEMS_MAX, now)
+            if not items:
+                lanes.release(connection, lane, token, now)
+                return None
+        return _Held(lane, token, tuple(items))
+
+    # --- the record: effect and mark in one transaction ---------------------------
+
+    def _drain_together(self, destination: Destination) -> bool:
+        for _ in range(TURN_ROUNDS):
+            names = self._due(destination.name)
+            if not names:
+                return False
+            together, suspect = self._take(names)
+            self._all_at_once(destination, together)
+            for held in suspect:
+                with contextlib.suppress(LeaseLost):
+                    self._one_at_a_time(destination, held)
+            if self._stopping():
+                break
+        return bool(self._due(destination.name))
+
+    def _due(self, destination: str) -> list[str]:
+        suffix = LANE_SEPARATOR + destination
+        with self._journal.read() as connection:
+            due = lanes.due(connection, self._now(), DUE_MAX)
+        return [lane for lane in due if lane.endswith(suffix)][:LANES_MAX]
+
+    def _take(self, names: Sequence[str]) -> tuple[list[_Held], list[_Held]]:
+        """Lease and claim: lanes that can go together, their attempts begun; and lanes in
+        which something was begun before and never ended, which must go one by one."""
+        now = self._now()
+        with self._journal.write() as connection:
+            tokens = convoy.lease_all(connection, names, self._owner, self._lease, now)
+            claimed = convoy.claim_all(
+                connection, tokens, each=LANE_ITEMS_MAX, limit=ITEMS_MAX, now=now
+            )
+            idle = {lane: token for lane, token in tokens.items() if lane not in claimed}
+            convoy.release_all(connection, idle, now)
+            held = [_Held(lane, tokens[lane], tuple(items)) for lane, items in claimed.items()]
+            lost = unfinished(connection, [item for each in held for item in each.items])
+            suspect = [each for each in held if lost.intersection(each.ids)]
+            together = [each for each in held if not lost.intersection(each.ids)]
+            deliveries.start_attempts(
+                connection, [item.id for each in together for item in each.items]
+            )
+        return together, suspect
+
+    def _all_at_once(self, destination: Destination, held: Sequence[_Held]) -> None:
+        """Deliver what several lanes hold in one transaction, if all of it goes."""
+        if not held:
+            return
+        tokens = {each.lane: each.token for each in held}
+        try:
+            with self._journal.write() as connection:
+                convoy.fence_all(connection, tokens)
+                ends: list[End] = []
+                for each in held:
+                    for item in each.items:
+                        ends.append((item, attempt_at_once(connection, destination, item)))
+                self._settler.record(connection, ends)
+                convoy.release_all(connection, tokens, self._now())
+        except JournalUnavailable:
+            self._give_up(held, [(item, None) for each in held for item in each.items])
+            raise
+        except NotAtOnce as one:
+            self._lane_by_lane(destination, held, {one.delivery_id: one.outcome})
+        except Exception:  # noqa: BLE001  one lane lost, or a fault: found one by one
+            self._lane_by_lane(destination, held, {})
+
+    def _lane_by_lane(
+        self, destination: Destination, held: Sequence[_Held], ended: Mapping[int, Outcome]
+    ) -> None:
+        """The same, one item after the other; their attempts are begun already, and how one
+        of them ended may be known."""
+        for each in held:
+            # A lane that was lost meanwhile (a merge took it) is another's concern now.
+            with contextlib.suppress(LeaseLost):
+                self._one_at_a_time(destination, each, begun=each.ids, ended=ended)
+
+    def _give_up(self, held: Sequence[_Held], ends: Sequence[End]) -> None:
+        """The journal failed: settle what is known and give the lanes back, if it lets us."""
+        tokens = {each.lane: each.token for each in held}
+        with (
+            contextlib.suppress(JournalUnavailable, LeaseLost),
+            self._journal.write() as connection,
+        ):
+            convoy.fence_all(connection, tokens)
+            self._settler.record(connection, ends)
+            convoy.release_all(connection, tokens, self._now())
+
+    # --- one item after the other -------------------------------------------------
+
+    def _one_at_a_time(
+        self,
+        destination: Destination,
+        held: _Held,
+        *,
+        begun: frozenset[int] = frozenset(),
+        ended: Mapping[int, Outcome] = MappingProxyType({}),
+    ) -> bool:
+        """Begin, make and settle each delivery of a lane by itself; whether the lane, given
+        back, has due work again. An attempt is committed before it is made."""
+        left = list(held.items)
+        item: Delivery | None = None
+        while True:
+            outcome: Outcome | None = None
+            if item is not None and not destination.transactional:
+                outcome = call(destination, item)
+            try:
+                with self._journal.write() as connection:
+                    lanes.fence(connection, held.lane, held.token)
+                    blocked = False
+                    if item is not None:
+                        outcome = outcome or ended.get(item.id)
+                        outcome = outcome or attempt(connection, destination, item)
+                        blocked = isinstance(outcome, Again | Wait)
+                        self._settler.record(connection, [(item, outcome)])
+                    following = None if blocked else self._begin_next(connection, left, begun)
+                    now = self._now()
+                    again = False
+                    if following is None:
+                        # Begun with the others of its batch, and not to be made now.
+                        idle: list[End] = [(each, None) for each in left if each.id in begun]
+                        self._settler.record(connection, idle)
+                        again = lanes.release(connection, held.lane, held.token, now)
+                    else:
+                        lanes.renew(connection, held.lane, held.token, self._lease, now)
+            except LeaseLost:
+                raise
+            except JournalUnavailable:
+                known = None if destination.transactional else outcome
+                ends: list[End] = [(each, None) for each in left if each.id in begun]
+                self._give_up([held], [*ends, (item, known)] if item else ends)
+                raise
+            except Exception as error:
+                if item is None:
+                    raise
+                self._settle_alone(destination, held, item, outcome, error)
+                item = None
+                continue
+            if following is None:
+                if blocked:
+                    self._on_postponed()
+                return again
+            item = following
+
+    def _begin_next(
+        self, connection: Connection, left: list[Delivery], begun: frozenset[int]
+    ) -> Delivery | None:
+        while left and not self._stopping():
+            item = left.pop(0)
+            if item.id in begun or self._settler.begin(connection, item):
+                return item
+        return None
+
+    def _settle_alone(
+        self,
+        destination: Destination,
+        held: _Held,
+        item: Delivery,
+        outcome: Outcome | None,
+        error: Exception,
+    ) -> None:
+        """Settle an item after its transaction failed. What another place has done is done;
+        what the record would have done is undone, and will fail again: it is buried."""
+        if destination.transactional or outcome is None:
+            outcome = Refused(cause=internal(error))
+        with self._journal.write() as connection:
+            lanes.fence(connection, held.lane, held.token)
+            self._settler.record(connection, [(item, outcome)])

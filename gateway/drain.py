@@ -1,0 +1,141 @@
+"""One lane, whichever kind it is: the only thing that a worker calls."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import threading
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import or_, select
+
+from gateway.deliver import OutboundDrain
+from gateway.gate import PermissionGate
+from gateway.inbound import InboundDrain
+from gateway.journal.journal import Journal
+from gateway.journal.tables import lane as lane_table
+from gateway.journal.times import utc_now
+from gateway.normalise import Normaliser
+from gateway.ports import Destination
+from gateway.retry import RetryPolicy
+from gateway.route import DestinationRule, lane_destination, lane_source
+
+LANES_PER_RING = 32
+"""Lanes of the built-in record for which one worker is woken."""
+
+LEASE_DEFAULT = timedelta(seconds=30)
+
+
+class Drainer:
+    """Empties lanes. Any number of threads, processes and machines may drain at the same
+    time: a lease with a fencing token keeps every lane to one of them.
+
+    ``lease`` must be longer than a destination's longest call. ``policies`` gives
+    destinations their own retry policy, ``policy`` is for the others. ``gate`` is
+    told when a permission changes. ``on_postponed`` may be set to a function that is
+    called when something was put off to a later time. Raises ValueError when a rule names a
+    destination that is not there.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        normaliser: Normaliser,
+        destinations: Sequence[Destination],
+        *,
+        rules: Sequence[DestinationRule] | None = None,
+        policies: Mapping[str, RetryPolicy] | None = None,
+        policy: RetryPolicy | None = None,
+        gate: PermissionGate | None = None,
+        lease: timedelta = LEASE_DEFAULT,
+        now: Callable[[], datetime] = utc_now,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        known = {destination.name: destination for destination in destinations}
+        if rules is None:
+            rules = [DestinationRule(destination=name) for name in known]
+        missing = sorted({rule.destination for rule in rules} - known.keys())
+        if missing:
+            raise ValueError(f"no destination is named {', '.join(missing)}")
+        self._journal = journal
+        self._now = now
+        self._together = frozenset(each.name for each in destinations if each.transactional)
+        self._stopping = threading.Event()
+        self.on_postponed: Callable[[], None] | None = None
+        owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+        self._inbound = InboundDrain(
+            journal,
+            normaliser,
+            rules,
+            gate=gate,
+            owner=owner,
+            lease=lease,
+            now=now,
+            stopping=self._stopping.is_set,
+        )
+        self._outbound = OutboundDrain(
+            journal,
+            known,
+            policies=policies,
+            policy=policy,
+            owner=owner,
+            lease=lease,
+            now=now,
+            random=draw,
+            stopping=self._stopping.is_set,
+            on_postponed=self._postponed,
+        )
+
+    def drain(self, lane: str) -> bool:
+        """Work in a lane for one turn; True when it should be rung again.
+
+        A lane that is not due, that somebody else has or that does not exist
+        costs one short read. Raises JournalUnavailable.
+        """
+        if self._stopping.is_set():
+            return False
+        if lane_source(lane) is not None:
+            return self._due(lane) and self._inbound.drain(lane)
+        if lane_destination(lane) in self._together:
+            # Looks for due lanes by itself; this one stands for all of its destination.
+            return self._outbound.drain(lane)
+        return self._due(lane) and self._outbound.drain(lane)
+
+    def rings(self, lanes: Iterable[str]) -> list[str]:
+        """Of lanes that have become due together, those to ring: every one but, of a
+        destination whose lanes are drained together, one in ``LANES_PER_RING``."""
+        kept: list[str] = []
+        together: dict[str, list[str]] = defaultdict(list)
+        for lane in sorted(lanes):
+            if lane_source(lane) is None and lane_destination(lane) in self._together:
+                together[lane_destination(lane)].append(lane)
+            else:
+                kept.append(lane)
+        for names in together.values():
+            kept += names[::LANES_PER_RING]
+        return kept
+
+    def stop(self) -> None:
+        """Finish the batches in hand, give the lanes back and begin nothing more."""
+        self._stopping.set()
+
+    def _postponed(self) -> None:
+        if self.on_postponed is not None:
+            self.on_postponed()
+
+    def _due(self, lane: str) -> bool:
+        now = self._now()
+        column = lane_table.c
+        with self._journal.read() as connection:
+            due = connection.execute(
+                select(column.name).where(
+                    column.name == lane,
+                    column.next_at <= now,
+                    or_(column.lease_until.is_(None), column.lease_until <= now),
+                )
+            )
+            return due.first() is not None

@@ -1,0 +1,157 @@
+"""The permission gate at the door: refuses early what stage 4 would refuse.
+
+Stage 4 decides; the gate only spares the sender a positive answer for something
+that will not go in. So it may let too much in, and never keeps too much out:
+
+- "may pass" is remembered per identifier for ``remember_seconds`` and forgotten
+  at once when this process changes a permission; another process's change is
+  seen when the memory expires;
+- "may not pass" is never remembered: each refusal is read from the journal;
+- a message whose patient is named by a message of this process that carries a
+  permission and is not processed yet passes: what that message says is not
+  known here, and stage 4, which has the order of arrival, knows it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+
+from sqlalchemy import Connection, select
+
+from gateway.index import read_patients, survivor_of
+from gateway.journal.enrolment import owners
+from gateway.journal.journal import Journal
+from gateway.journal.states import MessageState
+from gateway.journal.tables import message as message_table
+from gateway.journal.values import Patient
+from gateway.model import Cause, Identifier
+from gateway.permit import denial
+from gateway.subjects import Key, key_of
+
+REMEMBERED_MAX = 100_000
+"""Identifiers remembered as passing; the longest known ones go first."""
+
+PENDING_MAX = 10_000
+"""Permission-carrying messages tracked; beyond it the oldest are looked up no more."""
+
+
+class PermissionGate:
+    """Thread-safe. One per process that takes messages or runs stage 4."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        remember_seconds: float = 1.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._journal = journal
+        self._remember = remember_seconds
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._passing: OrderedDict[Key, float] = OrderedDict()
+        self._pending: OrderedDict[object, tuple[frozenset[Key], int | None]] = OrderedDict()
+        self._generation = 0
+
+    def remembered(self, subject: Sequence[Identifier]) -> bool:
+        """Whether the memory alone lets this patient pass. Never touches the disk."""
+        if not subject:
+            return True
+        now = self._monotonic()
+        with self._lock:
+            return any(self._passing.get(key_of(each), 0.0) > now for each in subject)
+
+    def judge(self, subjects: Sequence[Sequence[Identifier]]) -> list[Cause | None]:
+        """For each patient the cause for which nothing may go in, or None.
+
+        One short read of the journal for all. Raises JournalUnavailable.
+        """
+        with self._lock:
+            generation = self._generation
+        with self._journal.read() as connection:
+            verdicts = self._judge_all(connection, subjects)
+        until = self._monotonic() + self._remember
+        with self._lock:
+            if generation == self._generation:
+                for subject, verdict in zip(subjects, verdicts, strict=True):
+                    if verdict is None:
+                        self._remember_all(subject, until)
+        return verdicts
+
+    def _judge_all(
+        self, connection: Connection, subjects: Sequence[Sequence[Identifier]]
+    ) -> list[Cause | None]:
+        owned = owners(connection, (each for subject in subjects for each in subject))
+        patients: dict[str, Patient] = {}
+        read_patients(connection, owned.values(), patients)
+        verdicts: list[Cause | None] = []
+        for subject in subjects:
+            named = {owned[key_of(each)] for each in subject if key_of(each) in owned}
+            found = {survivor_of(patients, each).id for each in named}
+            cause = None
+            # When they name several, stage 3 will say so; at the door nothing is known.
+            if len(found) == 1:
+                patient = patients[found.pop()]
+                cause = denial(patient.feeding, patient.record)
+            if cause is not None and self._statement_pending(connection, subject):
+                cause = None
+            verdicts.append(cause)
+        return verdicts
+
+    def _remember_all(self, subject: Sequence[Identifier], until: float) -> None:
+        for each in subject:
+            self._passing[key_of(each)] = until
+            self._passing.move_to_end(key_of(each))
+        while len(self._passing) > REMEMBERED_MAX:
+            self._passing.popitem(last=False)
+
+    def _statement_pending(self, connection: Connection, subject: Iterable[Identifier]) -> bool:
+        keys = {key_of(each) for each in subject}
+        with self._lock:
+            named = {
+                token: message_id
+                for token, (identifiers, message_id) in self._pending.items()
+                if not keys.isdisjoint(identifiers)
+            }
+        ids = [message_id for message_id in named.values() if message_id is not None]
+        waiting = set(
+            connection.execute(
+                select(message_table.c.id).where(
+                    message_table.c.id.in_(ids), message_table.c.state == MessageState.RECEIVED
+                )
+            ).scalars()
+        )
+        with self._lock:
+            for token, message_id in named.items():
+                if message_id is not None and message_id not in waiting:
+                    self._pending.pop(token, None)
+        return bool(waiting) or len(ids) < len(named)
+
+    def expect(self, subject: Sequence[Identifier]) -> object:
+        """A message that carries a permission is about to be kept; gives its token."""
+        token = object()
+        with self._lock:
+            self._pending[token] = (frozenset(key_of(each) for each in subject), None)
+            while len(self._pending) > PENDING_MAX:
+                self._pending.popitem(last=False)
+        return token
+
+    def kept(self, token: object, message_id: int | None) -> None:
+        """It was kept under this id, or not at all (None)."""
+        with self._lock:
+            expected = self._pending.get(token)
+            if expected is None:
+                return
+            if message_id is None:
+                del self._pending[token]
+            else:
+                self._pending[token] = (expected[0], message_id)
+
+    def changed(self) -> None:
+        """A permission or a link of the index changed: forget every "may pass"."""
+        with self._lock:
+            self._generation += 1
+            self._passing.clear()

@@ -1,0 +1,323 @@
+"""Stages 2 to 5 for one source's lane: from kept bytes to deliveries, in order of arrival.
+
+A turn claims up to a batch of messages, reads and maps them with no transaction
+open, then takes one transaction for all that the database must decide: whose,
+whether, where to. A crash in between leaves the messages claimed and unfinished;
+the next claim counts that (``starts``), and one that has taken three workers
+down is buried instead of a fourth.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, bindparam, select, tuple_
+
+from gateway.failure import internal
+from gateway.gate import PermissionGate
+from gateway.index import PatientIndex, lock_index
+from gateway.journal import deadletters, gatherings, lanes, messages, tables
+from gateway.journal.journal import IdentityConflict, Journal, JournalUnavailable, LeaseLost
+from gateway.journal.states import MessageState
+from gateway.journal.values import Message
+from gateway.model import Cause, CauseCode, Identifier, Stage
+from gateway.normalise import Normaliser, Original, Reading, Unusable
+from gateway.passage import Passage
+from gateway.route import DestinationRule
+from gateway.subjects import Claim, Subjects
+
+BATCH_MAX = 64
+"""Messages in one transaction."""
+
+BATCH_BYTES_MAX = 16 * 1024 * 1024
+"""Bytes of the messages that are read into memory together; one is taken whatever its size."""
+
+TURN_BATCHES = 8
+"""Batches after which a lane makes room for the others."""
+
+UNFINISHED_MAX = 3
+"""Claims that never ended after which a message is set apart."""
+
+UNFINISHED = Cause(
+    code=CauseCode.UNFINISHED_ATTEMPTS,
+    detail=f"{UNFINISHED_MAX} workers began this message and none of them ended",
+)
+
+Prepared = Reading | Unusable
+
+_message = tables.message
+_UP_TO = (
+    select(_message.c.id)
+    .where(
+        _message.c.lane == bindparam("lane"),
+        tables.literal_state(_message, MessageState.RECEIVED),
+        tuple_(_message.c.sequence, _message.c.id)
+        <= tuple_(bindparam("sequence"), bindparam("id")),
+    )
+    .limit(bindparam("more"))
+)
+"""The received messages of a lane up to a place in it."""
+
+
+@dataclass(slots=True)
+class _Turn:
+    """One worker's stay in a lane."""
+
+    lane: str
+    token: int
+    batch: list[Message]
+    prepared: dict[int, Prepared]
+
+
+class InboundDrain:
+    """Drains lanes ``in:<source>``. Safe to share between threads."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        normaliser: Normaliser,
+        rules: Sequence[DestinationRule],
+        *,
+        gate: PermissionGate | None,
+        owner: str,
+        lease: timedelta,
+        now: Callable[[], datetime],
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._journal = journal
+        self._normaliser = normaliser
+        self._rules = tuple(rules)
+        self._gate = gate
+        self._owner = owner
+        self._lease = lease
+        self._now = now
+        self._stopping = stopping
+
+    def drain(self, lane: str) -> bool:
+        """Work in the lane for a turn; True when it should be rung again.
+
+        Raises JournalUnavailable; the claimed messages are given back then if
+        the journal allows it, and are found by the next claim in any case.
+        """
+        turn = self._begin(lane)
+        if isinstance(turn, bool):
+            return turn
+        try:
+            again = False
+            for left in range(TURN_BATCHES - 1, -1, -1):
+                self._prepare(turn)
+                again = self._settle(turn, last=left == 0)
+                if not turn.batch:
+                    break
+            return again
+        except LeaseLost:
+            return False
+        except JournalUnavailable:
+            self._give_up(turn)
+            raise
+
+    def _begin(self, lane: str) -> _Turn | bool:
+        """Take the lane and claim; when there is nothing to do, whether to ring again."""
+        now = self._now()
+        with self._journal.write() as connection:
+            token = lanes.lease(connection, lane, self._owner, self._lease, now)
+            if token is None:
+                return False
+            for gathering in gatherings.due(connection, lane, now):
+                gatherings.close(connection, gathering.source, gathering.group_key, now)
+            batch = messages.claim(connection, lane, token, BATCH_MAX)
+            if not batch:
+                return lanes.release(connection, lane, token, now)
+        return _Turn(lane, token, batch, {})
+
+    # --- outside any transaction --------------------------------------------------
+
+    def _prepare(self, turn: _Turn) -> None:
+        """Read and map what is not yet: as much as may be in memory at once, and for no
+        longer than leaves the lease time enough."""
+        until = time.monotonic() + self._lease.total_seconds() / 3
+        kept = {message.id for message in turn.batch}
+        turn.prepared = {each: done for each, done in turn.prepared.items() if each in kept}
+        total = 0
+        for message in turn.batch:
+            total += message.size
+            full = total > BATCH_BYTES_MAX or time.monotonic() > until
+            if full and message is not turn.batch[0]:
+                return
+            if message.id not in turn.prepared and message.starts <= UNFINISHED_MAX:
+                turn.prepared[message.id] = self._read(message)
+
+    def _read(self, message: Message) -> Prepared:
+        try:
+            original = self._original(message)
+        except KeyError:
+            cause = Cause(
+                code=CauseCode.UNREADABLE, detail="the message's bytes are not in the store"
+            )
+            return Unusable(cause=cause)
+        except OverflowError:
+            cause = Cause(
+                code=CauseCode.HOSTILE_CONTENT, detail="the study has more instances than allowed"
+            )
+            return Unusable(cause=cause)
+        reading = self._normaliser.normalise(original)
+        if isinstance(reading, Reading):
+            for attachment in reading.mapped.attachments:
+                # Before the transaction, which then finds them and waits for no disk.
+                self._journal.blobs.put(attachment.data)
+        return reading
+
+    def _original(self, message: Message) -> Original:
+        if not message.group_key:
+            payloads = [messages.payload(self._journal, message)]
+        else:
+            with self._journal.read() as connection:
+                members = gatherings.members(connection, message.source, message.group_key)
+                payloads = [messages.payload(self._journal, member) for member in members]
+        return Original(
+            source=message.source,
+            format=message.format,
+            payloads=payloads,
+            encoding=message.encoding,
+        )
+
+    # --- the transaction ----------------------------------------------------------
+
+    def _settle(self, turn: _Turn, *, last: bool) -> bool:
+        """Decide on the prepared messages and claim the next; True when the lane, given
+        back, has due work again. ``turn.batch`` is empty once the lane was given back."""
+        work = [each for each in turn.batch if each.id in turn.prepared or _is_poison(each)]
+        rest = [each.id for each in turn.batch if each.id not in {done.id for done in work}]
+        try:
+            with self._journal.write() as connection:
+                lanes.fence(connection, turn.lane, turn.token)
+                back, denied = self._apply(connection, turn, work)
+                again = self._advance(connection, turn, [*back, *rest], last=last)
+        except (JournalUnavailable, LeaseLost):
+            raise
+        except Exception:  # noqa: BLE001  one message's fault: found by doing them one by one
+            return self._one_by_one(turn, work, rest, last=last)
+        self._tell_gate(denied)
+        return again
+
+    def _one_by_one(
+        self, turn: _Turn, work: Sequence[Message], rest: Sequence[int], *, last: bool
+    ) -> bool:
+        """The same with a transaction for each message: the one that fails is buried alone."""
+        left = list(work)
+        while left:
+            message = left[0]
+            try:
+                with self._journal.write() as connection:
+                    lanes.fence(connection, turn.lane, turn.token)
+                    back, denied = self._apply(connection, turn, [message])
+            except (JournalUnavailable, LeaseLost):
+                raise
+            except Exception as error:  # noqa: BLE001  becomes this message's cause
+                cause, back, denied = _cause_of(error), [], False
+                with self._journal.write() as connection:
+                    lanes.fence(connection, turn.lane, turn.token)
+                    deadletters.bury(connection, message.id, Stage.IDENTIFY, cause)
+            self._tell_gate(denied)
+            if back:
+                break
+            del left[0]
+        with self._journal.write() as connection:
+            lanes.fence(connection, turn.lane, turn.token)
+            given_back = [*(each.id for each in left), *rest]
+            return self._advance(connection, turn, given_back, last=last)
+
+    def _apply(
+        self, connection: Connection, turn: _Turn, work: Sequence[Message]
+    ) -> tuple[list[int], bool]:
+        """Take messages through stages 3 to 5: those to be claimed again, and whether the
+        gate must forget."""
+        claims: list[Claim] = []
+        identifiers: list[Identifier] = []
+        merges = False
+        for message in work:
+            reading = turn.prepared.get(message.id)
+            if isinstance(reading, Reading) and isinstance(reading.subjects, Subjects):
+                subjects = reading.subjects
+                claims += (subjects.subject, *subjects.subsumed)
+                identifiers += subjects.identifiers
+                merges = merges or bool(subjects.subsumed)
+        lock_index(connection, identifiers, merges=merges)
+        if self._overtaken(connection, turn.lane, work):
+            return [message.id for message in work], False
+        index = PatientIndex(connection, claims)
+        passage = Passage(connection, self._journal.blobs, index, self._rules)
+        for position, message in enumerate(work):
+            if _is_poison(message):
+                deadletters.bury(
+                    connection, message.id, Stage.NORMALISE, UNFINISHED, attempts=UNFINISHED_MAX
+                )
+            elif not passage.take(message, turn.prepared[message.id]):
+                passage.finish()
+                return [each.id for each in work[position:]], passage.denied
+        passage.finish()
+        return [], passage.denied
+
+    def _overtaken(self, connection: Connection, lane: str, work: Sequence[Message]) -> bool:
+        """Whether a message that came earlier has become due since these were claimed.
+
+        Another lane's message may have brought the identity for which it waited;
+        a correction that is in hand must then not go in before what it corrects.
+        """
+        if not work:
+            return False
+        end = work[-1]
+        # The claimed ones are RECEIVED still, so there are exactly as many when none came.
+        waiting = connection.execute(
+            _UP_TO, {"lane": lane, "sequence": end.sequence, "id": end.id, "more": len(work) + 1}
+        )
+        return len(waiting.all()) > len(work)
+
+    def _advance(
+        self, connection: Connection, turn: _Turn, back: Sequence[int], *, last: bool
+    ) -> bool:
+        """Claim the next batch, or give the lane back: then whether it has due work again."""
+        if back:
+            messages.give_back(connection, back)
+        now = self._now()
+        turn.batch = []
+        if not (last or self._stopping()):
+            turn.batch = messages.claim(connection, turn.lane, turn.token, BATCH_MAX)
+        if turn.batch:
+            # At the end of the transaction, because an arrival that rings the lane
+            # must wait for the row from here on.
+            lanes.renew(connection, turn.lane, turn.token, self._lease, now)
+            return True
+        return lanes.release(connection, turn.lane, turn.token, now)
+
+    def _give_up(self, turn: _Turn) -> None:
+        """The journal failed: give the messages and the lane back, if it lets us."""
+        with (
+            contextlib.suppress(JournalUnavailable, LeaseLost),
+            self._journal.write() as connection,
+        ):
+            lanes.fence(connection, turn.lane, turn.token)
+            messages.give_back(connection, [message.id for message in turn.batch])
+            lanes.release(connection, turn.lane, turn.token, self._now())
+
+    def _tell_gate(self, denied: bool) -> None:
+        if denied and self._gate is not None:
+            self._gate.changed()
+
+
+def _cause_of(error: Exception) -> Cause:
+    if isinstance(error, IdentityConflict):
+        return Cause(
+            code=CauseCode.IDENTITY_CONFLICT,
+            detail="the index of patients contradicts what the message says",
+        )
+    return internal(error)
+
+
+def _is_poison(message: Message) -> bool:
+    """Whether as many workers as are allowed began it before and never ended."""
+    return message.starts > UNFINISHED_MAX

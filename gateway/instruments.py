@@ -1,0 +1,70 @@
+"""Stages that say how long they took: wrappers that the composition puts around them.
+
+The stages themselves know no metrics. What is measured goes to
+:data:`gateway.telemetry.METRICS`, as ``ecluse_stage_duration_seconds{stage}``.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, fields
+from typing import Any
+
+from gateway.model import Delivery, Outcome, Receipt, Received, Stage
+from gateway.normalise import Normaliser, Original, Reading, Unusable
+from gateway.ports import Destination, Intake
+from gateway.telemetry import METRICS
+
+
+class TimedIntake:
+    """An intake that measures from a message's submission to the end of its commit."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+
+    def submit(self, received: Received) -> Future[Receipt]:
+        """As :meth:`gateway.ports.Intake.submit`."""
+        started = time.perf_counter()
+        future = self._intake.submit(received)
+        future.add_done_callback(lambda _: _observe(Stage.INTAKE, started))
+        return future
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedNormaliser(Normaliser):
+    """A normaliser that measures the reading and mapping of each message."""
+
+    @classmethod
+    def around(cls, normaliser: Normaliser) -> TimedNormaliser:
+        """The same normaliser, measured."""
+        return cls(**{each.name: getattr(normaliser, each.name) for each in fields(normaliser)})
+
+    def normalise(self, original: Original) -> Reading | Unusable:
+        """As :meth:`Normaliser.normalise`."""
+        started = time.perf_counter()
+        try:
+            return Normaliser.normalise(self, original)
+        finally:
+            _observe(Stage.NORMALISE, started)
+
+
+class TimedDestination:
+    """A destination that measures each call."""
+
+    def __init__(self, destination: Destination) -> None:
+        self._destination = destination
+        self.name = destination.name
+        self.transactional = destination.transactional
+
+    def deliver(self, delivery: Delivery, connection: Any | None) -> Outcome:
+        """As :meth:`gateway.ports.Destination.deliver`."""
+        started = time.perf_counter()
+        try:
+            return self._destination.deliver(delivery, connection)
+        finally:
+            _observe(Stage.DELIVER, started)
+
+
+def _observe(stage: Stage, started: float) -> None:
+    METRICS.stage_seconds.labels(stage.value).observe(time.perf_counter() - started)

@@ -1,0 +1,1 @@
+"""The durable truth: tables, append, claim, settle, on SQLite and PostgreSQL."""

@@ -1,0 +1,194 @@
+"""Content-addressed files beside the database: large payloads and attachments.
+
+A file has its final name only when its bytes are on the disk, and a method
+returns only when its name is there too, so that a commit never names bytes that
+a power cut could take away.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from gateway.journal.faults import JournalUnavailable
+from gateway.model import Payload
+
+_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_INCOMING = "incoming"
+_ABANDONED_SECONDS = 86_400
+_BLOCK = 1 << 20
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names inside a directory durable. Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Blobs:
+    """Bytes by the lower-case hex SHA-256 of themselves, in ``<directory>/ab/<digest>``.
+
+    Files are readable by their owner only. Implements ``gateway.ports.BlobStore``.
+    All methods may be called from any thread, and from several processes that
+    share the directory.
+    """
+
+    def __init__(self, directory: Path, *, read_only: bool = False) -> None:
+        """Open the directory; made if it is not there, unless ``read_only``."""
+        self.directory = directory
+        # Folders whose names this process knows to be on the disk.
+        self._durable: set[Path] = set()
+        if not read_only:
+            self._prepare()
+
+    def put(self, data: bytes) -> str:
+        """Store bytes; returns their lower-case hex SHA-256. Idempotent.
+
+        Raises JournalUnavailable when the disk does not take them; nothing is left then.
+        """
+        sha256 = hashlib.sha256(data).hexdigest()
+        place = self._place(sha256)
+        try:
+            if not self._present(place, len(data)):
+                self._name(self._write(data), place)
+        except OSError as error:
+            raise _unavailable(error) from None
+        return sha256
+
+    def adopt(self, path: Path, sha256: str) -> None:
+        """Take a spooled file whose digest the caller computed; ``path`` is gone afterwards.
+
+        A file on another file system is copied in blocks of 1 MiB and hashed
+        again. Raises JournalUnavailable when the disk does not take it (the
+        spooled file is still there then) and ValueError when ``sha256`` is none
+        or a copy does not have it.
+        """
+        place = self._place(sha256)
+        try:
+            if self._present(place, path.stat().st_size):
+                path.unlink()
+                return
+            _sync_file(path)
+            path.chmod(0o600)
+            try:
+                self._name(path, place)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                self._name(self._copy(path, sha256), place)
+                path.unlink()
+        except OSError as error:
+            raise _unavailable(error) from None
+
+    def payload(self, sha256: str) -> Payload:
+        """The stored bytes, as a file. Raises KeyError when there are none."""
+        try:
+            place = self._place(sha256)
+            size = place.stat().st_size
+        except (ValueError, FileNotFoundError):
+            raise KeyError(sha256) from None
+        return Payload(sha256, size, path=place)
+
+    def stored(self) -> Iterator[str]:
+        """The digests that are there, in no order, without reading the bytes."""
+        for number in range(256):
+            try:
+                with os.scandir(self.directory / f"{number:02x}") as entries:
+                    yield from (e.name for e in entries if _DIGEST.fullmatch(e.name))
+            except FileNotFoundError:
+                continue
+
+    def _prepare(self) -> None:
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.directory / _INCOMING).mkdir(mode=0o700, exist_ok=True)
+        sync_directory(self.directory)
+        sync_directory(self.directory.parent)
+        oldest = time.time() - _ABANDONED_SECONDS
+        for leftover in (self.directory / _INCOMING).iterdir():
+            # Younger ones may be another process's, on their way in.
+            if leftover.stat().st_mtime < oldest:
+                leftover.unlink(missing_ok=True)
+
+    def _place(self, sha256: str) -> Path:
+        if _DIGEST.fullmatch(sha256) is None:
+            raise ValueError("not a SHA-256 in lower-case hex")
+        return self.directory / sha256[:2] / sha256
+
+    def _sync_folder(self, folder: Path) -> None:
+        """Make the names in a folder durable, and once the folder's own."""
+        sync_directory(folder)
+        if folder not in self._durable:
+            sync_directory(self.directory)
+            self._durable.add(folder)
+
+    def _present(self, place: Path, size: int) -> bool:
+        """Whether the bytes are there. If so their name is made durable, because the thread
+        that put them there may not have come to that yet."""
+        try:
+            if place.stat().st_size != size:
+                return False
+        except FileNotFoundError:
+            return False
+        self._sync_folder(place.parent)
+        return True
+
+    def _write(self, data: bytes) -> Path:
+        descriptor, name = tempfile.mkstemp(dir=self.directory / _INCOMING)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError:
+            Path(name).unlink(missing_ok=True)
+            raise
+        return Path(name)
+
+    def _copy(self, path: Path, sha256: str) -> Path:
+        descriptor, name = tempfile.mkstemp(dir=self.directory / _INCOMING)
+        copy = Path(name)
+        try:
+            with path.open("rb") as source, os.fdopen(descriptor, "wb") as target:
+                shutil.copyfileobj(source, target, _BLOCK)
+                target.flush()
+                os.fsync(target.fileno())
+            if Payload.from_file(copy).sha256 != sha256:
+                raise ValueError("the spooled file does not have the digest that was given")
+        except (OSError, ValueError):
+            copy.unlink(missing_ok=True)
+            raise
+        return copy
+
+    def _name(self, file: Path, place: Path) -> None:
+        """Give a file that is on the disk its final name, durably."""
+        try:
+            place.parent.mkdir(mode=0o700, exist_ok=True)
+            file.rename(place)
+        except OSError:
+            if file.parent.name == _INCOMING:
+                file.unlink(missing_ok=True)
+            raise
+        self._sync_folder(place.parent)
+
+
+def _unavailable(error: OSError) -> JournalUnavailable:
+    name = errno.errorcode.get(error.errno or 0, "unknown error")
+    return JournalUnavailable(f"the blobs could not be written ({name})")

@@ -1,0 +1,148 @@
+"""Studies whose instances arrive one by one, and are normalised when they have been quiet.
+
+A study is open from an instance's arrival until its round is closed. The newest
+instance then carries the study through the lane as one message; the others wait
+for nothing more, and name it. A late instance opens a new round.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, select, text, update
+
+from gateway.journal import tables
+from gateway.journal.moves import move, move_all
+from gateway.journal.rows import MESSAGE_COLUMNS, AnyRow, message_of
+from gateway.journal.states import MessageState
+from gateway.journal.values import Gathering, Message, Move
+from gateway.model import Stage
+
+__all__ = ["Gathering", "close", "due", "get", "members"]
+
+MEMBERS_MAX = 20_000
+
+_message = tables.message
+_gathering = tables.gathering
+_GROUPED = text("message.group_key <> ''")
+_GONE = [s.value for s in (MessageState.REFUSED, MessageState.DISCARDED, MessageState.REPLACED)]
+
+
+def get(connection: Connection, source: str, group_key: str) -> Gathering | None:
+    """One study's gathering, open or not."""
+    row = connection.execute(
+        select(_gathering).where(_gathering.c.source == source, _gathering.c.group_key == group_key)
+    ).one_or_none()
+    return _gathering_of(row) if row is not None else None
+
+
+def due(connection: Connection, lane: str, now: datetime, limit: int = 100) -> list[Gathering]:
+    """The lane's studies that have been quiet, the longest quiet first."""
+    found = connection.execute(
+        select(_gathering)
+        .where(_gathering.c.lane == lane, _gathering.c.due_at <= now)
+        .order_by(_gathering.c.due_at)
+        .limit(limit)
+    )
+    return [_gathering_of(row) for row in found]
+
+
+def members(
+    connection: Connection, source: str, group_key: str, *, limit: int = MEMBERS_MAX
+) -> list[Message]:
+    """All instances of a study, of every round, in order of arrival, without their bytes.
+
+    Refused, discarded and replaced ones are left out. Raises OverflowError when
+    there are more than ``limit``: part of a study must not pass for the whole.
+    """
+    found = connection.execute(
+        select(*MESSAGE_COLUMNS)
+        .where(
+            _message.c.group_key == group_key,
+            _message.c.source == source,
+            _GROUPED,
+            _message.c.state.not_in(_GONE),
+        )
+        .order_by(_message.c.sequence, _message.c.id)
+        .limit(limit + 1)
+    ).all()
+    if len(found) > limit:
+        raise OverflowError(f"a study of more than {limit} instances")
+    return [message_of(row) for row in found]
+
+
+def close(connection: Connection, source: str, group_key: str, now: datetime) -> int | None:
+    """End the round of a study that is due: the carrier's id.
+
+    The newest instance that gathers becomes RECEIVED and rings its lane, the others
+    become GATHERED and name it. None when the study is not due (an instance came
+    meanwhile and put it off) or nothing gathers.
+    """
+    row = connection.execute(
+        select(_gathering)
+        .where(_gathering.c.source == source, _gathering.c.group_key == group_key)
+        .with_for_update()
+    ).one_or_none()
+    if row is None or row.due_at is None or row.due_at > now:
+        return None
+    # A new statement, which sees the instances whose commit the lock waited for.
+    ids = list(
+        connection.execute(
+            select(_message.c.id)
+            .where(
+                _message.c.group_key == group_key,
+                _message.c.source == source,
+                _GROUPED,
+                _message.c.state == MessageState.GATHERING.value,
+            )
+            .order_by(_message.c.id)
+        ).scalars()
+    )
+    connection.execute(
+        update(_gathering)
+        .where(_gathering.c.source == source, _gathering.c.group_key == group_key)
+        .values(due_at=None, round=_gathering.c.round + 1)
+    )
+    if not ids:
+        return None
+    carrier = ids.pop()
+    for start in range(0, len(ids), 1000):
+        _gather(connection, ids[start : start + 1000], carrier, now)
+    move(
+        connection,
+        carrier,
+        MessageState.RECEIVED,
+        event="study-quiet",
+        stage=Stage.NORMALISE,
+        detail={"instances": len(ids) + 1, "round": row.round + 1},
+        at=now,
+    )
+    return int(carrier)
+
+
+def _gather(connection: Connection, ids: list[int], carrier: int, now: datetime) -> None:
+    moves = [
+        Move(
+            message_id=message_id,
+            to=MessageState.GATHERED,
+            event="gathered",
+            stage=Stage.NORMALISE,
+            detail={"carrier": carrier},
+        )
+        for message_id in ids
+    ]
+    move_all(connection, moves, at=now)
+    connection.execute(update(_message).where(_message.c.id.in_(ids)).values(carrier_id=carrier))
+
+
+def _gathering_of(row: AnyRow) -> Gathering:
+    return Gathering(
+        source=row.source,
+        group_key=row.group_key,
+        lane=row.lane,
+        due_at=row.due_at,
+        first_at=row.first_at,
+        last_at=row.last_at,
+        instances=row.instances,
+        round=row.round,
+    )

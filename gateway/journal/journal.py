@@ -1,0 +1,236 @@
+"""The durable truth: one database and the blobs beside it.
+
+On SQLite one connection writes and alone checkpoints, and one process at a time
+may have it (a lock file says which); any number of connections read. On
+PostgreSQL any number of processes write.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from gateway.journal import dialects, lanes, migrate
+from gateway.journal.blobs import Blobs, sync_directory
+from gateway.journal.faults import (
+    IdentityConflict,
+    JournalFault,
+    JournalInUse,
+    JournalUnavailable,
+    LeaseLost,
+)
+from gateway.journal.ownership import Ownership
+from gateway.journal.times import CLOCK, utc_now
+from gateway.journal.turnstile import Turnstile
+
+__all__ = [
+    "IdentityConflict",
+    "Journal",
+    "JournalFault",
+    "JournalInUse",
+    "JournalUnavailable",
+    "LeaseLost",
+]
+
+
+# The append path speaks to SQLite's driver itself.
+_AWAY = (OperationalError, sqlite3.OperationalError)
+
+
+class Journal:
+    """Transactions on the journal's database, and its blobs.
+
+    ``url`` is ``sqlite:////absolute/path`` or ``postgresql+psycopg://…``.
+    ``now`` gives aware instants; functions of this package that take no time use
+    it. ``read_only`` opens an existing journal beside the process that writes it.
+    ``on_ring`` is called, in the thread of the transaction, after each commit that
+    rang lanes, with the names of those that have work by now; it must neither
+    block nor raise.
+
+    ``owner`` is this process's number while it holds the writing end of a SQLite
+    journal, else None. ``dialect`` is ``sqlite`` or ``postgresql``.
+
+    Raises ValueError for another kind of URL, JournalInUse when another process
+    writes the SQLite file, JournalUnavailable when a file or folder cannot be
+    opened (PostgreSQL is first connected to when it is first used).
+    """
+
+    owner: int | None = None
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        blob_directory: Path,
+        now: Callable[[], datetime] = utc_now,
+        read_only: bool = False,
+        on_ring: Callable[[frozenset[str]], None] | None = None,
+    ) -> None:
+        address = make_url(url)
+        self.now = now
+        self.read_only = read_only
+        self.on_ring = on_ring
+        self.dialect = address.get_backend_name()
+        self._ownership: Ownership | None = None
+        self._turn: AbstractContextManager[None] = nullcontext()
+        self._inside = threading.local()
+        if self.dialect == "sqlite":
+            self._writer, self._reader = self._open_sqlite(address)
+        elif self.dialect == "postgresql" and address.get_driver_name() == "psycopg":
+            self._writer = self._reader = dialects.postgresql_engine(address)
+            self._watch(self._writer)
+            self._reader = self._writer.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
+        else:
+            raise ValueError("a journal's URL begins with sqlite: or postgresql+psycopg:")
+        try:
+            self.blobs = Blobs(blob_directory, read_only=read_only)
+        except OSError as error:
+            self.close()
+            raise JournalUnavailable(f"the folder of blobs: {error.strerror}") from None
+
+    def _open_sqlite(self, address: URL) -> tuple[Engine, Engine]:
+        if not address.database or address.database == ":memory:":
+            raise ValueError("a journal is a file: sqlite:////path/journal.sqlite")
+        path = Path(address.database).absolute()
+        readers = dialects.sqlite_readers(path)
+        self._watch(readers)
+        if self.read_only:
+            return readers, readers
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            ownership = Ownership(path.with_suffix(".lock"))
+        except OSError as error:
+            raise JournalUnavailable(f"the journal's folder: {error.strerror}") from None
+        try:
+            writer = self._open_writer(path)
+        except BaseException:
+            ownership.release()
+            raise
+        self._ownership, self.owner, self._turn = ownership, ownership.pid, Turnstile()
+        return writer, readers
+
+    def _open_writer(self, path: Path) -> Engine:
+        writer = dialects.sqlite_writer(path)
+        self._watch(writer)
+        try:
+            # SQLite gives the files beside the database the database's own mode.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            path.chmod(0o600)
+            # Runs SQLite's recovery after a crash.
+            with _translated(), writer.connect() as connection:
+                connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
+            sync_directory(path.parent)
+        except OSError as error:
+            writer.dispose()
+            raise JournalUnavailable(f"the journal's file: {error.strerror}") from None
+        except BaseException:
+            writer.dispose()
+            raise
+        return writer
+
+    def _watch(self, engine: Engine) -> None:
+        @event.listens_for(engine, "connect")
+        def _clock(_connection: Any, record: Any) -> None:
+            record.info[CLOCK] = self.now
+
+    def migrate(
+        self, package: str = "gateway.journal", version_table: str = "journal_version"
+    ) -> None:
+        """Bring the tables of ``package`` to its newest version, in one transaction.
+
+        Raises JournalUnavailable, and JournalFault when a step fails.
+        """
+        with self.write() as connection:
+            migrate.upgrade(connection, package, version_table)
+
+    def close(self) -> None:
+        """Close every connection and give the SQLite file to another process. Idempotent."""
+        # Readers first: SQLite checkpoints when its last connection is closed.
+        self._reader.dispose()
+        self._writer.dispose()
+        if self._ownership is not None:
+            self._ownership.release()
+            self._ownership = None
+            self.owner = None
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction, committed at the end of the block, undone by an exception.
+
+        On SQLite writers take turns in the order in which they ask. Raises
+        JournalUnavailable when nothing was kept (whether a PostgreSQL whose
+        connection broke during the commit kept it is unknown: all that this
+        package writes may be repeated), JournalFault when a statement was
+        refused, RuntimeError inside another ``write`` of the same thread.
+        """
+        if self.read_only:
+            raise JournalUnavailable("the journal was opened for reading")
+        if getattr(self._inside, "writing", False):
+            raise RuntimeError("a transaction is open in this thread already")
+        self._inside.writing = True
+        try:
+            with self._turn, _translated(), self._transaction() as connection:
+                lanes.begin_rings(connection)
+                yield connection
+                rung = lanes.write_rings(connection)
+        finally:
+            self._inside.writing = False
+        if rung and self.on_ring is not None:
+            now = self.now()
+            self.on_ring(frozenset(name for name, at in rung.items() if at <= now))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with self._writer.connect() as connection:
+            try:
+                with connection.begin():
+                    yield connection
+            except _AWAY:
+                # After an error of the disk the next transaction shall start from a
+                # connection that knows nothing of this one.
+                if not connection.invalidated:
+                    connection.invalidate()
+                raise
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection that sees one state of the database throughout and cannot write.
+
+        Raises JournalUnavailable, JournalFault.
+        """
+        with _translated(), self._reader.connect() as connection, connection.begin():
+            yield connection
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """The database's errors as the journal's, without the values that they quote."""
+    try:
+        yield
+    except (*_AWAY, InterfaceError, PoolTimeout) as error:
+        name = _name(error)
+        if name.endswith(" SQLITE_ERROR"):
+            # SQLite calls a wrong statement "operational" too.
+            raise JournalFault(f"the database refused a statement ({name})") from None
+        raise JournalUnavailable(f"the database did not keep it ({name})") from None
+    except (DBAPIError, sqlite3.Error) as error:
+        raise JournalFault(f"the database refused a statement ({_name(error)})") from None
+
+
+def _name(error: Exception) -> str:
+    cause = getattr(error, "orig", None) or error
+    code = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None)
+    return f"{type(cause).__name__} {code}" if code else type(cause).__name__

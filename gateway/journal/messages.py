@@ -1,0 +1,157 @@
+"""Messages: look, claim, and change state by the table of transitions.
+
+Functions that change something are called inside ``Journal.write()``, the others
+inside either kind of transaction. ``at`` is the present instant by the journal's
+clock unless it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection, bindparam, select, update
+
+from gateway.journal import lanes, tables
+from gateway.journal.children import append_child
+from gateway.journal.entries import normalised, store_all, store_normalised
+from gateway.journal.holding import hold, release, waiting_for
+from gateway.journal.journal import Journal
+from gateway.journal.ledger import counts, ledger
+from gateway.journal.listing import page
+from gateway.journal.moves import move, move_all, note
+from gateway.journal.rows import CONTENT_COLUMNS, MESSAGE_COLUMNS, message_of
+from gateway.journal.states import MessageState
+from gateway.journal.tables import INLINE_BYTES_MAX, literal_state
+from gateway.journal.values import (
+    Event,
+    LedgerLine,
+    Message,
+    MessageFilter,
+    Move,
+    Normalised,
+    StoredAttachment,
+)
+from gateway.model import Payload, Stage
+
+__all__ = [
+    "Event",
+    "LedgerLine",
+    "Message",
+    "MessageFilter",
+    "Move",
+    "Normalised",
+    "StoredAttachment",
+    "append_child",
+    "claim",
+    "counts",
+    "events",
+    "get",
+    "give_back",
+    "hold",
+    "ledger",
+    "move",
+    "move_all",
+    "normalised",
+    "note",
+    "page",
+    "payload",
+    "release",
+    "store_all",
+    "store_normalised",
+    "waiting_for",
+]
+
+SUSPECT_STARTS = 2
+"""A message whose work was begun this often without an end is claimed alone, so that the
+process that it may break takes no other message with it."""
+
+_message = tables.message
+_content = tables.content
+_whole = (
+    select(*MESSAGE_COLUMNS, *CONTENT_COLUMNS)
+    .join(_content, _content.c.message_id == _message.c.id)
+    .where(_message.c.id == bindparam("message_id"))
+)
+
+
+def get(connection: Connection, message_id: int) -> Message | None:
+    """One message with its answer and, up to INLINE_BYTES_MAX, its bytes."""
+    row = connection.execute(_whole, {"message_id": message_id}).one_or_none()
+    return message_of(row, with_content=True) if row is not None else None
+
+
+def payload(journal: Journal, message: Message) -> Payload:
+    """The exact bytes of a message. Raises KeyError when they are not there (any more)."""
+    if message.body is not None:
+        return Payload(message.sha256, message.size, data=message.body)
+    if message.size > INLINE_BYTES_MAX:
+        return journal.blobs.payload(message.sha256)
+    with journal.read() as connection:
+        body = connection.execute(
+            select(_content.c.body).where(_content.c.message_id == message.id)
+        ).scalar_one_or_none()
+    if body is None:
+        raise KeyError(message.id)
+    return Payload(message.sha256, message.size, data=bytes(body))
+
+
+def claim(connection: Connection, lane: str, token: int, limit: int) -> list[Message]:
+    """The next RECEIVED messages of a lane, in (sequence, id) order, with bytes and answer.
+
+    Their ``starts`` has grown by one; commit that before the work begins, so that
+    a message that breaks the process is known by it. A message with two or more
+    unfinished starts comes alone. Raises LeaseLost.
+    """
+    lanes.fence(connection, lane, token)
+    rows = connection.execute(
+        select(*MESSAGE_COLUMNS, *CONTENT_COLUMNS)
+        .join(_content, _content.c.message_id == _message.c.id)
+        .where(_message.c.lane == lane, literal_state(_message, MessageState.RECEIVED))
+        .order_by(_message.c.sequence, _message.c.id)
+        .limit(limit)
+    ).all()
+    taken: list[Message] = []
+    for row in rows:
+        if row.starts >= SUSPECT_STARTS and taken:
+            break
+        taken.append(message_of(row, with_content=True))
+        if row.starts >= SUSPECT_STARTS:
+            break
+    if taken:
+        connection.execute(
+            update(_message)
+            .where(_message.c.id.in_([message.id for message in taken]))
+            .values(starts=_message.c.starts + 1)
+        )
+    return [replace(message, starts=message.starts + 1) for message in taken]
+
+
+def give_back(connection: Connection, message_ids: Sequence[int]) -> None:
+    """Undo the counting of claims whose work was not done for a reason that is not theirs:
+    the worker was asked to stop, the database went away."""
+    if message_ids:
+        connection.execute(
+            update(_message)
+            .where(_message.c.id.in_(message_ids), _message.c.starts > 0)
+            .values(starts=_message.c.starts - 1)
+        )
+
+
+def events(connection: Connection, message_id: int, *, limit: int = 1000) -> list[Event]:
+    """The life of a message, from its beginning; at most ``limit`` events."""
+    event = tables.event
+    found = connection.execute(
+        select(event).where(event.c.message_id == message_id).order_by(event.c.id).limit(limit)
+    )
+    return [
+        Event(
+            id=row.id,
+            message_id=row.message_id,
+            at=row.at,
+            stage=Stage(row.stage),
+            what=row.what,
+            detail=row.detail,
+        )
+        for row in found
+    ]

@@ -1,0 +1,17 @@
+"""Run by alembic on the connection that ``gateway.journal.migrate`` hands over."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from gateway.journal.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    version_table=context.config.attributes["version_table"],
+    transactional_ddl=True,
+    compare_type=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,356 @@
+"""The tables of the journal, as SQLAlchemy Core knows them.
+
+The migrations build exactly these (a test compares). Exact bytes stand apart
+from the rows that change state, so that a change of state never rewrites them.
+No foreign key points to ``message`` or ``delivery``: bytes, entries and rows have
+retention times of their own, and each key would cost the append path a look-up.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    ColumnElement,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    literal_column,
+    text,
+)
+
+from gateway.journal.states import DeliveryState, MessageState
+from gateway.journal.times import Instant
+
+INLINE_BYTES_MAX = 65_536
+"""Payloads up to this many bytes lie in the database, larger ones in the blobs."""
+
+SOURCE_MAX = 128
+KEY_MAX = 256
+"""Length in characters of names that stand in an index (control id, group, lane, identifier).
+PostgreSQL takes index rows up to 2,704 bytes, and a character has up to four."""
+TEXT_MAX = 2048
+"""Length in characters of free text (detail, evidence, location, reason)."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite numbers rows by itself only for a column of type INTEGER.
+_Id = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def literal_state(table: Table, state: MessageState | DeliveryState) -> ColumnElement[bool]:
+    """``state = '…'`` in words, as the partial indexes have it: with a parameter in its place
+    neither database knows that the index applies."""
+    return table.c.state == literal_column(f"'{state.value}'")
+
+
+def _key(length: int = KEY_MAX) -> String:
+    return String(length)
+
+
+def _cause() -> list[Column[str]]:
+    return [
+        Column("cause_code", String(64), nullable=False, default=""),
+        Column("cause_detail", Text, nullable=False, default=""),
+        Column("cause_location", Text, nullable=False, default=""),
+        Column("cause_protocol_code", Text, nullable=False, default=""),
+    ]
+
+
+message = Table(
+    "message",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("sequence", _Id, nullable=False),
+    Column("parent_id", _Id),
+    Column("carrier_id", _Id),
+    Column("source", _key(SOURCE_MAX), nullable=False),
+    Column("format", String(16), nullable=False),
+    Column("kind", _key(), nullable=False),
+    Column("control_id", _key(), nullable=False),
+    Column("dedupe_key", String(64), nullable=False),
+    Column("group_key", _key(), nullable=False),
+    Column("lane", _key(), nullable=False),
+    Column("state", String(16), nullable=False),
+    *_cause(),
+    Column("sha256", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("encoding", Text, nullable=False),
+    Column("peer", Text, nullable=False),
+    Column("received_at", Instant, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+    Column("attributes", JSON, nullable=False),
+    Column("arrivals", Integer, nullable=False),
+    Column("starts", Integer, nullable=False),
+    Column("patient_id", String(36)),
+    Column("mapping", Text, nullable=False, default=""),
+    Column("mapping_version", Text, nullable=False, default=""),
+    Column("mapping_digest", Text, nullable=False, default=""),
+    Column("flags", JSON, nullable=False),
+    # The control id comes first because most senders count upwards, which keeps the
+    # inserts of one source on few pages, and because it finds a reused control id.
+    # The key is a digest over the control id, so it alone is as unique as both.
+    UniqueConstraint("source", "control_id", "dedupe_key"),
+    # Counts by state and source are read off this index, and so are listings of either: those
+    # of one state are merged from its sources, those of one source from its states.
+    Index("ix_message_state", "state", "source", "id"),
+    sqlite_autoincrement=True,
+)
+
+Index(
+    "ix_message_lane_received",
+    message.c.lane,
+    message.c.sequence,
+    message.c.id,
+    sqlite_where=text("state = 'received'"),
+    postgresql_where=text("state = 'received'"),
+)
+Index(
+    "ix_message_group",
+    message.c.group_key,
+    message.c.source,
+    message.c.id,
+    sqlite_where=text("group_key <> ''"),
+    postgresql_where=text("group_key <> ''"),
+)
+Index(
+    "ix_message_patient",
+    message.c.patient_id,
+    message.c.id,
+    sqlite_where=text("patient_id IS NOT NULL"),
+    postgresql_where=text("patient_id IS NOT NULL"),
+)
+Index(
+    "ix_message_carrier",
+    message.c.carrier_id,
+    sqlite_where=text("carrier_id IS NOT NULL"),
+    postgresql_where=text("carrier_id IS NOT NULL"),
+)
+Index(
+    "ix_message_repeated",
+    message.c.source,
+    message.c.arrivals,
+    sqlite_where=text("arrivals > 1"),
+    postgresql_where=text("arrivals > 1"),
+)
+Index(
+    "ix_message_child",
+    message.c.source,
+    message.c.parent_id,
+    sqlite_where=text("parent_id IS NOT NULL"),
+    postgresql_where=text("parent_id IS NOT NULL"),
+)
+
+content = Table(
+    "content",
+    metadata,
+    Column("message_id", _Id, primary_key=True, autoincrement=False),
+    Column("body", LargeBinary),
+    Column("answer", LargeBinary, nullable=False),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("message_id", _Id, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("stage", String(16), nullable=False),
+    Column("what", String(64), nullable=False),
+    Column("detail", JSON, nullable=False),
+    Index("ix_event_message", "message_id", "id"),
+)
+
+gathering = Table(
+    "gathering",
+    metadata,
+    Column("source", _key(SOURCE_MAX), primary_key=True),
+    Column("group_key", _key(), primary_key=True),
+    Column("lane", _key(), nullable=False),
+    Column("due_at", Instant),
+    Column("first_at", Instant, nullable=False),
+    Column("last_at", Instant, nullable=False),
+    Column("instances", Integer, nullable=False),
+    Column("round", Integer, nullable=False),
+    Index("ix_gathering_lane_due", "lane", "due_at"),
+)
+
+waiting = Table(
+    "waiting",
+    metadata,
+    Column("message_id", _Id, primary_key=True, autoincrement=False),
+    Column("system", _key(), primary_key=True),
+    Column("value", _key(), primary_key=True),
+    Column("type", String(16), nullable=False),
+    Index("ix_waiting_identifier", "system", "value"),
+)
+
+lane = Table(
+    "lane",
+    metadata,
+    Column("name", _key(), primary_key=True),
+    Column("next_at", Instant),
+    Column("lease_owner", Text),
+    Column("lease_until", Instant),
+    Column("token", BigInteger, nullable=False),
+)
+
+Index(
+    "ix_lane_next",
+    lane.c.next_at,
+    sqlite_where=text("next_at IS NOT NULL"),
+    postgresql_where=text("next_at IS NOT NULL"),
+)
+
+normalised = Table(
+    "normalised",
+    metadata,
+    Column("message_id", _Id, primary_key=True, autoincrement=False),
+    Column("entries", LargeBinary, nullable=False),
+    Column("entries_size", BigInteger, nullable=False),
+    Column("attachments", JSON, nullable=False),
+    Column("mapping", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+)
+
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("message_id", _Id, nullable=False),
+    Column("lane", _key(), nullable=False),
+    Column("patient_id", String(36), nullable=False),
+    Column("destination", _key(SOURCE_MAX), nullable=False),
+    Column("sequence", _Id, nullable=False),
+    Column("idempotency_key", _key(), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    # How many attempts were ever begun, and how many of them since the last one that ended.
+    Column("starts", Integer, nullable=False),
+    Column("unfinished", Integer, nullable=False),
+    Column("due_at", Instant),
+    *_cause(),
+    Column("evidence", Text, nullable=False, default=""),
+    Column("merged_patients", JSON, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+    UniqueConstraint("idempotency_key"),
+    Index("ix_delivery_message", "message_id"),
+    Index("ix_delivery_state", "state", "destination", "id"),
+    sqlite_autoincrement=True,
+)
+
+Index(
+    "ix_delivery_lane_pending",
+    delivery.c.lane,
+    delivery.c.sequence,
+    delivery.c.id,
+    sqlite_where=text("state = 'pending'"),
+    postgresql_where=text("state = 'pending'"),
+)
+Index(
+    "ix_delivery_patient_pending",
+    delivery.c.patient_id,
+    sqlite_where=text("state = 'pending'"),
+    postgresql_where=text("state = 'pending'"),
+)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("delivery_id", _Id, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("outcome", String(16), nullable=False),
+    *_cause(),
+    Column("evidence", Text, nullable=False, default=""),
+    UniqueConstraint("delivery_id", "number"),
+)
+
+dead_letter = Table(
+    "dead_letter",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("message_id", _Id, nullable=False),
+    Column("delivery_id", _Id),
+    Column("source", _key(SOURCE_MAX), nullable=False),
+    Column("stage", String(16), nullable=False),
+    *_cause(),
+    Column("fingerprint", String(16), nullable=False),
+    Column("buried_at", Instant, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("resolved_at", Instant),
+    Column("resolution", String(16)),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("child_message_id", _Id),
+    Index("ix_dead_letter_message", "message_id"),
+    sqlite_autoincrement=True,
+)
+
+Index(
+    "ix_dead_letter_unresolved",
+    dead_letter.c.fingerprint,
+    dead_letter.c.id,
+    sqlite_where=text("resolved_at IS NULL"),
+    postgresql_where=text("resolved_at IS NULL"),
+)
+Index(
+    "ix_dead_letter_open",
+    dead_letter.c.id,
+    sqlite_where=text("resolved_at IS NULL"),
+    postgresql_where=text("resolved_at IS NULL"),
+)
+
+patient = Table(
+    "patient",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("ins_system", _key(), nullable=False),
+    Column("ins_value", _key(), nullable=False),
+    Column("merged_into", String(36), ForeignKey("patient.id")),
+    Column("feeding", String(16), nullable=False),
+    Column("record", String(16), nullable=False),
+    Column("feeding_message_id", _Id),
+    Column("record_message_id", _Id),
+    Column("created_at", Instant, nullable=False),
+    UniqueConstraint("ins_system", "ins_value"),
+)
+
+patient_identifier = Table(
+    "patient_identifier",
+    metadata,
+    Column("system", _key(), primary_key=True),
+    Column("value", _key(), primary_key=True),
+    Column("patient_id", String(36), ForeignKey("patient.id"), nullable=False),
+    Column("type", String(16), nullable=False),
+    Column("since_message_id", _Id),
+    Index("ix_patient_identifier_patient", "patient_id"),
+)
+
+operation = Table(
+    "operation",
+    metadata,
+    Column("key", _key(), primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("result", JSON(none_as_null=True)),
+)

@@ -1,0 +1,234 @@
+"""From read mappings to compiled programs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from gateway.mapping.assemble import Assembled, assemble
+from gateway.mapping.compiling import POLICIES, At, Compiler
+from gateway.mapping.document import Many, Node, Table, Text
+from gateway.mapping.entries import Entry, compile_entry
+from gateway.mapping.findings import Findings, Place, nearest
+from gateway.mapping.loading import Loader
+from gateway.mapping.matching import find_ambiguities
+from gateway.mapping.ordering import in_order
+from gateway.mapping.overlays import Source, apply_to_definitions
+from gateway.mapping.program import Ignored, Match, Program
+from gateway.mapping.r4.definitions import Definitions
+from gateway.mapping.trees import entry_name
+from gateway.model import Format
+from gateway.ports import PathError, SourceLanguage
+
+_SOURCE_KEYS = ("format", "versions", "match")
+
+
+class Builder:
+    """Compiles every mapping of a loader that has entries and a language."""
+
+    def __init__(
+        self, loader: Loader, languages: Mapping[Format, SourceLanguage], findings: Findings
+    ) -> None:
+        self._loader = loader
+        self._languages = languages
+        self._findings = findings
+        self._definitions = Definitions.load()
+
+    def compile(self) -> list[Program]:
+        """Compile every mapping that has entries and a language."""
+        for source in self._loader.sources.values():
+            apply_to_definitions(source, self._findings)
+        defaults = {
+            source.document.root.place.file: self._defaults(source.root)
+            for source in self._loader.sources.values()
+        }
+        programs = []
+        for source in self._loader.sources.values():
+            program = self._program(source, defaults)
+            if program is not None:
+                programs.append(program)
+        find_ambiguities(programs, self._findings)
+        return programs
+
+    def _defaults(self, root: Table) -> dict[str, Node]:
+        node = root.get("defaults")
+        if node is None:
+            return {}
+        if not isinstance(node, Table):
+            self._findings.error(node.place, "wrong-shape", "defaults: is a map of policies")
+            return {}
+        for key in node.items:
+            if key not in POLICIES:
+                self._findings.error(
+                    node.places[key], "unknown-key", f"no policy {key!r}", nearest(key, POLICIES)
+                )
+        return node.items
+
+    def _program(
+        self, source: Source, defaults: Mapping[str, Mapping[str, Node]]
+    ) -> Program | None:
+        read = self._read_source(source)
+        if read is None:
+            return None
+        kind, versions, match_node = read
+        language = self._languages.get(kind)
+        if language is None:
+            return None
+        assembled = assemble(source, self._loader.sources, self._findings)
+        compiler = Compiler(
+            language, versions, self._definitions, self._findings, self._loader.tables,
+            assembled.types, defaults,
+        )  # fmt: skip
+        for node in assembled.entries:
+            _collect_entries(compiler, node)
+        version = compiler.text(source.root, "version")
+        if version is None:
+            compiler.error(source.root.place, "missing-key", "a mapping needs version:")
+        ignored = self._ignored(compiler, source)
+        entries = _compile_entries(compiler, assembled)
+        match = self._match(compiler, match_node)
+        if source.root.get("entries") is None or version is None or match is None:
+            return None
+        return Program(
+            name=source.name,
+            version=version,
+            digest=self._digest(assembled, compiler),
+            file=str(source.document.path),
+            format=kind,
+            match=match,
+            ignored=ignored,
+            entries=entries,
+            compile_traced=partial(_compile_traced, compiler, assembled),
+            memos=compiler.memos,
+        )
+
+    def _read_source(self, source: Source) -> tuple[Format, tuple[str, ...], Table | None] | None:
+        node = source.root.get("source")
+        if not isinstance(node, Table):
+            self._findings.error(source.root.place, "missing-key", "a mapping needs source:")
+            return None
+        for key in node.items:
+            if key not in _SOURCE_KEYS:
+                self._findings.error(
+                    node.places[key], "unknown-key", f"source: has no {key!r}",
+                    nearest(key, _SOURCE_KEYS),
+                )  # fmt: skip
+        name = node.get("format")
+        known = [kind.value for kind in Format]
+        if not isinstance(name, Text) or name.text not in known:
+            place = name.place if name is not None else node.place
+            self._findings.error(place, "wrong-shape", f"format: is one of {', '.join(known)}")
+            return None
+        listed = node.get("versions")
+        versions = listed.items if isinstance(listed, Many) else ()
+        match = node.get("match")
+        if match is not None and not isinstance(match, Table):
+            self._findings.error(match.place, "wrong-shape", "match: is a map of paths")
+            match = None
+        return (
+            Format(name.text),
+            tuple(item.text for item in versions if isinstance(item, Text)),
+            match,
+        )
+
+    def _match(self, compiler: Compiler, node: Table | None) -> Match | None:
+        paths, values = [], []
+        within = compiler.language.root(compiler.versions)
+        for path, wanted in node or ():
+            place = node.places[path] if node is not None else wanted.place
+            try:
+                paths.append(
+                    compiler.language.path(path, versions=compiler.versions, within=within)
+                )
+            except PathError as wrong:
+                compiler.error(place, "path", str(wrong), wrong.suggestion)
+                return None
+            values.append(frozenset(text.text for text in compiler.texts(wanted)))
+        return Match(tuple(paths), tuple(values))
+
+    def _ignored(self, compiler: Compiler, source: Source) -> tuple[Ignored, ...]:
+        listed = source.root.get("ignore")
+        found = []
+        at = At(compiler.language.root(compiler.versions))
+        for node in listed.items if isinstance(listed, Many) else ():
+            if not isinstance(node, Table):
+                compiler.error(node.place, "wrong-shape", "ignore: holds {path, reason, when}")
+                continue
+            compiler.unknown_keys(node, ("path", "reason", "when"), "ignore:")
+            path, reason = node.get("path"), compiler.text(node, "reason")
+            if not isinstance(path, Text) or not reason:
+                compiler.error(node.place, "missing-key", "what is ignored needs path: and reason:")
+                continue
+            segment_only = "-" not in path.text and source_is_segment(path.text)
+            if not segment_only:
+                compiler.reader(path, at)
+            when = node.get("when")
+            if when is not None:
+                compiler.condition(when, at)
+            found.append(Ignored(path.text, reason, compiler.text(node, "when") or ""))
+        return tuple(found)
+
+    def _digest(self, assembled: Assembled, compiler: Compiler) -> str:
+        """SHA-256 over the labels and bytes of all that went into the mapping."""
+        parts: dict[str, bytes] = {}
+        for source in assembled.sources:
+            for document in (source.document, *source.overlay_documents):
+                parts[document.label] = document.data
+        for name in compiler.tables_used:
+            for label in self._loader.tables[name].files:
+                parts[label] = self._loader.documents[label].data
+        digest = hashlib.sha256()
+        for label in sorted(parts):
+            digest.update(f"{label}\0{len(parts[label])}\0".encode())
+            digest.update(parts[label])
+        return digest.hexdigest()
+
+
+def source_is_segment(text: str) -> bool:
+    """Whether an ignored path is a whole HL7 v2 segment (``NK1``)."""
+    return len(text) == 3 and text.isupper() and text.isalnum()
+
+
+def _collect_entries(compiler: Compiler, node: Node) -> None:
+    """Note the name and type of every entry, nested ones too."""
+    if isinstance(node, Many):
+        for item in node.items:
+            _collect_entries(compiler, item)
+    elif isinstance(node, Table):
+        kind = node.get("resource")
+        if isinstance(kind, Text):
+            name = entry_name(node)
+            if compiler.entries.setdefault(name, kind.text) != kind.text:
+                compiler.error(node.place, "defined-twice", f"two entries are called {name}")
+        for inner in node.items.values():
+            _collect_entries(compiler, inner)
+
+
+def _compile_entries(compiler: Compiler, assembled: Assembled) -> list[Entry]:
+    at = At(compiler.language.root(compiler.versions))
+    _unique_names(compiler, assembled)
+    found = [
+        compile_entry(compiler, node, at)
+        for _, node in in_order(("", node) for node in assembled.entries)
+    ]
+    return [entry for entry in found if entry is not None]
+
+
+def _unique_names(compiler: Compiler, assembled: Assembled) -> None:
+    seen: dict[str, Place] = {}
+    for node in assembled.entries:
+        name = entry_name(node)
+        if name and name in seen:
+            compiler.error(node.place, "defined-twice", f"two entries are called {name}",
+                           "give one of them a name:")  # fmt: skip
+        seen[name] = node.place
+
+
+def _compile_traced(compiler: Compiler, assembled: Assembled) -> Sequence[Entry]:
+    """The same rules compiled once more so that they record their provenance."""
+    compiler.traced = True
+    try:
+        return _compile_entries(compiler, assembled)
+    finally:
+        compiler.traced = False

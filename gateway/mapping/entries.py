@@ -1,0 +1,253 @@
+"""Entries: resources with their deterministic identifiers, one per scope."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.mapping.checks import CHECKS
+from gateway.mapping.compiling import At, Compiler, Item
+from gateway.mapping.document import Many, Node, Table
+from gateway.mapping.findings import Place, nearest
+from gateway.mapping.identities import Identity, compile_identity, look_up
+from gateway.mapping.looking import Look, LookingBuild, Tokens, compile_looking, looking_builder
+from gateway.mapping.objects import Build, builder, check_required, compile_fields
+from gateway.mapping.r4.definitions import UnknownPath
+from gateway.mapping.rules import ENTRY_KEYS
+from gateway.mapping.running import Drop, Frame, HandedOver, Run, derived_id, same_content
+from gateway.mapping.targets import Target
+from gateway.mapping.trees import entry_name
+from gateway.mapping.walking import compile_each
+from gateway.model import Embedded
+from gateway.ports import Scope
+
+Entry = Callable[[Run, Scope, Item], list[str]]
+"""Makes the entries of one rule and gives their references, in order."""
+
+KEYS = ("resource", "each", "when", "set", "use", "final", "note", "reason", *ENTRY_KEYS)
+
+
+@dataclass(slots=True)
+class Plan:
+    """One entry compiled."""
+
+    kind: str
+    name: str
+    place: Place
+    identity: Identity
+    same: bool
+    look: Look
+    build: LookingBuild
+    also: list[Entry]
+    create_only: bool
+    checks: list[Callable[[dict[str, Any]], str]]
+    along: Build | None
+
+
+def compile_entry(c: Compiler, node: Node, at: At) -> Entry | None:
+    """Compile one entry; None when it is wrong (reported)."""
+    if not isinstance(node, Table):
+        c.error(node.place, "wrong-shape", "an entry is a map")
+        return None
+    c.unknown_keys(node, KEYS, "an entry")
+    kind = c.text(node, "resource")
+    if kind is None:
+        c.error(node.place, "missing-key", "an entry needs resource:")
+        return None
+    try:
+        c.definitions.resource(kind)
+    except UnknownPath as wrong:
+        c.unknown_element(node.items["resource"].place, wrong)
+        return None
+    walk, inside = None, at
+    if node.get("each") is not None:
+        walked = compile_each(c, node.items["each"], at, entry=True)
+        if walked is None:
+            return None
+        walk, inside = walked[:2]
+    when = node.get("when")
+    condition = c.condition(when, inside) if when is not None else None
+    plan = _plan(c, node, kind, inside)
+    if plan is None or (when is not None and condition is None):
+        return None
+    test = condition[0] if condition is not None else None
+
+    def run_entry(run: Run, scope: Scope, item: Item) -> list[str]:
+        places = walk(run, scope, item) if walk is not None else ((scope, item),)
+        made = []
+        for place, value in places:
+            if test is None or test(place, value):
+                reference = _make(run, place, value, plan)
+                if reference is not None:
+                    made.append(reference)
+        return made
+
+    return run_entry
+
+
+def _plan(c: Compiler, node: Table, kind: str, at: At) -> Plan | None:
+    target = Target(kind, kind, (kind,))
+    keys = compile_identity(c, node, kind, at)
+    body = node.get("set")
+    if not isinstance(body, Table):
+        c.error(node.place, "missing-key", f"{kind} needs set:")
+        return None
+    fields = compile_fields(c, body, target, at)
+    complete = check_required(c, body, target)
+    also = _also(c, node, at)
+    along = _along(c, node, body, target, at)
+    checks = _checks(c, node, kind)
+    if fields is None or keys is None or also is None or not complete:
+        return None
+    looking = compile_looking(c, [*(field.rule for field in fields), *keys.rules()])
+    return Plan(
+        kind=kind,
+        name=entry_name(node),
+        place=node.place,
+        identity=look_up(c, kind, keys, looking, node.place),
+        same=keys.same,
+        look=looking.look,
+        build=looking_builder(c, fields, looking),
+        also=also,
+        create_only=c.yes(node, "create_only"),
+        checks=checks,
+        along=along,
+    )
+
+
+def _also(c: Compiler, node: Table, at: At) -> list[Entry] | None:
+    listed = node.get("also")
+    if listed is None:
+        return []
+    items = listed.items if isinstance(listed, Many) else (listed,)
+    found = [compile_entry(c, item, at) for item in items]
+    made = [entry for entry in found if entry is not None]
+    return made if len(made) == len(found) else None
+
+
+def _along(c: Compiler, node: Table, body: Table, target: Target, at: At) -> Build | None:
+    """The elements that go along with a document that is handed over."""
+    names = c.texts(node.get("along"))
+    kept = {}
+    for name in names:
+        if name.text in body.items:
+            kept[name.text] = body.items[name.text]
+        else:
+            c.error(name.place, "unknown-element", f"set: has no {name.text!r}",
+                    nearest(name.text, body.items))  # fmt: skip
+    fields = compile_fields(c, body.with_items(kept), target, at) if kept else None
+    return builder(c, fields) if fields else None
+
+
+def _checks(c: Compiler, node: Table, kind: str) -> list[Callable[[dict[str, Any]], str]]:
+    found = []
+    for name in c.texts(node.get("check")):
+        known = CHECKS.get(name.text)
+        if known is None:
+            c.error(name.place, "unknown-check", f"no check {name.text!r}",
+                    nearest(name.text, CHECKS))  # fmt: skip
+        elif known[0] != kind:
+            c.error(name.place, "type", f"{name.text} is for {known[0]}")
+        else:
+            found.append(known[1])
+    return found
+
+
+def _make(run: Run, scope: Scope, item: Item, plan: Plan) -> str | None:
+    """Make one resource, and what is made beside it; None when it was left out."""
+    tokens = plan.look(scope)
+    key = _key(run, scope, item, plan, tokens)
+    number = run.seen.get(key, 0) + 1
+    identifier = key if number == 1 or plan.same else derived_id(key, str(number))
+    reference: str | None = f"{plan.kind}/{identifier}"
+    around = run.frame
+    run.frame = inner = Frame(around)
+    inner.known[plan.name] = f"{plan.kind}/{identifier}"
+    run.seen[key] = number
+    if run.trace is not None:
+        trail, run.trail = run.trail, [f"{reference}#"]
+    try:
+        built = _built(run, scope, item, plan, tokens)
+        if built is not None:
+            resource = {"resourceType": plan.kind, "id": identifier, **built}
+            reference = _emit(run, scope, plan, resource, key=key, number=number)
+            inner.known[plan.name] = reference
+            around.add(plan.name, reference)
+        else:
+            run.seen[key] = number - 1
+            run.frame, reference = Frame(around), None
+        for entry in plan.also:
+            entry(run, scope, item)
+    finally:
+        run.frame = around
+        if run.trace is not None:
+            run.trail = trail
+    return reference
+
+
+def _emit(
+    run: Run, scope: Scope, plan: Plan, resource: dict[str, Any], *, key: str, number: int
+) -> str:
+    """Add a resource, unless an earlier one of its key says the same; its reference."""
+    if number > 1:
+        earlier = _repeated(run, scope, plan, resource, key=key, number=number)
+        if earlier is not None:
+            return earlier
+    reference = f"{plan.kind}/{resource['id']}"
+    run.made[key, number] = (resource, reference)
+    for check in plan.checks:
+        code = check(resource)
+        if code:
+            run.flag(code, plan.place, plan.kind, scope.path)
+    run.emit(resource, create_only=plan.create_only)
+    return reference
+
+
+def _key(run: Run, scope: Scope, item: Item, plan: Plan, tokens: Tokens) -> str:
+    if run.trace is None:
+        return plan.identity(run, scope, item, tokens)
+    trail, run.trail = run.trail, [f"{plan.kind}#id"]
+    try:
+        return plan.identity(run, scope, item, tokens)
+    finally:
+        run.trail = trail
+
+
+def _built(run: Run, scope: Scope, item: Item, plan: Plan, tokens: Tokens) -> dict[str, Any] | None:
+    """The elements of the resource; None when a policy or a hand-over leaves it out."""
+    try:
+        return plan.build(run, scope, item, tokens)
+    except Drop:
+        run.pending.clear()
+    except HandedOver as away:
+        _hand_over(run, scope, item, plan, away.embedded)
+    return None
+
+
+def _repeated(
+    run: Run, scope: Scope, plan: Plan, resource: dict[str, Any], *, key: str, number: int
+) -> str | None:
+    """The earlier reference when the resource says nothing new, else None."""
+    for count in range(1, number):
+        before = run.made.get((key, count))
+        if before is None:
+            continue
+        equal = same_content(before[0], resource)
+        if equal or plan.same:
+            run.seen[key] = number - 1
+            code = "repeated-entry" if equal else "conflicting-repeat"
+            if not (equal and plan.same):
+                run.flag(code, plan.place, plan.kind, scope.path)
+            return before[1]
+    run.flag("repeated-key", plan.place, plan.kind, scope.path)
+    return None
+
+
+def _hand_over(run: Run, scope: Scope, item: Item, plan: Plan, embedded: Embedded) -> None:
+    overlay = plan.along(run, scope, item) if plan.along is not None else None
+    if overlay:
+        embedded = Embedded(
+            format=embedded.format, data=embedded.data, source=embedded.source, overlay=overlay
+        )
+    run.embedded.append(embedded)

@@ -1,0 +1,223 @@
+"""``id:``: identifiers derived from declared keys and the one who gave them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.mapping.compiling import At, Compiled, Compiler, Fn, Item, together
+from gateway.mapping.document import Many, Node, Table, Text
+from gateway.mapping.findings import Place
+from gateway.mapping.looking import Looking, Tokens
+from gateway.mapping.rules import compile_text
+from gateway.mapping.running import Run, derived_id
+from gateway.mapping.vocabulary import texts
+from gateway.ports import Scope, ValueState
+
+Identity = Callable[[Run, Scope, Item, Tokens], str]
+"""The id of an entry; raises MappingRejected when there is nothing to derive it from."""
+
+Part = tuple[Fn, tuple[int, ...] | None, int]
+"""A rule, the places of its contents among the tokens, and the number of its memory."""
+
+_KEYS = ("key", "authority", "otherwise", "repeated", "note")
+
+
+@dataclass(slots=True)
+class Key:
+    """One way to derive an id. ``authority`` is None for keys unique by themselves."""
+
+    parts: list[Compiled]
+    authority: list[Compiled] | None
+
+
+@dataclass(slots=True)
+class Keys:
+    """All ways, in order; ``same``: a second entry of one key is the same thing."""
+
+    keys: list[Key]
+    otherwise: list[Compiled]
+    same: bool
+
+    def rules(self) -> list[Compiled]:
+        """Every rule that a key is made of."""
+        found = list(self.otherwise)
+        for key in self.keys:
+            found += [*key.parts, *(key.authority or ())]
+        return found
+
+
+def compile_identity(c: Compiler, node: Table, kind: str, at: At) -> Keys | None:
+    """Compile the ``id:`` of an entry; None when it is wrong (reported)."""
+    rule = node.get("id")
+    keys: list[Key] = []
+    otherwise: list[Compiled] = []
+    same = False
+    for item in rule.items if isinstance(rule, Many) else (rule,):
+        if not isinstance(item, Table):
+            c.error(node.place, "missing-key", f"{kind} needs id: {{key: […], authority: […]}}")
+            return None
+        c.unknown_keys(item, _KEYS, "id:")
+        parts, authority = _parts(c, item, "key", at), _authority(c, item, at)
+        if not parts or authority is False:
+            return None
+        keys.append(Key(parts, authority if isinstance(authority, list) else None))
+        if item.get("otherwise") is not None:
+            otherwise = _parts(c, item, "otherwise", at) or []
+        repeated = c.text(item, "repeated") or "number"
+        if repeated not in ("number", "same"):
+            c.error(item.items["repeated"].place, "wrong-shape", "repeated: is number or same")
+        same = same or repeated == "same"
+    return Keys(keys, otherwise, same)
+
+
+def _parts(c: Compiler, rule: Table, name: str, at: At) -> list[Compiled] | None:
+    node = rule.get(name)
+    if node is None:
+        c.error(rule.place, "missing-key", f"id: needs {name}:")
+        return None
+    items = node.items if isinstance(node, Many) else (node,)
+    found = [_part(c, item, at, f"id.{name}") for item in items]
+    parts = [part for part in found if part is not None]
+    return parts if len(parts) == len(found) else None
+
+
+def _part(c: Compiler, node: Node, at: At, path: str) -> Compiled | None:
+    """One part of a key: a path, the first of several, or any rule that gives a text."""
+    if isinstance(node, Text) and not c.traced:
+        return _plain(c, node, at)
+    if isinstance(node, Table) and set(node.items) == {"first"} and not c.traced:
+        listed = node.items["first"]
+        if isinstance(listed, Many) and listed.items:
+            parts = [_part(c, item, at, path) for item in listed.items]
+            found = [part for part in parts if part is not None]
+            return _first(found) if len(found) == len(parts) else None
+    return compile_text(c, node, at, path)
+
+
+def _plain(c: Compiler, node: Text, at: At) -> Compiled | None:
+    """The text at a path, trimmed. A key takes it as it is: nothing to convert or to flag."""
+    reader = c.reader(node, at)
+    if reader is None:
+        return None
+    read, content = reader.read, reader.content
+
+    def bare(_run: Run, scope: Scope, item: Item) -> str | None:
+        for value in read(scope, item):
+            if value.state is ValueState.PRESENT:
+                return value.text.strip() or None
+        return None
+
+    def run(run: Run, scope: Scope, item: Item) -> str | None:
+        return bare(run, scope, item) if content is None or content(scope) else None
+
+    return Compiled(run, needs=reader.needs, reads=reader.reads, bare=bare)
+
+
+def _first(parts: list[Compiled]) -> Compiled:
+    gets = tuple(part.run for part in parts)
+
+    def run(run: Run, scope: Scope, item: Item) -> Any:
+        for get in gets:
+            value = get(run, scope, item)
+            if value is not None:
+                return value
+        return None
+
+    return Compiled(run, reads=together(part.reads for part in parts))
+
+
+def _authority(c: Compiler, rule: Table, at: At) -> list[Compiled] | bool:
+    """The rules of ``authority:``; True for ``worldwide``, False when wrong (reported)."""
+    node = rule.get("authority")
+    if node is None:
+        c.error(
+            rule.place,
+            "missing-key",
+            "id: needs authority: the one who gave the key",
+            "a list of paths, or worldwide for keys that are unique by themselves",
+        )
+        return False
+    if isinstance(node, Text) and node.text == "worldwide":
+        return True
+    parts = _parts(c, rule, "authority", at)
+    return parts if parts is not None else False
+
+
+def look_up(c: Compiler, kind: str, keys: Keys, looking: Looking, place: Place) -> Identity:
+    """The closure of an id, given the tokens of the entry's scope."""
+    ways = [
+        (tuple(_recalling(c, part, looking) for part in key.parts), _owner(c, key, looking))
+        for key in keys.keys
+    ]
+    otherwise = [rule.run for rule in keys.otherwise]
+
+    def identity(run: Run, scope: Scope, item: Item, tokens: Tokens) -> str:
+        for parts, owner in ways:
+            found = []
+            for part in parts:
+                found.append(_text(run, scope, item, tokens, part))
+            if any(found):
+                by = _text(run, scope, item, tokens, owner) if owner is not None else ""
+                return derived_id(kind, by, *found)
+        found = [rule(run, scope, item) or "" for rule in otherwise]
+        if not any(found):
+            what = "nothing to derive an identifier from"
+            raise run.reject(place, f"{kind}.id", scope.path, what)
+        run.flag("weak-identity", place, f"{kind}.id", scope.path)
+        return derived_id(kind, f"source:{run.source}", "otherwise", *found)
+
+    return identity
+
+
+def _text(run: Run, scope: Scope, item: Item, tokens: Tokens, part: Part) -> str:
+    """A part of a key, made once a message for each content of its paths."""
+    get, places, number = part
+    if places is None:
+        return get(run, scope, item) or ""
+    if len(places) == 1:
+        token = tokens[places[0]]
+        if not token:
+            return ""
+    else:
+        token = tuple([tokens[place] for place in places])
+    known = run.passing.get(number)
+    if known is None:
+        known = run.passing[number] = {}
+    text: str | None = known.get(token)
+    if text is None:
+        text = known[token] = get(run, scope, item) or ""
+    return text
+
+
+def _recalling(c: Compiler, part: Compiled, looking: Looking) -> Part:
+    """A part of a key with the places of its contents."""
+    number = c.memos
+    c.memos += 1
+    return part.bare or part.run, looking.at(part.reads) or None, number
+
+
+def _owner(c: Compiler, key: Key, looking: Looking) -> Part | None:
+    """The authority as it goes into a key; None for keys that are unique by themselves."""
+    if key.authority is None:
+        return None
+    rules = [rule.run for rule in key.authority]
+
+    def owner(run: Run, scope: Scope, item: Item) -> str:
+        for rule in rules:
+            name = rule(run, scope, item)
+            if name is not None:
+                return owner_of(run, name.strip())
+        return f"source:{run.source}"
+
+    reads = together(rule.reads for rule in key.authority)
+    return _recalling(c, Compiled(owner, reads=reads), looking)
+
+
+def owner_of(run: Run, name: str) -> str:
+    """An authority as it goes into a key: worldwide by itself, else with the source's name."""
+    known = run.authorities.get(name, name)
+    if texts.is_worldwide(known):
+        return texts.identifier_system(known, {}) or known
+    return f"{name}\x1fsource:{run.source}"

@@ -1,0 +1,1 @@
+"""The closed vocabulary of conversions: pure functions from text to FHIR values."""

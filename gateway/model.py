@@ -1,0 +1,351 @@
+"""Frozen values that every room shares. This module imports nothing of ours.
+
+The vocabulary is the field's own: a *message* is what a sender handed over, in
+its exact bytes; an *entry* is one FHIR R4 resource on its way to a record; a
+*delivery* is one message's entries going to one destination; a *lane* is the
+strict order in which deliveries of one patient reach one destination.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+class Format(StrEnum):
+    """The three families of protocol that a gateway reads."""
+
+    HL7V2 = "hl7v2"
+    DICOM = "dicom"
+    CDA = "cda"
+
+
+class Stage(StrEnum):
+    """Where on its way a message stands or failed."""
+
+    INTAKE = "intake"
+    NORMALISE = "normalise"
+    IDENTIFY = "identify"
+    PERMIT = "permit"
+    ROUTE = "route"
+    DELIVER = "deliver"
+
+
+class CauseCode(StrEnum):
+    """The closed set of reasons for which something is refused, held or dead.
+
+    ``deadletter.causes`` says for each what it means and what to do.
+    """
+
+    # The protocol's own refusals, kept as evidence (stage intake).
+    FRAME_TRUNCATED = "frame-truncated"
+    FRAME_OVERSIZED = "frame-oversized"
+    NOT_THE_FORMAT = "not-the-format"
+    REQUIRED_FIELD_MISSING = "required-field-missing"
+    UNSUPPORTED_TYPE = "unsupported-type"
+    UNSUPPORTED_VERSION = "unsupported-version"
+    CHARACTER_SET = "character-set"
+    HOSTILE_CONTENT = "hostile-content"
+    CONTENT_MISMATCH = "content-mismatch"
+    # Reading and mapping (stage normalise).
+    UNREADABLE = "unreadable"
+    UNMAPPED = "unmapped"
+    MAPPING_FAILED = "mapping-failed"
+    INVALID_ENTRY = "invalid-entry"
+    # Whose record (stage identify).
+    IDENTITY_AWAITED = "identity-awaited"
+    IDENTITY_INVALID = "identity-invalid"
+    IDENTITY_CONFLICT = "identity-conflict"
+    # May it go in (stage permit).
+    FEEDING_OPPOSED = "feeding-opposed"
+    RECORD_CLOSED = "record-closed"
+    # Delivery.
+    NO_DESTINATION = "no-destination"
+    DESTINATION_UNAVAILABLE = "destination-unavailable"
+    DESTINATION_REFUSED = "destination-refused"
+    GAVE_UP = "gave-up"
+    UNFINISHED_ATTEMPTS = "unfinished-attempts"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Why something was refused, held or buried.
+
+    ``detail`` is a sentence for a person, in which no value of a patient may
+    stand. ``location`` names the place in the source's own notation
+    (``PID-3(1).1``, an XPath, a DICOM keyword) or a mapping rule
+    (``file:line:col``). ``protocol_code`` is the refusal in the protocol's own
+    words where it has one: an HL7 table 0357 code, a DIMSE status in hex, an
+    HTTP status.
+    """
+
+    code: CauseCode
+    detail: str = ""
+    location: str = ""
+    protocol_code: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identifier:
+    """One identifier of a patient, as FHIR writes it.
+
+    ``system`` is a URI: ``urn:oid:…`` when the assigning authority is known by
+    OID, else ``urn:ecluse:authority:<namespace id>``. ``type`` is a code of HL7
+    table 0203 (``INS``, ``PI``, ``AN``…) or empty.
+    """
+
+    system: str
+    value: str
+    type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """Exact bytes as they arrived, in memory or in a spooled file.
+
+    Exactly one of ``data`` and ``path`` is set. ``sha256`` is lower-case hex.
+    """
+
+    sha256: str
+    size: int
+    data: bytes | None = None
+    path: Path | None = None
+
+    def __post_init__(self) -> None:
+        if (self.data is None) == (self.path is None):
+            raise ValueError("a payload is either bytes or a file, never both or neither")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Payload:
+        """Wrap bytes that are already in memory."""
+        return cls(hashlib.sha256(data).hexdigest(), len(data), data=data)
+
+    @classmethod
+    def from_file(cls, path: Path) -> Payload:
+        """Wrap a file, hashing it in blocks of 1 MiB (constant memory)."""
+        digest, size = hashlib.sha256(), 0
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+                size += len(block)
+        return cls(digest.hexdigest(), size, path=path)
+
+    def open(self) -> BinaryIO:
+        """Open the bytes for reading from their start; the caller closes it."""
+        if self.path is not None:
+            return self.path.open("rb")
+        from io import BytesIO
+
+        return BytesIO(self.data or b"")
+
+    def read(self) -> bytes:
+        """All the bytes. Whoever calls this has checked ``size`` against a limit."""
+        if self.data is not None:
+            return self.data
+        with self.open() as stream:
+            return stream.read()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """What an adapter hands to intake: the bytes and what the protocol says of them.
+
+    ``control_id`` is MSH-10, the SOP Instance UID or the ClinicalDocument id;
+    ``kind`` the message type (``ORU^R01``), SOP class UID or document type code;
+    ``group`` the Study Instance UID of a DICOM instance that must wait for its
+    study, else empty. ``subject`` holds the patient's identifiers as far as the
+    adapter reads them cheaply. ``carries_permission`` is true when the message
+    itself says something of the patient's permission (a ZFA segment), so that
+    intake never refuses it. ``refusal`` is set when the protocol refused the
+    message: it is then kept as evidence and goes no further. ``answer`` is the
+    positive acknowledgement that will be sent once the commit is done; it is
+    stored in the same commit so that a duplicate gets the same one.
+    """
+
+    source: str
+    format: Format
+    payload: Payload
+    received_at: datetime
+    peer: str = ""
+    control_id: str = ""
+    kind: str = ""
+    group: str = ""
+    encoding: str = ""
+    subject: tuple[Identifier, ...] = ()
+    carries_permission: bool = False
+    refusal: Cause | None = None
+    answer: bytes = b""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+class Disposition(StrEnum):
+    """What intake did with a message."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """Intake's word, given only after the commit.
+
+    ``cause`` says why a message was refused (it is kept all the same).
+    ``answer`` is the acknowledgement stored with the first arrival when this
+    one is a duplicate, else the one that came with the message.
+    """
+
+    message_id: int
+    disposition: Disposition
+    cause: Cause | None = None
+    answer: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """Bytes that an entry points to by ``Binary/<sha256>`` (a PDF, a CDA, an image)."""
+
+    sha256: str
+    media_type: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One FHIR R4 resource (a plain dict with ``resourceType`` and ``id``).
+
+    ``create_only`` is for facts that the message repeats without being their
+    authority (the patient's traits in a laboratory result): the record takes
+    them only if it has none.
+    """
+
+    resource: dict[str, Any]
+    create_only: bool = False
+
+    @property
+    def reference(self) -> str:
+        """The relative reference ``Type/id``."""
+        return f"{self.resource['resourceType']}/{self.resource['id']}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flag:
+    """Something about a value that a person should know; the entry goes on.
+
+    ``code`` is a short fixed name (``unknown-code``, ``no-zone``), ``target``
+    a FHIR path, ``rule`` the ``file:line:col`` of the mapping rule, ``source``
+    the source path. No patient value.
+    """
+
+    code: str
+    detail: str = ""
+    target: str = ""
+    rule: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceStep:
+    """Where one value of an entry came from.
+
+    ``target`` is ``Type/id#path.to.element``; ``rule`` is ``file:line:col``;
+    ``source`` the source path with repetition and position; ``steps`` the
+    functions that the value went through, in order.
+    """
+
+    target: str
+    rule: str
+    source: str
+    steps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """A document inside a message that another format's mapping must read.
+
+    ``source`` is its place in the message. ``overlay`` holds what the message says of
+    the document and the document itself does not (security labels, routing tags):
+    FHIR elements to add to the ``DocumentReference`` that the other mapping makes.
+    """
+
+    format: Format
+    data: bytes
+    source: str
+    overlay: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mapped:
+    """What one mapping made of one message. A pure function of both."""
+
+    mapping: str
+    version: str
+    digest: str
+    entries: tuple[Entry, ...]
+    attachments: tuple[Attachment, ...] = ()
+    embedded: tuple[Embedded, ...] = ()
+    flags: tuple[Flag, ...] = ()
+    trace: tuple[TraceStep, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One message's entries on their way to one destination.
+
+    ``sequence`` orders the lane (the message's place in arrival order; a
+    repaired copy takes the place of its parent). ``idempotency_key`` is the
+    same for every attempt, retry and replay of the same entries. ``source`` is
+    the name of the source that the message came from (empty when unknown).
+    """
+
+    id: int
+    message_id: int
+    lane: str
+    patient_id: str
+    destination: str
+    sequence: int
+    idempotency_key: str
+    attempts: int
+    entries: tuple[Entry, ...]
+    mapping: str
+    merged_patients: tuple[str, ...] = ()
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """The destination has it. ``evidence`` is what it answered, in brief."""
+
+    evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """It failed in a way that may pass. ``after`` overrides the policy's wait."""
+
+    cause: Cause
+    after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """Not now, and not counted as an attempt (maintenance, an open breaker)."""
+
+    cause: Cause
+    after: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The destination will never take it as it is."""
+
+    cause: Cause
+
+
+Outcome = Delivered | Again | Wait | Refused

@@ -1,0 +1,102 @@
+"""Stage 5: to which destinations a message's entries go. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.model import Cause, CauseCode, Entry
+from gateway.serialise import dumps
+
+LANE_SEPARATOR = "@"
+INBOUND_PREFIX = "in:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationRule:
+    """One destination's share. An empty ``sources`` means all of them."""
+
+    destination: str
+    sources: frozenset[str] = frozenset()
+
+    def takes(self, source: str) -> bool:
+        """Whether messages of a source go there."""
+        return not self.sources or source in self.sources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routed:
+    """One delivery to be made: which lane, under which idempotency key."""
+
+    destination: str
+    lane: str
+    idempotency_key: str
+
+
+def inbound_lane(source: str) -> str:
+    """The lane in which one source's messages are normalised, in order of arrival."""
+    return INBOUND_PREFIX + source
+
+
+def delivery_lane(patient_id: str, destination: str) -> str:
+    """The lane in which one patient's deliveries reach one destination, in order."""
+    return f"{patient_id}{LANE_SEPARATOR}{destination}"
+
+
+def lane_source(lane: str) -> str | None:
+    """The source of an inbound lane; None for a delivery lane."""
+    return lane[len(INBOUND_PREFIX) :] if lane.startswith(INBOUND_PREFIX) else None
+
+
+def lane_destination(lane: str) -> str:
+    """The destination of a delivery lane. Raises ValueError for another lane."""
+    if lane.startswith(INBOUND_PREFIX) or LANE_SEPARATOR not in lane:
+        raise ValueError("not a delivery lane")
+    return lane.rsplit(LANE_SEPARATOR, 1)[1]
+
+
+def entries_digest(entries: Sequence[Entry]) -> str:
+    """SHA-256 (hex) of the entries in canonical form: the same facts, the same digest."""
+    digest = hashlib.sha256()
+    for entry in entries:
+        digest.update(b"\x01" if entry.create_only else b"\x00")
+        digest.update(dumps(entry.resource, sort_keys=True))
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def idempotency_key(sequence: int, destination: str, digest: str) -> str:
+    """The same for every attempt, retry and replay of the same entries.
+
+    ``sequence`` is the message's place in the order of arrival; a repaired copy
+    has its parent's, so that a repair which changes nothing in the entries is
+    no second delivery.
+    """
+    return hashlib.sha256(f"{sequence}\0{destination}\0{digest}".encode()).hexdigest()
+
+
+def route(
+    entries: Sequence[Entry],
+    *,
+    patient_id: str,
+    source: str,
+    sequence: int,
+    rules: Sequence[DestinationRule],
+) -> tuple[Routed, ...] | Cause:
+    """The deliveries of a message, or NO_DESTINATION when none takes its source."""
+    digest = entries_digest(entries)
+    routed = tuple(
+        Routed(
+            destination=rule.destination,
+            lane=delivery_lane(patient_id, rule.destination),
+            idempotency_key=idempotency_key(sequence, rule.destination, digest),
+        )
+        for rule in rules
+        if rule.takes(source)
+    )
+    if not routed:
+        return Cause(
+            code=CauseCode.NO_DESTINATION, detail="no destination is configured for this source"
+        )
+    return routed

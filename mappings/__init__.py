@@ -1,0 +1,1 @@
+"""Mapping files (YAML) that ship with the gateway. Data only."""

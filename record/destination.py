@@ -1,0 +1,85 @@
+"""The built-in record as a destination of the gateway."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from gateway.model import Again, Cause, CauseCode, Delivered, Delivery, Outcome, Refused
+from record.faults import BytesMissing, EntryRefused, MergeRefused
+from record.store import PutResult, Record
+
+
+class RecordDestination:
+    """Puts each delivery into the record, in the transaction that marks it delivered.
+
+    Implements ``gateway.ports.Destination``. What an attempt did is undone when its
+    outcome is not Delivered.
+    """
+
+    transactional = True
+
+    def __init__(self, record: Record, name: str = "record") -> None:
+        self.name = name
+        self._record = record
+
+    def deliver(self, delivery: Delivery, connection: Any | None) -> Outcome:
+        """Make one attempt. No exception leaves, but for what is no Connection."""
+        if not isinstance(connection, Connection):
+            raise TypeError("the record needs the journal's open connection")
+        try:
+            with connection.begin_nested():
+                result = self._deliver(delivery, connection)
+        except EntryRefused as fault:
+            return Refused(cause=Cause(code=CauseCode.INVALID_ENTRY, detail=str(fault)))
+        except MergeRefused as fault:
+            return Refused(cause=Cause(code=CauseCode.IDENTITY_CONFLICT, detail=str(fault)))
+        except BytesMissing as fault:
+            return Again(cause=Cause(code=CauseCode.DESTINATION_UNAVAILABLE, detail=str(fault)))
+        except SQLAlchemyError as fault:
+            # The exception's own text quotes parameters, which are a patient's.
+            code = getattr(fault.orig, "sqlstate", None) if isinstance(fault, DBAPIError) else None
+            detail = f"the record's database answered {type(fault).__name__}"
+            return Again(
+                cause=Cause(
+                    code=CauseCode.DESTINATION_UNAVAILABLE,
+                    detail=detail,
+                    protocol_code=code or "",
+                )
+            )
+        return Delivered(evidence=evidence(result))
+
+    def _deliver(self, delivery: Delivery, connection: Connection) -> PutResult:
+        for subsumed in delivery.merged_patients:
+            if subsumed != delivery.patient_id:
+                self._record.merge(
+                    connection,
+                    delivery.patient_id,
+                    subsumed,
+                    message_id=delivery.message_id,
+                    source=delivery.source,
+                    mapping=delivery.mapping,
+                )
+        return self._record.put(
+            connection,
+            delivery.patient_id,
+            delivery.entries,
+            message_id=delivery.message_id,
+            sequence=delivery.sequence,
+            source=delivery.source,
+            mapping=delivery.mapping,
+        )
+
+
+def evidence(result: PutResult) -> str:
+    """What a put did, in a few words without a value of the patient."""
+    counted = {
+        "created": len(result.created),
+        "updated": len(result.updated),
+        "derived": len(result.derived),
+        "late": len(result.late),
+        "unchanged": len(result.unchanged),
+    }
+    return ", ".join(f"{number} {what}" for what, number in counted.items() if number) or "nothing"

@@ -1,0 +1,95 @@
+"""One journal on each database, with a clock that the test holds."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from gateway.journal.journal import Journal
+from gateway.journal.tables import metadata
+from tests.integration.journal.bench import Bench, HeldClock
+from tests.servers import Postgres
+
+
+@pytest.fixture
+def clock() -> HeldClock:
+    return HeldClock()
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite journal that was migrated once, to be copied."""
+    folder = tmp_path_factory.mktemp("migrated")
+    journal = Journal(f"sqlite:///{folder / 'journal.sqlite'}", blob_directory=folder / "blobs")
+    journal.migrate()
+    journal.close()
+    return folder / "journal.sqlite"
+
+
+@pytest.fixture(scope="session")
+def migrated_postgresql(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a PostgreSQL journal that was migrated once, to be emptied for each test."""
+    url = postgres.fresh_database()
+    journal = Journal(url, blob_directory=tmp_path_factory.mktemp("blobs"))
+    journal.migrate()
+    journal.close()
+    return url
+
+
+@pytest.fixture
+def sqlite_url(migrated_sqlite: Path, tmp_path: Path) -> str:
+    """A migrated, empty SQLite journal."""
+    shutil.copy(migrated_sqlite, tmp_path / "journal.sqlite")
+    return f"sqlite:///{tmp_path / 'journal.sqlite'}"
+
+
+@pytest.fixture
+def postgresql_url(migrated_postgresql: str) -> str:
+    """A migrated, empty PostgreSQL journal. A database for each test, or new files for each
+    table, would cost seconds of disk; deleting the few rows costs milliseconds."""
+    with psycopg.connect(migrated_postgresql.replace("+psycopg", "")) as connection:
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(f"DELETE FROM {table.name}".encode())
+    return migrated_postgresql
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def migrated_url(request: pytest.FixtureRequest) -> str:
+    """A migrated, empty journal's URL, once on each database."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+def opened(url: str, folder: Path, clock: Callable[[], datetime]) -> Iterator[Journal]:
+    journal = Journal(url, blob_directory=folder / "blobs", now=clock)
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+@pytest.fixture
+def journal(migrated_url: str, tmp_path: Path, clock: HeldClock) -> Iterator[Journal]:
+    yield from opened(migrated_url, tmp_path, clock)
+
+
+@pytest.fixture
+def bench(journal: Journal, clock: HeldClock) -> Bench:
+    return Bench(journal, clock)
+
+
+@pytest.fixture
+def sqlite_bench(sqlite_url: str, tmp_path: Path, clock: HeldClock) -> Iterator[Bench]:
+    for journal in opened(sqlite_url, tmp_path, clock):
+        yield Bench(journal, clock)
+
+
+@pytest.fixture
+def postgresql_bench(postgresql_url: str, tmp_path: Path, clock: HeldClock) -> Iterator[Bench]:
+    for journal in opened(postgresql_url, tmp_path, clock):
+        yield Bench(journal, clock)

@@ -1,0 +1,111 @@
+"""The migrations make exactly the tables that the code knows."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, inspect, text
+
+from gateway.journal import migrate
+from gateway.journal.journal import Journal
+from gateway.journal.tables import metadata
+
+
+def test_migrations_make_exactly_the_metadata(journal_url: str, tmp_path: Path) -> None:
+    journal = Journal(journal_url, blob_directory=tmp_path / "blobs")
+    journal.migrate()
+    with journal.read() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "version_table": "journal_version"}
+        )
+        assert compare_metadata(context, metadata) == []
+    journal.close()
+
+
+def test_partial_indexes_have_the_conditions_that_the_code_knows(
+    journal_url: str, tmp_path: Path
+) -> None:
+    """Alembic does not compare these, and claims are slow without them."""
+    journal = Journal(journal_url, blob_directory=tmp_path / "blobs")
+    journal.migrate()
+    expected = {
+        index.name: str(index.dialect_options["sqlite"]["where"])
+        for table in metadata.sorted_tables
+        for index in table.indexes
+        if index.dialect_options["sqlite"]["where"] is not None
+    }
+    with journal.read() as connection:
+        found = {}
+        for table in metadata.tables:
+            for index in inspect(connection).get_indexes(table):
+                where = index["dialect_options"].get(f"{journal.dialect}_where")
+                if where is not None:
+                    found[index["name"]] = str(where)
+    journal.close()
+    assert set(found) == set(expected)
+    for name, condition in expected.items():
+        # PostgreSQL writes the condition with casts and brackets.
+        words = found[name].replace("(", "").replace(")", "").replace("::text", "")
+        assert words.split() == condition.split(), name
+
+
+def test_migrating_again_changes_nothing(journal_url: str, tmp_path: Path) -> None:
+    journal = Journal(journal_url, blob_directory=tmp_path / "blobs")
+    journal.migrate()
+    with journal.write() as connection:
+        connection.execute(text("INSERT INTO lane (name, token) VALUES ('kept', 1)"))
+    journal.migrate()
+    with journal.read() as connection:
+        assert connection.execute(text("SELECT count(*) FROM lane")).scalar_one() == 1
+        versions = connection.execute(text("SELECT * FROM journal_version")).all()
+    journal.close()
+    assert len(versions) == 1
+
+
+def test_two_processes_may_migrate_at_once(postgres_url: str) -> None:
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        engine = create_engine(postgres_url)
+        try:
+            migrate.upgrade(engine)
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            engine.dispose()
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert errors == []
+
+
+def test_another_package_has_a_chain_of_its_own(
+    journal_url: str, tmp_path: Path, monkeypatch: object
+) -> None:
+    """The built-in record lives in the same database under its own version table."""
+    package = tmp_path / "chain_of_another_room"
+    (package / "migrations/versions").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "migrations/__init__.py").write_text("")
+    env = Path(migrate.__file__).parent / "migrations/env.py"
+    (package / "migrations/env.py").write_text(env.read_text())
+    (package / "migrations/versions/0001.py").write_text(
+        "import sqlalchemy as sa\nfrom alembic import op\n"
+        "revision = '0001'\ndown_revision = None\n"
+        "def upgrade():\n"
+        "    op.create_table('shelf', sa.Column('id', sa.Integer, primary_key=True))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))  # type: ignore[attr-defined]
+    journal = Journal(journal_url, blob_directory=tmp_path / "blobs")
+    journal.migrate()
+    journal.migrate("chain_of_another_room", "shelf_version")
+    with journal.read() as connection:
+        names = set(inspect(connection).get_table_names())
+    journal.close()
+    assert {"shelf", "shelf_version", "message", "journal_version"} <= names

@@ -1,0 +1,172 @@
+"""The command line: usage, codes, secrets, the reference."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gateway.cli import main, reference
+from gateway.cli.configuration import mask
+from gateway.cli.delivery import Peer, read_acknowledgement
+from gateway.cli.output import Code
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(list(arguments))
+    out = capsys.readouterr()
+    return code, out.out, out.err
+
+
+def test_help_and_version_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--help")
+    assert code == 0
+    for name in ("run", "demo", "send", "message", "dead", "record", "mapping", "status",
+                 "doctor", "config"):  # fmt: skip
+        assert name in out
+    code, out, _ = run(capsys, "--version")
+    assert code == 0
+    assert out.startswith("ecluse ")
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """So that it answers at once: no web server, no DICOM, no database."""
+    done = subprocess.run(
+        [sys.executable, "-c",
+         "import sys\nfrom gateway.cli import main\nmain(['--help'])\n"
+         "print([m for m in ('fastapi','pydicom','sqlalchemy','lxml','pydantic','httpx2',"
+         "'structlog','prometheus_client') if m in sys.modules], file=sys.stderr)"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    loaded = done.stderr.strip()
+    assert loaded == "[]", loaded
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("no-such-command",),
+        ("message", "show"),
+        ("message", "show", "seven"),
+        ("message", "list", "--state", "lost"),
+        ("message", "list", "--limit", "0"),
+        ("dead", "replay"),
+        ("dead", "replay", "1", "--all"),
+        ("dead", "discard", "1"),
+        ("send", "/no/such/file", "--to", "mllp://127.0.0.1:1"),
+        ("run", "--config", "/no/such/file.yaml"),
+    ],
+)
+def test_wrong_usage_is_2(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, *arguments)
+    assert code == Code.USAGE
+    assert out == ""
+    assert err
+
+
+def test_a_wrong_configuration_is_2_with_its_place(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "ecluse.yaml"
+    path.write_text("http:\n  lisen: 127.0.0.1:1\n", encoding="utf-8")
+    code, _, err = run(capsys, "config", "--config", str(path))
+    assert code == Code.USAGE
+    assert f"{path}:2:" in err
+
+
+def test_a_journal_that_is_not_there_is_4(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, out, err = run(capsys, "status", "--state-folder", str(tmp_path / "none"))
+    assert code == Code.UNREACHABLE
+    assert out == ""
+    assert "journal" in err
+    assert not (tmp_path / "none").exists(), "reading makes nothing"
+
+
+def test_the_configuration_is_printed_with_secrets_masked(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ecluse.yaml"
+    path.write_text(
+        "journal: {url: 'postgresql+psycopg://ecluse:s3cret@db/ecluse?password=s3cret'}\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("ECLUSE_BROKER__URL", "redis://:s3cret@broker:6379/0")
+    code, out, _ = run(capsys, "config", "--config", str(path))
+    assert code == 0
+    assert "s3cret" not in out
+    tree = yaml.safe_load(out)
+    assert tree["journal"]["url"] == "postgresql+psycopg://ecluse:***@db/ecluse?password=***"
+    assert tree["broker"]["url"] == "redis://:***@broker:6379/0"
+    code, out, _ = run(capsys, "config", "--json", "--config", str(path))
+    assert json.loads(out) == tree
+
+
+def test_a_token_file_is_named_and_a_token_is_not() -> None:
+    tree = mask({"token_file": "/etc/token", "token": "abc", "nested": [{"password": "x"}]})
+    assert tree == {"token_file": "/etc/token", "token": "***", "nested": [{"password": "***"}]}
+
+
+def test_the_schema_describes_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "config", "--schema")
+    assert code == 0
+    assert "HttpSettings" in json.loads(out)["$defs"]
+
+
+def test_the_reference_names_every_command_and_option() -> None:
+    text = reference()
+    for heading in ("ecluse run", "ecluse send", "ecluse message show", "ecluse dead replay",
+                    "ecluse mapping check", "ecluse record list", "ecluse doctor"):  # fmt: skip
+        assert f"\n## {heading}\n" in text
+    for option in ("--dry-run", "--with", "--json", "--config", "--trace", "--reason"):
+        assert f"`{option}`" in text
+
+
+@pytest.mark.parametrize(
+    ("to", "expected"),
+    [
+        ("mllp://lab.example:2575", ("mllp", "lab.example", 2575, "", "")),
+        ("dicom://My_Aet@pacs:11112", ("dicom", "pacs", 11112, "My_Aet", "")),
+        ("dicom://pacs", ("dicom", "pacs", 104, "ECLUSE", "")),
+        ("http://h:80", ("http", "h", 80, "", "http://h:80/intake/cda")),
+        ("https://h/intake/cda/cabinet", ("https", "h", 443, "", "https://h/intake/cda/cabinet")),
+    ],
+)
+def test_a_destination_is_read(to: str, expected: tuple[str, str, int, str, str]) -> None:
+    peer = Peer.parse(to, calling="SCU", token_file=None, timeout_seconds=1)
+    assert (peer.scheme, peer.host, peer.port, peer.called) == expected[:4]
+    assert not expected[4] or peer.url == expected[4]
+
+
+@pytest.mark.parametrize(
+    "to", ["", "lab:2575", "ftp://h:1", "mllp://h", "mllp://:1", "mllp://h:99999", "mllp://h:x",
+           "dicom://SEVENTEENLETTERS_@h:1", "dicom://A\\B@h:1"],
+)  # fmt: skip
+def test_a_destination_that_is_none_is_refused(to: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Peer.parse(to, calling="SCU", token_file=None, timeout_seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("segments", "expected"),
+    [
+        (("MSA|AA|1",), ("AA", "")),
+        (("MSA|AE|1|the old place",), ("AE", "the old place")),
+        (("MSA|AR|1", "ERR||MSH^1^9|200^Unsupported message type^HL70357|E||||not taken here"),
+         ("AR", "not taken here")),
+        (("MSA|AE|1", "ERR||PID^1^3|101^Required field missing^HL70357|E"),
+         ("AE", "101^Required field missing^HL70357")),
+    ],
+)  # fmt: skip
+def test_an_acknowledgement_is_read(segments: tuple[str, ...], expected: tuple[str, str]) -> None:
+    answer = "\r".join(("MSH|^~\\&|A|B|C|D|20240101||ACK|9|P|2.5", *segments, ""))
+    assert read_acknowledgement(answer.encode()) == expected

@@ -36,10 +36,10 @@ DUE_MAX = 256
 """Due lanes, of all kinds, that are looked through for those of one destination."""
 
 LANE_ITEMS_MAX = 16
-"""Deliveries of one lane that are claimed at a time."""
+"""Deliveries of one lane that are claimed at a time for a destination elsewhere."""
 
-ITEMS_MAX = 128
-"""Deliveries in one transaction."""
+TOGETHER_ITEMS_MAX = 128
+"""Deliveries, of one lane or of many, in one transaction of the built-in record."""
 
 TURN_ROUNDS = 8
 """Rounds after which a worker makes room for other lanes."""
@@ -147,7 +147,7 @@ class OutboundDrain:
         with self._journal.write() as connection:
             tokens = convoy.lease_all(connection, names, self._owner, self._lease, now)
             claimed = convoy.claim_all(
-                connection, tokens, each=LANE_ITEMS_MAX, limit=ITEMS_MAX, now=now
+                connection, tokens, each=TOGETHER_ITEMS_MAX, limit=TOGETHER_ITEMS_MAX, now=now
             )
             idle = {lane: token for lane, token in tokens.items() if lane not in claimed}
             convoy.release_all(connection, idle, now)

@@ -14,6 +14,9 @@ from typing import Any
 
 import orjson
 
+INTEGER_DIGITS_MAX = 18
+"""Longer integers may not fit into 64 bits, which is what orjson writes."""
+
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 
@@ -56,7 +59,8 @@ def dumps(resource: Any, *, indent: bool = False, sort_keys: bool = False) -> by
 
 
 def _integer(text: str) -> int | DecimalText:
-    return DecimalText(text) if text == "-0" else int(text)
+    """An int; a DecimalText for -0 and for what orjson could not write again."""
+    return DecimalText(text) if text == "-0" or len(text) > INTEGER_DIGITS_MAX else int(text)
 
 
 def _constant(name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import zip_longest
 from typing import Any
 
 DIFFERENCES_MAX = 200
@@ -22,7 +23,8 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentChange:
-    """One line that changed: a segment's name, and its text before and after."""
+    """What changed in a message: a field (``PID-3``), or a whole segment (``OBX``) that was
+    added, removed or turned into another."""
 
     name: str
     before: str
@@ -57,7 +59,7 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def changed_segments(before: Sequence[str], after: Sequence[str]) -> tuple[SegmentChange, ...]:
-    """The segments that differ between two messages, in order."""
+    """The fields and segments that differ between two HL7 v2 messages, in order."""
     found: list[SegmentChange] = []
     matcher = SequenceMatcher(None, before, after, autojunk=False)
     for tag, first, last, start, end in matcher.get_opcodes():
@@ -67,5 +69,20 @@ def changed_segments(before: Sequence[str], after: Sequence[str]) -> tuple[Segme
         for place in range(max(len(old), len(new))):
             was = old[place] if place < len(old) else ""
             now = new[place] if place < len(new) else ""
-            found.append(SegmentChange(name=(now or was)[:3], before=was, after=now))
+            found += _changed_fields(was, now)
     return tuple(found[:DIFFERENCES_MAX])
+
+
+def _changed_fields(before: str, after: str) -> list[SegmentChange]:
+    """The fields that differ; the whole segment when it is not the same one before and after."""
+    name = (after or before)[:3]
+    if before[:4] != after[:4] or len(before) < 4:
+        return [SegmentChange(name=name, before=before, after=after)]
+    # In MSH, field 1 is the separator itself (HL7 v2.9.1, 2.5.4).
+    shift = 1 if name in {"MSH", "FHS", "BHS"} else 0
+    pairs = zip_longest(before.split(before[3]), after.split(before[3]), fillvalue="")
+    return [
+        SegmentChange(name=f"{name}-{number + shift}", before=was, after=now)
+        for number, (was, now) in enumerate(pairs)
+        if was != now
+    ]

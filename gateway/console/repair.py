@@ -23,7 +23,7 @@ from gateway.console.differences import changed_segments
 from gateway.console.typography import size
 from gateway.journal import deadletters, messages
 from gateway.journal.values import DeadLetter, Message
-from gateway.model import Format, Payload
+from gateway.model import Cause, Format, Payload
 from gateway.normalise import Original, Unusable
 from gateway.ports import Unreadable
 from gateway.shapes import explanation
@@ -201,10 +201,12 @@ def _tried(console: Console, opened: Opened, payload: Payload) -> str:
             encoding=opened.message.encoding,
         )
     )  # fmt: skip
-    if isinstance(found, Unusable):
-        words = explanation(found.cause.code)["title"]
-        place = f" at {found.cause.location}" if found.cause.location else ""
-        return f"It would still fail{place}: {words}. {found.cause.detail}".strip()
+    cause = found.cause if isinstance(found, Unusable) else found.subjects
+    if isinstance(cause, Cause):
+        words = explanation(cause.code)["title"]
+        place = f" at {cause.location}" if cause.location else ""
+        return f"It would still fail{place}: {words}. {cause.detail}".strip()
+    assert not isinstance(found, Unusable)
     count = len(found.mapped.entries)
     return f"It would be read: {count} {plural(count, 'entry', 'entries')}."
 

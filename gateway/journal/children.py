@@ -10,7 +10,13 @@ from gateway.journal import lanes, states, tables
 from gateway.journal.arrival import dedupe_key
 from gateway.journal.blobs import Blobs
 from gateway.journal.moves import move, note
-from gateway.journal.rows import CONTENT_COLUMNS, MESSAGE_COLUMNS, message_of
+from gateway.journal.rows import (
+    CONTENT_COLUMNS,
+    MESSAGE_COLUMNS,
+    AnyRow,
+    cause_columns,
+    message_of,
+)
 from gateway.journal.states import MessageState
 from gateway.journal.tables import INLINE_BYTES_MAX
 from gateway.journal.times import moment
@@ -50,39 +56,7 @@ def append_child(
     if parent is None:
         raise LookupError("no such message in the journal")
     states.check(MessageState(parent.state), MessageState.REPLACED)
-    body = payload.read()
-    if payload.size > INLINE_BYTES_MAX:
-        blobs.put(body)
-    row = {
-        **parent._mapping,
-        "parent_id": parent_id,
-        "dedupe_key": dedupe_key(f"repaired {parent_id}", parent.control_id, payload.sha256),
-        "state": MessageState.RECEIVED.value,
-        "cause_code": "",
-        "cause_detail": "",
-        "cause_location": "",
-        "cause_protocol_code": "",
-        "sha256": payload.sha256,
-        "size": payload.size,
-        "received_at": now,
-        "changed_at": now,
-        "arrivals": 1,
-        "starts": 0,
-        "mapping": "",
-        "mapping_version": "",
-        "mapping_digest": "",
-        "flags": [],
-    }
-    del row["id"]
-    child_id = connection.execute(insert(_message).returning(_message.c.id), row).scalar_one()
-    connection.execute(
-        insert(_content),
-        {
-            "message_id": child_id,
-            "body": body if payload.size <= INLINE_BYTES_MAX else None,
-            "answer": b"",
-        },
-    )
+    child_id = _insert(connection, blobs, parent, payload, now)
     connection.execute(
         update(_message).where(_message.c.carrier_id == parent_id).values(carrier_id=child_id)
     )
@@ -111,3 +85,41 @@ def append_child(
         .where(_message.c.id == child_id)
     ).one()
     return message_of(inserted, with_content=True)
+
+
+def _insert(
+    connection: Connection, blobs: Blobs, parent: AnyRow, payload: Payload, now: datetime
+) -> int:
+    """The child's row and bytes; everything that is not the repair's is the parent's."""
+    key = dedupe_key(f"repaired {parent.id}", parent.control_id, payload.sha256)
+    row = {
+        **parent._mapping,
+        "parent_id": parent.id,
+        "dedupe_key": key,
+        "state": MessageState.RECEIVED.value,
+        **cause_columns(None),
+        "sha256": payload.sha256,
+        "size": payload.size,
+        "received_at": now,
+        "changed_at": now,
+        "arrivals": 1,
+        "starts": 0,
+        "mapping": "",
+        "mapping_version": "",
+        "mapping_digest": "",
+        "flags": [],
+    }
+    del row["id"]
+    child_id = connection.execute(insert(_message).returning(_message.c.id), row).scalar_one()
+    body = payload.read()
+    if payload.size > INLINE_BYTES_MAX:
+        blobs.put(body)
+    connection.execute(
+        insert(_content),
+        {
+            "message_id": child_id,
+            "body": body if payload.size <= INLINE_BYTES_MAX else None,
+            "answer": b"",
+        },
+    )
+    return int(child_id)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from gateway.journal import states, tables
 from gateway.journal.fitting import fit
 from gateway.journal.moves import move_all
-from gateway.journal.rows import cause_columns
+from gateway.journal.rows import AnyRow, cause_columns
 from gateway.journal.states import DeliveryState, MessageState
 from gateway.journal.tables import TEXT_MAX
 from gateway.journal.times import moment
@@ -178,23 +179,7 @@ def settle_all(
         )
         if settlement.counted:
             ends.append({**change, "how": settlement.outcome})
-            detail = {
-                "delivery": row.id,
-                "destination": row.destination,
-                "outcome": settlement.outcome,
-                "number": row.starts,
-            }
-            if settlement.cause is not None:
-                detail["cause"] = settlement.cause.code.value
-            events.append(
-                {
-                    "message_id": row.message_id,
-                    "at": now,
-                    "stage": Stage.DELIVER.value,
-                    "what": "attempt",
-                    "detail": detail,
-                }
-            )
+            events.append(_attempt_event(row, settlement, now))
         else:
             undone.append({"settled_id": settlement.delivery_id})
     connection.execute(_SETTLE, changes)
@@ -203,6 +188,24 @@ def settle_all(
         connection.execute(insert(tables.event), events)
     if undone:
         connection.execute(_UNDO, undone)
+
+
+def _attempt_event(row: AnyRow, settlement: Settlement, now: datetime) -> dict[str, Any]:
+    detail = {
+        "delivery": row.id,
+        "destination": row.destination,
+        "outcome": settlement.outcome,
+        "number": row.starts,
+    }
+    if settlement.cause is not None:
+        detail["cause"] = settlement.cause.code.value
+    return {
+        "message_id": row.message_id,
+        "at": now,
+        "stage": Stage.DELIVER.value,
+        "what": "attempt",
+        "detail": detail,
+    }
 
 
 def conclude(

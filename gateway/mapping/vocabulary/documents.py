@@ -18,7 +18,7 @@ _LOOK = 1 << 16
 _XML_START = re.compile(rb"(?:<!--.{0,65536}?-->|<\?[^>]{0,2000}\?>|\s)*", re.DOTALL)
 _ROOT = re.compile(rb"<(?:[A-Za-z_][\w.-]*:)?([A-Za-z_][\w.-]*)")
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
-_CDA_INSIDE = re.compile(rb"<(?:[A-Za-z_][\w.-]*:)?ClinicalDocument[\s>]")
+_CDA_INSIDE = re.compile(rb"<(?:[A-Za-z_][\w.-]*:)?ClinicalDocument[\s>/]")
 _ID_ELEMENT = re.compile(rb"<(?:[A-Za-z_][\w.-]*:)?id\s([^>]{0,400})>")
 _ATTRIBUTE = re.compile(rb"""\b(root|extension)\s*=\s*["']([^"']{0,200})["']""")
 _ID_WITHIN = 64 * 1024

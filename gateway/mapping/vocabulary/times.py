@@ -117,7 +117,7 @@ def _parse(text: str) -> dict[str, str | None]:
 def _calendar(parts: dict[str, str | None]) -> Noted:
     year, month, day = parts["year"], parts["month"], parts["day"]
     if year is None or year == "0000":
-        raise Invalid("there is no year 0000")
+        raise Invalid("a year is 0001 to 9999")
     if month is None:
         return year, ""
     if month == "00":

@@ -61,6 +61,8 @@ def test_a_messages_bytes_and_trace_come_on_demand(page: playwright.Page, house:
     playwright.expect(page.locator(".segment").first).to_contain_text("MSH")
     assert hl7.FAMILY in page.locator("#bytes-body").inner_text()
     page.get_by_text("Explain each value").click()
+    entry = page.locator(".explained:not([open])", has_text="Observation").first
+    entry.locator("summary").click()
     value = page.locator(".explained[open] a", has_text="OBX").first
     playwright.expect(value).to_be_visible()
     value.click()

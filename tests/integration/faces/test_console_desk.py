@@ -100,6 +100,11 @@ def test_a_repair_shows_what_changes_and_goes_as_a_linked_copy(
     assert "It would be read" in preview.text
     assert 'class="removed"' in preview.text
     assert house.state(number) is MessageState.DEAD, "a preview does nothing"
+    wrong = original.replace(hl7.WRONG_INS, hl7.WRONG_INS[:-1] + "9")
+    tried = {**form, "text": wrong, "action": "preview"}
+    still = http.post(f"/dead/{letter}/repair", data=tried)
+    assert still.status_code == 422
+    assert "It would still fail" in still.text
     action = {**form, "text": edited, "action": "replay", "reason": "INS confirmed by phone"}
     done = http.post(f"/dead/{letter}/repair", data=action, follow_redirects=False)
     again = http.post(f"/dead/{letter}/repair", data=action, follow_redirects=False)

@@ -22,5 +22,16 @@ def test_segments_are_compared_in_order() -> None:
     before = ["MSH|1", "PID|a", "OBX|1"]
     after = ["MSH|1", "PID|b", "OBX|1", "OBX|2"]
     found = [(c.name, c.before, c.after) for c in changed_segments(before, after)]
-    assert found == [("PID", "PID|a", "PID|b"), ("OBX", "", "OBX|2")]
+    assert found == [("PID-1", "a", "b"), ("OBX", "", "OBX|2")]
     assert changed_segments(before, before) == ()
+
+
+def test_only_the_fields_that_differ_are_named_as_the_standard_counts_them() -> None:
+    before, after = ["MSH|^~\\&|A|B", "PID|1||42^^^X||N"], ["MSH|^~\\&|A|C|D", "PID|1||43^^^X||N"]
+    found = [(c.name, c.before, c.after) for c in changed_segments(before, after)]
+    assert found == [("MSH-4", "B", "C"), ("MSH-5", "", "D"), ("PID-3", "42^^^X", "43^^^X")]
+
+
+def test_a_segment_that_became_another_is_shown_whole() -> None:
+    (found,) = changed_segments(["PID|1"], ["PIX|1"])
+    assert (found.name, found.before, found.after) == ("PIX", "PID|1", "PIX|1")

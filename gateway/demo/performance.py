@@ -89,7 +89,7 @@ def _stay(out: Console, http: Http) -> None:
 def _show(out: Console, stage: Stage, story: Story, *, json_output: bool) -> list[str]:
     """Print the record and the ledger; what is wrong with either."""
     problems: list[str] = []
-    record = Table(title="The record", title_justify="left", box=SIMPLE_HEAD)
+    record = Table(title="The record", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     record.add_column("patient (synthetic)")
     for heading in KINDS.values():
         record.add_column(heading, justify="right")
@@ -109,7 +109,7 @@ def _show(out: Console, stage: Stage, story: Story, *, json_output: bool) -> lis
     out.print(record)
     ledger, wrong = _ledger(stage, story)
     problems += wrong
-    table = Table(title="The ledger", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title="The ledger", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     columns = list(next(iter(ledger.values())))
     for heading in ("source", *columns):
         short = heading.replace("acknowledged", "ack'd")

@@ -78,6 +78,8 @@ def _parts(c: Compiler, rule: Table, name: str, at: At) -> list[Compiled] | None
         c.error(rule.place, "missing-key", f"id: needs {name}:")
         return None
     items = node.items if isinstance(node, Many) else (node,)
+    if not items:
+        c.error(node.place, "wrong-shape", f"{name}: has nothing in it")
     found = [_part(c, item, at, f"id.{name}") for item in items]
     parts = [part for part in found if part is not None]
     return parts if len(parts) == len(found) else None
@@ -176,12 +178,7 @@ def _text(run: Run, scope: Scope, item: Item, tokens: Tokens, part: Part) -> str
     get, places, number = part
     if places is None:
         return get(run, scope, item) or ""
-    if len(places) == 1:
-        token = tokens[places[0]]
-        if not token:
-            return ""
-    else:
-        token = tuple([tokens[place] for place in places])
+    token = tokens[places[0]] if len(places) == 1 else tuple([tokens[place] for place in places])
     known = run.passing.get(number)
     if known is None:
         known = run.passing[number] = {}

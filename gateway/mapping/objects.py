@@ -50,6 +50,9 @@ def compile_set(c: Compiler, node: Node, target: Target, at: At) -> Compiled | N
     if not isinstance(node, Table):
         c.error(node.place, "wrong-shape", "set: is a map of elements")
         return None
+    if target.types[0] in c.definitions.primitives:
+        c.error(node.place, "type", f"{target.path} is a {target.types[0]}: it has no elements")
+        return None
     fields = compile_fields(c, node, target, at)
     complete = check_required(c, node, target)
     if fields is None or not complete:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -167,6 +168,22 @@ def test_redis_killed_and_restarted_loses_nothing(real_rig: Rig, own_redis: Redi
         "redis does not answer; lanes are drained in this process",
         "redis answers again",
     ]
+
+
+def test_a_frozen_redis_stops_nobody(real_rig: Rig, own_redis: Redis) -> None:
+    assert own_redis.process is not None
+    pool = real_rig.run_pool(own_redis.url)
+    send_all(real_rig, range(20))
+    own_redis.process.send_signal(signal.SIGSTOP)
+    try:
+        send_all(real_rig, range(20, 80))
+        eventually(lambda: len(real_rig.facts()) == 80, timeout=40)
+    finally:
+        own_redis.process.send_signal(signal.SIGCONT)
+    eventually(lambda: not pool.bell.away, timeout=20)
+    send_all(real_rig, range(80, 100))
+    eventually(lambda: len(real_rig.facts()) == 100, timeout=40)
+    assert in_order(real_rig, 100)
 
 
 def test_redis_flushed_under_the_workers_loses_nothing(real_rig: Rig, own_redis: Redis) -> None:

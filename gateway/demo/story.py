@@ -20,6 +20,9 @@ from gateway.demo.study import STUDY_UID, ct_study
 INS = f"urn:oid:{TEST_ROOT}"
 Resource = dict[str, Any]
 
+EARLIER = (("20260519", "5.70", "68"), ("20260825", "6.40", "74"))
+"""Day, glucose and creatinine of two earlier reports, so that there is something to plot."""
+
 
 def must(what: str, truth: object) -> None:
     """Raise DemonstrationFailed unless ``truth``."""
@@ -86,6 +89,16 @@ class Story:
         must("the glucose keeps its digits", _quantity(glucose) == "6.10")
         low = glucose["referenceRange"][0]["low"]["value"]
         self.tell("record", f"glucose {_quantity(glucose)} mmol/L, range from {low}, flagged high")
+        for number, (day, glucose_was, creatinine_was) in enumerate(EARLIER, start=1):
+            earlier = (
+                Result("2345-7", "Glucose", glucose_was, "mmol/L", "3.90-5.50", "H"),
+                Result("2160-0", "Créatinine", creatinine_was, "µmol/L", "45-84", "N"),
+            )
+            message = hl7_messages.laboratory_report(
+                CAMILLE, f"SGL-000{number}E", f"B000{number}", earlier, time=f"{day}083000+0200"
+            )
+            self._hl7(f"Results of {day[6:]}/{day[4:6]}/{day[:4]}, sent late", message, "AA")
+        wait_for("the earlier results", lambda: len(self._observations(CAMILLE)) >= 6)
 
     def correction(self) -> None:
         """The same result again, OBX-11 C: a new version, the old one stays readable."""
@@ -248,10 +261,13 @@ class Story:
         return self._of("Observation", patient)
 
     def _observation(self, patient: Patient, loinc: str) -> Resource:
-        for resource in self._observations(patient):
-            if any(coding.get("code") == loinc for coding in resource["code"].get("coding", [])):
-                return resource
-        return {}
+        """The latest observation of an analyte, or ``{}``."""
+        found = [
+            resource
+            for resource in self._observations(patient)
+            if any(coding.get("code") == loinc for coding in resource["code"].get("coding", []))
+        ]
+        return max(found, key=lambda each: str(each.get("effectiveDateTime", "")), default={})
 
     def _documents(self, patient: Patient, media_type: str) -> list[Resource]:
         return [

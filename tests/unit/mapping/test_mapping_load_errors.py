@@ -41,7 +41,7 @@ def observation(rule: str) -> str:
     [
         # unknown keys, at every level
         ("entry: []\n", ["4:1 unknown-key"]),
-        ("entries:\n  - {resource: Patient, fish: 1}\n", ["5:5 missing-key", "5:5 missing-key", "5:24 unknown-key"]),
+        ("entries:\n  - {resource: Patient, fish: 1}\n", ["5:5 missing-key", "5:5 missing-key", "5:25 unknown-key"]),
         (patient("gender: {form: A, table: colours}"), ["7:19 source", "7:20 unknown-key"]),
         (patient("birthDate: {from: A, invalid: flag, missing: {fish: x}}"), ["7:56 policy", "7:57 unknown-key"]),
         ("defaults: {invald: flag}\n", ["4:12 unknown-key"]),
@@ -50,7 +50,7 @@ def observation(rule: str) -> str:
         (patient("name: {set: {familly: A}}"), ["7:24 unknown-element"]),
         (patient("_contact: {set: {}}"), ["7:11 unknown-element"]),
         (patient("birthDate: {from: A, as: decimal, invalid: flag}"), ["7:36 type"]),
-        (patient("gender: {set: {x: A}}"), ["7:19 type"]),
+        (patient("gender: {set: {x: A}}"), ["7:25 type"]),
         (patient("name: {from: A}"), ["7:17 unknown-type"]),
         (observation("value: A"), ["10:14 type"]),
         (observation("value: {from: A, as: Patient}"), ["10:28 unknown-type"]),
@@ -83,7 +83,7 @@ def observation(rule: str) -> str:
         # identifiers
         ("entries:\n  - {resource: Patient, set: {active: {const: 'true', reason: x}}}\n", ["5:5 missing-key"]),
         ("entries:\n  - {resource: Patient, id: {key: [KEY]}, set: {active: {const: 'true', reason: x}}}\n", ["5:29 missing-key"]),
-        ("entries:\n  - {resource: Patient, id: {key: [], authority: worldwide}, set: {active: {const: 'true', reason: x}}}\n", ["5:36 wrong-shape"]),
+        ("entries:\n  - {resource: Patient, id: {key: [], authority: worldwide}, set: {active: {const: 'true', reason: x}}}\n", ["5:35 wrong-shape"]),
         ("entries:\n  - {resource: Fish, id: {key: [KEY], authority: worldwide}, set: {}}\n", ["5:16 unknown-element"]),
         # blocks and types
         ("entries: [{use: fish}]\n", ["4:11 missing-key", "4:17 unknown-block"]),

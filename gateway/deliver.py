@@ -41,6 +41,9 @@ LANE_ITEMS_MAX = 16
 TOGETHER_ITEMS_MAX = 128
 """Deliveries, of one lane or of many, in one transaction of the built-in record."""
 
+EACH_ITEMS_MIN = 4
+"""Deliveries that each of many lanes may at least put into it."""
+
 TURN_ROUNDS = 8
 """Rounds after which a worker makes room for other lanes."""
 
@@ -146,8 +149,9 @@ class OutboundDrain:
         now = self._now()
         with self._journal.write() as connection:
             tokens = convoy.lease_all(connection, names, self._owner, self._lease, now)
+            each_max = max(EACH_ITEMS_MIN, TOGETHER_ITEMS_MAX // max(len(tokens), 1))
             claimed = convoy.claim_all(
-                connection, tokens, each=TOGETHER_ITEMS_MAX, limit=TOGETHER_ITEMS_MAX, now=now
+                connection, tokens, each=each_max, limit=TOGETHER_ITEMS_MAX, now=now
             )
             idle = {lane: token for lane, token in tokens.items() if lane not in claimed}
             convoy.release_all(connection, idle, now)

@@ -80,14 +80,14 @@ def identify(
     for claim in subjects.subsumed:
         gone, new = _merge(index, patient, claim, message_id)
         linked += new
-        if gone is None:
+        if gone is None or gone in merged:
             dropped.add(claim.reference)
         else:
             merged.append(gone)
-            renamed[claim.reference] = f"Patient/{gone}"
+        renamed[claim.reference] = f"Patient/{gone or patient.id}"
     return Identified(
         patient_id=patient.id,
-        merged=tuple(dict.fromkeys(merged)),
+        merged=tuple(merged),
         renamed=renamed,
         dropped=frozenset(dropped),
         linked=tuple(linked),
@@ -134,7 +134,9 @@ def _merge(
 ) -> tuple[str | None, tuple[Identifier, ...]]:
     """Merge whom a claim names into ``patient``: his id in the index, None when the index
     has nobody else under the claim; and the identifiers that were linked."""
-    other = _known(index, claim)
+    owners = index.owners(claim)
+    # Looked at again, because a merge before it may have changed who survives.
+    other = index.survivor(min(owners)) if owners else None
     if other is None and claim.national:
         other = index.ensure(claim.national[0], message_id)
     if other is None:

@@ -10,6 +10,7 @@ down is buried instead of a fourth.
 from __future__ import annotations
 
 import contextlib
+import errno
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -71,6 +72,8 @@ class _Turn:
     token: int
     batch: list[Message]
     prepared: dict[int, Prepared]
+    unread: int | None = None
+    """The message whose bytes the machine could not read."""
 
 
 class InboundDrain:
@@ -149,7 +152,12 @@ class InboundDrain:
             if full and message is not turn.batch[0]:
                 return
             if message.id not in turn.prepared and message.starts <= UNFINISHED_MAX:
-                turn.prepared[message.id] = self._read(message)
+                try:
+                    turn.prepared[message.id] = self._read(message)
+                except OSError as error:
+                    # Not given back, so that the lane is not blocked by it for ever.
+                    turn.unread = message.id
+                    raise JournalUnavailable(f"bytes cannot be read ({_errno(error)})") from None
 
     def _read(self, message: Message) -> Prepared:
         try:
@@ -301,12 +309,17 @@ class InboundDrain:
             self._journal.write() as connection,
         ):
             lanes.fence(connection, turn.lane, turn.token)
-            messages.give_back(connection, [message.id for message in turn.batch])
+            back = [message.id for message in turn.batch if message.id != turn.unread]
+            messages.give_back(connection, back)
             lanes.release(connection, turn.lane, turn.token, self._now())
 
     def _tell_gate(self, denied: bool) -> None:
         if denied and self._gate is not None:
             self._gate.changed()
+
+
+def _errno(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, type(error).__name__)
 
 
 def _cause_of(error: Exception) -> Cause:

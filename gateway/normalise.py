@@ -90,10 +90,12 @@ class Normaliser:
     checker: Checker = field(default_factory=Checker.load)
 
     def normalise(self, original: Original) -> Reading | Unusable:
-        """Read, map, take in embedded documents, check. No exception leaves.
+        """Read, map, take in embedded documents, check.
 
         An unexpected exception becomes INTERNAL with its class and its place in
-        the code: a fault of the program in one message stops no other.
+        the code: a fault of the program in one message stops no other. Only
+        OSError leaves: the machine could not read the bytes, which says nothing
+        of the message.
         """
         try:
             mapped = self.map(original)
@@ -101,6 +103,8 @@ class Normaliser:
             return self._read(mapped)
         except _Stop as stop:
             return stop.unusable
+        except OSError:
+            raise
         except Exception as error:  # noqa: BLE001  see the docstring
             return Unusable(cause=internal(error))
 

@@ -432,6 +432,33 @@ def test_an_outcome_that_the_journal_could_not_keep_at_once_is_kept_after_all(
     assert remote.calls == ["a"]
 
 
+def test_bytes_that_the_machine_cannot_read_are_tried_again_but_not_for_ever(rig: Rig) -> None:
+    failures = [OSError(24, "too many open files")] * 2
+
+    def fail() -> None:
+        if failures:
+            raise failures.pop()
+
+    rig.reader.bombs["io"] = fail
+    passing = rig.send({**WHO, "bomb": "io", "facts": ["a"]})
+    after = rig.send({**WHO, "facts": ["b"]})
+    for _ in range(2):
+        with pytest.raises(JournalUnavailable, match="EMFILE"):
+            rig.drainer.drain("in:lab")
+    rig.settle()
+    assert rig.facts() == ["a", "b"]
+    assert rig.state(passing) is rig.state(after) is MessageState.DELIVERED
+    failures += [OSError(5, "input/output error")] * 9
+    lasting = rig.send({**WHO, "bomb": "io", "facts": ["c"]})
+    after = rig.send({**WHO, "facts": ["d"]})
+    for _ in range(3):
+        with pytest.raises(JournalUnavailable):
+            rig.drainer.drain("in:lab")
+    rig.settle()
+    assert rig.code(lasting) is CauseCode.UNFINISHED_ATTEMPTS
+    assert rig.state(after) is MessageState.DELIVERED
+
+
 def test_two_workers_never_deliver_the_same_thing_twice(make_rig: Callable[..., Rig]) -> None:
     rig = make_rig()
     for n in range(200):

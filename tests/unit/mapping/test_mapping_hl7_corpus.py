@@ -105,12 +105,13 @@ def test_identifiers_do_not_depend_on_what_a_correction_changes(
         if program.name != "hl7.oru_r01" or b"|ED|" in data or b"MSH|^~\\&|" not in data:
             continue
         corrected = corrected_copy(data)
-        before = program.run(root, CONTEXT).entries
+        first = program.run(root, CONTEXT)
+        before = first.entries
         try:
             after = program.run(reader.read([Payload.from_bytes(corrected)]), CONTEXT).entries
         except MappingRejected as refusal:
             pytest.fail(f"{name}: {refusal}")
-        if codes_repeat(before):
+        if codes_repeat(before) or any(flag.code == "weak-identity" for flag in first.flags):
             continue
         assert [entry.reference for entry in after] == [entry.reference for entry in before], name
         compared += 1

@@ -17,6 +17,9 @@ import yaml
 from tests.eventually import eventually
 from tests.servers import free_port
 
+HTTP = httpx2.Client(verify=False)
+"""One client for all: making one reads every certificate of the machine, which takes long."""
+
 
 @dataclass
 class GatewayProcess:
@@ -84,7 +87,7 @@ class GatewayProcess:
         if self.process.poll() is not None:
             raise AssertionError(f"the gateway ended by itself:\n{self.log_tail()}")
         with contextlib.suppress(httpx2.HTTPError):
-            return httpx2.get(f"{self.url}/readyz", timeout=2).status_code == 200
+            return HTTP.get(f"{self.url}/readyz", timeout=2).status_code == 200
         return False
 
     def log_tail(self, lines: int = 40) -> str:
@@ -124,7 +127,7 @@ class GatewayProcess:
         return done.stdout
 
     def get(self, path: str, **parameters: str) -> Any:
-        answer = httpx2.get(f"{self.url}{path}", params=parameters, timeout=30)
+        answer = HTTP.get(f"{self.url}{path}", params=parameters or None, timeout=30)
         answer.raise_for_status()
         return answer.json()
 

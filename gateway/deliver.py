@@ -89,6 +89,7 @@ class OutboundDrain:
         self._owner = owner
         self._lease = lease
         self._now = now
+        self._random = random
         self._stopping = stopping
         self._on_postponed = on_postponed
 
@@ -130,7 +131,9 @@ class OutboundDrain:
                 return False
             together, suspect = self._take(names)
             self._all_at_once(destination, together)
-            for held in suspect:
+            # In any order but always the same: when workers are killed for other reasons than
+            # their work, it must not be the same item each time that they have in hand.
+            for held in sorted(suspect, key=lambda _: self._random()):
                 with contextlib.suppress(LeaseLost):
                     self._one_at_a_time(destination, held)
             if self._stopping():
@@ -234,7 +237,9 @@ class OutboundDrain:
                         outcome = outcome or attempt(connection, destination, item)
                         blocked = isinstance(outcome, Again | Wait)
                         self._settler.record(connection, [(item, outcome)])
-                    following = None if blocked else self._begin_next(connection, left, begun)
+                    following = None
+                    if not blocked:
+                        following = self._begin_next(connection, destination, left, begun)
                     now = self._now()
                     again = False
                     if following is None:
@@ -264,11 +269,18 @@ class OutboundDrain:
             item = following
 
     def _begin_next(
-        self, connection: Connection, left: list[Delivery], begun: frozenset[int]
+        self,
+        connection: Connection,
+        destination: Destination,
+        left: list[Delivery],
+        begun: frozenset[int],
     ) -> Delivery | None:
+        in_company = 1 if destination.transactional else 0
         while left and not self._stopping():
             item = left.pop(0)
-            if item.id in begun or self._settler.begin(connection, item):
+            if item.id in begun:
+                return item
+            if self._settler.begin(connection, item, in_company=in_company):
                 return item
         return None
 

@@ -41,11 +41,12 @@ TURN_BATCHES = 8
 """Batches after which a lane makes room for the others."""
 
 UNFINISHED_MAX = 3
-"""Claims that never ended after which a message is set apart."""
+"""Claims, with nothing else in hand, that never ended after which a message is set apart.
+Those before, in company (``messages.SUSPECT_STARTS``), accuse no single message."""
 
 UNFINISHED = Cause(
     code=CauseCode.UNFINISHED_ATTEMPTS,
-    detail=f"{UNFINISHED_MAX} workers began this message and none of them ended",
+    detail=f"{UNFINISHED_MAX} workers began this message alone and none of them ended",
 )
 
 Prepared = Reading | Unusable
@@ -151,7 +152,7 @@ class InboundDrain:
             full = total > BATCH_BYTES_MAX or time.monotonic() > until
             if full and message is not turn.batch[0]:
                 return
-            if message.id not in turn.prepared and message.starts <= UNFINISHED_MAX:
+            if message.id not in turn.prepared and not _is_poison(message):
                 try:
                     turn.prepared[message.id] = self._read(message)
                 except OSError as error:
@@ -333,4 +334,4 @@ def _cause_of(error: Exception) -> Cause:
 
 def _is_poison(message: Message) -> bool:
     """Whether as many workers as are allowed began it before and never ended."""
-    return message.starts > UNFINISHED_MAX
+    return message.starts > UNFINISHED_MAX + messages.SUSPECT_STARTS

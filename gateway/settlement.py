@@ -14,11 +14,11 @@ from gateway.model import Again, Cause, CauseCode, Delivery, Outcome, Stage
 from gateway.retry import Decision, Retry, RetryPolicy, Settled, decide
 
 UNFINISHED_MAX = 3
-"""Attempts that never ended after which a delivery is set apart."""
+"""Attempts, made alone, that never ended after which a delivery is set apart."""
 
 UNFINISHED = Cause(
     code=CauseCode.UNFINISHED_ATTEMPTS,
-    detail=f"{UNFINISHED_MAX} attempts were begun and none of them ended",
+    detail=f"{UNFINISHED_MAX} attempts were begun with nothing else in hand, and none ended",
 )
 
 End = tuple[Delivery, Outcome | None]
@@ -42,11 +42,15 @@ class Settler:
         self._now = now
         self._random = random
 
-    def begin(self, connection: Connection, item: Delivery) -> bool:
+    def begin(self, connection: Connection, item: Delivery, *, in_company: int) -> bool:
         """Write down that an attempt begins. False when too many have never ended: the
-        delivery is buried then, and must not be made."""
+        delivery is buried then, and must not be made.
+
+        ``in_company`` is how many of them may have been begun together with others:
+        when a worker dies with a hundred items in hand, that accuses none of them.
+        """
         unfinished = deliveries.start_attempts(connection, [item.id])
-        if unfinished.get(item.id, 0) < UNFINISHED_MAX:
+        if unfinished.get(item.id, 0) < UNFINISHED_MAX + in_company:
             return True
         _bury(connection, item, UNFINISHED, "unfinished")
         deliveries.conclude(connection, [item.message_id])

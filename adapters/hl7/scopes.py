@@ -134,7 +134,10 @@ class SegmentScope:
         binding = self.root.binding
         if name in FOLLOWERS:
             return binding.of(self.index, name)
-        found = find_from(binding, self.node(), name)
+        node = binding.node[self.index]
+        found = node.found.get(name)
+        if found is None:
+            found = find_from(binding, node, name)
         if name in binding.root.definition.contains:
             return found
         # Unknown to the structure: mine, or else nobody's of my kind.

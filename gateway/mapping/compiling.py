@@ -70,7 +70,8 @@ class Compiled:
     nothing. ``reads``: the contents of these paths and the context alone make the
     result. Either is None when it is not known. ``lasting``: what is made is of few
     kinds and of no patient. ``bare`` is ``run`` without its own memory, ``gate`` the
-    condition that it stands under.
+    condition that it stands under, ``choice_of`` the switch that it is, ``refers`` the
+    names of the entries that it only refers to.
     """
 
     run: Fn
@@ -83,6 +84,8 @@ class Compiled:
     lasting: bool = False
     bare: Fn | None = None
     gate: Gate | None = None
+    choice_of: Choice | None = None
+    refers: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -92,6 +95,15 @@ class Gate:
     test: Test
     reads: Paths
     inner: Compiled
+
+
+@dataclass(slots=True)
+class Choice:
+    """A ``switch:`` over one path with a content: the case for each content seen so far."""
+
+    path: CompiledPath
+    choose: Callable[[Scope, Item], Fn]
+    known: dict[Hashable, Fn]
 
 
 @dataclass(slots=True)

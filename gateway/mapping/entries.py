@@ -157,7 +157,10 @@ def _checks(c: Compiler, node: Table, kind: str) -> list[Callable[[dict[str, Any
 def _make(run: Run, scope: Scope, item: Item, plan: Plan) -> str | None:
     """Make one resource, and what is made beside it; None when it was left out."""
     tokens = plan.look(scope)
-    key = _key(run, scope, item, plan, tokens)
+    if run.trace is None:
+        key = plan.identity(run, scope, item, tokens)
+    else:
+        key = _traced_key(run, scope, item, plan, tokens)
     number = run.seen.get(key, 0) + 1
     identifier = key if number == 1 or plan.same else derived_id(key, str(number))
     reference: str | None = f"{plan.kind}/{identifier}"
@@ -204,9 +207,7 @@ def _emit(
     return reference
 
 
-def _key(run: Run, scope: Scope, item: Item, plan: Plan, tokens: Tokens) -> str:
-    if run.trace is None:
-        return plan.identity(run, scope, item, tokens)
+def _traced_key(run: Run, scope: Scope, item: Item, plan: Plan, tokens: Tokens) -> str:
     trail, run.trail = run.trail, [f"{plan.kind}#id"]
     try:
         return plan.identity(run, scope, item, tokens)

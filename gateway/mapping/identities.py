@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,8 @@ from gateway.ports import Scope, ValueState
 Identity = Callable[[Run, Scope, Item, Tokens], str]
 """The id of an entry; raises MappingRejected when there is nothing to derive it from."""
 
-Part = tuple[Fn, tuple[int, ...] | None, int]
-"""A rule, the places of its contents among the tokens, and the number of its memory."""
+Part = tuple[Fn, Callable[[Tokens], Hashable] | None, int]
+"""A rule, what picks its contents from the tokens, and the number of its memory."""
 
 _KEYS = ("key", "authority", "otherwise", "repeated", "note")
 
@@ -87,9 +87,9 @@ def _parts(c: Compiler, rule: Table, name: str, at: At) -> list[Compiled] | None
 
 def _part(c: Compiler, node: Node, at: At, path: str) -> Compiled | None:
     """One part of a key: a path, the first of several, or any rule that gives a text."""
-    if isinstance(node, Text) and not c.traced:
+    if isinstance(node, Text):
         return _plain(c, node, at)
-    if isinstance(node, Table) and set(node.items) == {"first"} and not c.traced:
+    if isinstance(node, Table) and set(node.items) == {"first"}:
         listed = node.items["first"]
         if isinstance(listed, Many) and listed.items:
             parts = [_part(c, item, at, path) for item in listed.items]
@@ -103,11 +103,13 @@ def _plain(c: Compiler, node: Text, at: At) -> Compiled | None:
     reader = c.reader(node, at)
     if reader is None:
         return None
-    read, content = reader.read, reader.content
+    read, content, place = reader.read, reader.content, node.place
 
-    def bare(_run: Run, scope: Scope, item: Item) -> str | None:
+    def bare(run: Run, scope: Scope, item: Item) -> str | None:
         for value in read(scope, item):
             if value.state is ValueState.PRESENT:
+                if run.trace is not None:
+                    run.note(place, value.path, ("key",))
                 return value.text.strip() or None
         return None
 
@@ -175,10 +177,10 @@ def look_up(c: Compiler, kind: str, keys: Keys, looking: Looking, place: Place) 
 
 def _text(run: Run, scope: Scope, item: Item, tokens: Tokens, part: Part) -> str:
     """A part of a key, made once a message for each content of its paths."""
-    get, places, number = part
-    if places is None:
+    get, pick, number = part
+    if pick is None:
         return get(run, scope, item) or ""
-    token = tokens[places[0]] if len(places) == 1 else tuple([tokens[place] for place in places])
+    token = pick(tokens)
     known = run.passing.get(number)
     if known is None:
         known = run.passing[number] = {}
@@ -192,7 +194,8 @@ def _recalling(c: Compiler, part: Compiled, looking: Looking) -> Part:
     """A part of a key with the places of its contents."""
     number = c.memos
     c.memos += 1
-    return part.bare or part.run, looking.at(part.reads) or None, number
+    places = looking.at(part.reads)
+    return part.bare or part.run, looking.tokens_at(places) if places else None, number
 
 
 def _owner(c: Compiler, key: Key, looking: Looking) -> Part | None:

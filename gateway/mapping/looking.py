@@ -9,6 +9,7 @@ from __future__ import annotations
 import marshal
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from gateway.mapping.compiling import Compiled, Compiler, Fn, Item, Paths
@@ -16,13 +17,14 @@ from gateway.mapping.conditions import Test
 from gateway.mapping.memory import REMEMBERED_MAX, Memo, fresh, learn, unpacked
 from gateway.mapping.objects import Field, Put, builder, complete, handlers_of
 from gateway.mapping.running import Run
+from gateway.mapping.sources import chosen_case
 from gateway.ports import CompiledPath, Scope
 
 Tokens = Sequence[Hashable]
 Look = Callable[[Scope], Tokens]
 LookingBuild = Callable[[Run, Scope, Item, Tokens], dict[str, Any] | None]
 
-_FIXED, _RUN, _NEEDING, _ONE, _SEVERAL = range(5)
+_FIXED, _RUN, _REFERENCE, _SWITCH, _NEEDING, _ONE, _SEVERAL = range(7)
 
 
 @dataclass(slots=True)
@@ -38,6 +40,10 @@ class Looking:
             return None
         return tuple(self.places[path.text] for path in paths)
 
+    def tokens_at(self, places: tuple[int, ...]) -> Callable[[Tokens], Hashable]:
+        """A function that picks some tokens as one: itself for one place, else a tuple."""
+        return itemgetter(*places)
+
 
 def compile_looking(c: Compiler, rules: Sequence[Compiled]) -> Looking:
     """One look for all rules; a look at nothing where the language has none."""
@@ -45,7 +51,9 @@ def compile_looking(c: Compiler, rules: Sequence[Compiled]) -> Looking:
     for rule in rules:
         gate = rule.gate
         behind = (gate.reads, gate.inner.reads, gate.inner.needs) if gate is not None else ()
-        for paths in (rule.reads, rule.needs, *behind):
+        choice = rule.choice_of
+        switched = (choice.path,) if choice is not None else ()
+        for paths in (rule.reads, rule.needs, switched, *behind):
             wanted.update({path.text: path for path in paths or ()})
     look = c.language.contents(tuple(wanted.values())) if wanted and not c.traced else None
     if look is None:
@@ -58,114 +66,100 @@ def looking_builder(c: Compiler, fields: list[Field], looking: Looking) -> Looki
     if not looking.places:
         build = builder(c, fields)
         return lambda run, scope, item, _tokens: build(run, scope, item)
-    rows = tuple(_row(c, field, looking).plain() for field in fields)
+    rows = tuple(_row(c, field, looking) for field in fields)
     return _builder(rows, handlers_of(fields), any(not field.constant for field in fields))
 
 
 @dataclass(slots=True)
-class Row:
-    """One element of a resource, ready to run.
+class Condition:
+    """A ``when:`` asked before a rule, and what it answered for the contents seen so far."""
 
-    ``where`` is the place of the only content, or those that the rule needs; ``reads``
-    those that make its result. ``gate`` is a condition asked before it: the places of
-    its contents and what it answered for them.
-    """
+    pick: Callable[[Tokens], Hashable]
+    test: Test
+    known: dict[Hashable, bool]
 
-    kind: int
-    key: str
-    put: int
-    get: Fn
-    constant: bool
-    where: Any = None
-    reads: tuple[int, ...] = ()
-    number: int = 0
-    lasting: bool = False
-    gate: tuple[tuple[int, ...], dict[Hashable, bool], Test] | None = None
 
-    def plain(self) -> tuple[Any, ...]:
-        """The row as the builder unpacks it."""
-        return (
-            self.kind,
-            self.key,
-            self.put,
-            self.get,
-            self.constant,
-            self.where,
-            self.reads,
-            self.number,
-            self.lasting,
-            self.gate,
-        )
+Row = tuple[int, str, int, Any, bool, Any, Any, int, bool, Condition | None]
+"""Kind, key, put, rule (or names, or switch), constant, where, pick, memo, lasting, condition.
+
+``where`` is the fixed value, the place of the only content, or the places of those that
+the rule needs; ``pick`` takes the contents that make its result."""
 
 
 def _row(c: Compiler, field: Field, looking: Looking) -> Row:
     rule, put = field.rule, field.put.value
     if field.constant and field.fixed is not None:
         fixed = [field.fixed] if field.put is Put.IN_LIST else field.fixed
-        return Row(_FIXED, field.key, 0, field.run, constant=True, where=fixed)
-    gate: tuple[tuple[int, ...], dict[Hashable, bool], Test] | None = None
+        return (_FIXED, field.key, 0, None, True, fixed, None, 0, False, None)
+    condition = None
     if rule.gate is not None:
         places = looking.at(rule.gate.reads)
         if places:
-            gate, rule = (places, {}, rule.gate.test), rule.gate.inner
+            condition = Condition(looking.tokens_at(places), rule.gate.test, {})
+            rule = rule.gate.inner
+    kind, number = _RUN, 0
+    get: Any = rule.run
+    where: Any = None
+    pick: Any = None
     reads, needs = looking.at(rule.reads), looking.at(rule.needs)
-    run = rule.bare or rule.run
-    if reads and needs and not field.constant:
+    if rule.refers:
+        kind, get = _REFERENCE, rule.refers
+    elif rule.choice_of is not None and rule.choice_of.path.text in looking.places:
+        kind, get, where = _SWITCH, rule.choice_of, looking.places[rule.choice_of.path.text]
+    elif reads and needs and not field.constant:
+        one = reads == needs and len(reads) == 1
+        kind, get = (_ONE if one else _SEVERAL), rule.bare or rule.run
+        where, pick = (reads[0] if one else needs), looking.tokens_at(reads)
         number = c.memos
         c.memos += 1
-        one = reads == needs and len(reads) == 1
-        where: Any = reads[0] if one else needs
-        kind = _ONE if one else _SEVERAL
-        return Row(kind, field.key, put, run, False, where, reads, number, rule.lasting, gate)
-    if needs:
-        return Row(_NEEDING, field.key, put, run, field.constant, needs, gate=gate)
-    return Row(_RUN, field.key, put, rule.run, field.constant, gate=gate)
+    elif needs:
+        kind, get, where = _NEEDING, rule.bare or rule.run, needs
+    return (
+        kind, field.key, put, get, field.constant, where, pick, number, rule.lasting, condition,
+    )  # fmt: skip
 
 
-def _passes(
-    gate: tuple[tuple[int, ...], dict[Hashable, bool], Test],
-    scope: Scope,
-    item: Item,
-    tokens: Tokens,
-) -> bool:
+def _passes(condition: Condition, scope: Scope, item: Item, tokens: Tokens) -> bool:
     """What a condition says of its contents: asked once for each."""
-    places, known, test = gate
-    token = tuple([tokens[place] for place in places])
-    answer = known.get(token)
+    token = condition.pick(tokens)
+    answer = condition.known.get(token)
     if answer is None:
-        if len(known) >= REMEMBERED_MAX:
-            known.clear()
-        answer = known[token] = test(scope, item)
+        if len(condition.known) >= REMEMBERED_MAX:
+            condition.known.clear()
+        answer = condition.known[token] = condition.test(scope, item)
     return answer
 
 
-def _builder(rows: tuple[Any, ...], handlers: tuple[Any, ...], variable: bool) -> LookingBuild:
+def _builder(  # noqa: PLR0915 - one closure made of few closures, on every message's way
+    rows: tuple[Row, ...], handlers: tuple[Any, ...], variable: bool
+) -> LookingBuild:
+    wanted = frozenset(keys[0] for keys, _, _ in handlers)
+
     # The hot loop of every mapping stays in one place, whatever its branches.
-    def build(  # noqa: PLR0912
+    def build(  # noqa: PLR0912, PLR0915
         run: Run, scope: Scope, item: Item, tokens: Tokens
     ) -> dict[str, Any] | None:
         made: dict[str, Any] = {}
         said = not variable
         memory = run.lasting
-        for kind, key, put, get, constant, where, reads, number, lasting, gate in rows:
+        for kind, key, put, get, constant, where, pick, number, lasting, condition in rows:
             if kind == _FIXED:
                 made[key] = where
                 continue
             if kind == _ONE:
-                token = tokens[where]
-                if not token:
+                if not tokens[where]:
                     continue
-            elif kind != _RUN:
+            elif kind > _SWITCH:
                 for place in where:
                     if tokens[place]:
                         break
                 else:
                     continue
-            if gate is not None and not _passes(gate, scope, item, tokens):
+            if condition is not None and not _passes(condition, scope, item, tokens):
                 continue
+            value: Any = None
             if kind >= _ONE:
-                if kind == _SEVERAL:
-                    token = tuple([tokens[place] for place in reads])
+                token = pick(tokens)
                 found = memory[number].known.get(token) if lasting else None
                 if found is None:
                     value = recalled(run, scope, item, get, token, number, lasting)
@@ -173,6 +167,16 @@ def _builder(rows: tuple[Any, ...], handlers: tuple[Any, ...], variable: bool) -
                     value = marshal.loads(found)  # noqa: S302 - our own bytes
                 else:
                     value = found if type(found) is str else fresh(found.value)
+            elif kind == _REFERENCE:
+                for name in get:
+                    if name in run.frame.known:
+                        value = {"reference": run.frame.known[name]}
+                        break
+            elif kind == _SWITCH:
+                case = get.known.get(tokens[where])
+                if case is None:
+                    case = chosen_case(get, tokens[where], scope, item)
+                value = case(run, scope, item)
             else:
                 value = get(run, scope, item)
             if value is None:
@@ -189,7 +193,7 @@ def _builder(rows: tuple[Any, ...], handlers: tuple[Any, ...], variable: bool) -
                 made[key] = value[0]
         if not said:
             return None
-        if handlers:
+        if not wanted <= made.keys():
             complete(run, scope, item, made, handlers)
         return made
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
-from gateway.mapping.compiling import At, Compiled, Compiler, Fn, Item, Reader, together
+from gateway.mapping.compiling import (
+    At,
+    Choice,
+    Compiled,
+    Compiler,
+    Fn,
+    Item,
+    Reader,
+    together,
+)
 from gateway.mapping.constants import compile_constant, constant_value
 from gateway.mapping.document import Table, Text
 from gateway.mapping.findings import nearest
@@ -87,7 +96,7 @@ def reference(c: Compiler, rule: Table, target: Target) -> Compiled | None:
                 return {"reference": found}
         return None
 
-    return Compiled(run)
+    return Compiled(run, refers=wanted)
 
 
 def switch(c: Compiler, rule: Table, target: Target, at: At) -> Compiled | None:
@@ -122,8 +131,8 @@ def switch(c: Compiler, rule: Table, target: Target, at: At) -> Compiled | None:
         label: _case(case) if case.many == many else listed(_case(case))
         for label, case in found.items()
     }
-    run = _switched(reader, chosen)
-    return Compiled(run, many, target.open, reads=reads, lasting=lasting)
+    run, choice = _switched(reader, chosen)
+    return Compiled(run, many, target.open, reads=reads, lasting=lasting, choice_of=choice)
 
 
 def _case(case: Compiled) -> Fn:
@@ -131,7 +140,7 @@ def _case(case: Compiled) -> Fn:
     return case.run if case.lasting or case.bare is None else case.bare
 
 
-def _switched(reader: Reader, chosen: dict[str, Fn]) -> Fn:
+def _switched(reader: Reader, chosen: dict[str, Fn]) -> tuple[Fn, Choice | None]:
     other, read, content = chosen.pop("else"), reader.read, reader.content
     present = ValueState.PRESENT
 
@@ -141,20 +150,25 @@ def _switched(reader: Reader, chosen: dict[str, Fn]) -> Fn:
                 return chosen.get(value.text.strip(), other)
         return other
 
-    if content is None:
-        return lambda run, scope, item: choose(scope, item)(run, scope, item)
-    known: dict[Hashable, Fn] = {}
+    if content is None or not reader.needs:
+        return (lambda run, scope, item: choose(scope, item)(run, scope, item)), None
+    choice = Choice(reader.needs[0], choose, {})
 
     def run(run: Run, scope: Scope, item: Item) -> Any:
-        token = content(scope)
-        case = known.get(token)
-        if case is None:
-            if len(known) >= CASES_MAX:
-                known.clear()
-            case = known[token] = choose(scope, item)
+        case = chosen_case(choice, content(scope), scope, item)
         return case(run, scope, item)
 
-    return run
+    return run, choice
+
+
+def chosen_case(choice: Choice, token: Hashable, scope: Scope, item: Item) -> Fn:
+    """The case of a switch for a content, worked out once."""
+    case = choice.known.get(token)
+    if case is None:
+        if len(choice.known) >= CASES_MAX:
+            choice.known.clear()
+        case = choice.known[token] = choice.choose(scope, item)
+    return case
 
 
 def an_object(c: Compiler, rule: Table, target: Target, at: At) -> Compiled | None:

@@ -91,7 +91,8 @@ def test_a_fault_in_the_transaction_buries_one_message_of_the_batch(
 
 
 def test_a_message_that_takes_workers_down_is_set_apart(rig: Rig) -> None:
-    """A worker that dies leaves its claim; three of them, and there is no fourth."""
+    """A worker that dies leaves its claim. Two may have died of a neighbour; after three
+    more with nothing else in hand there is no other."""
 
     def die() -> None:
         raise Killed
@@ -107,7 +108,7 @@ def test_a_message_that_takes_workers_down_is_set_apart(rig: Rig) -> None:
         except Killed:
             deaths += 1
             rig.clock.forward(minutes=1)  # type: ignore[attr-defined]  # the lease runs out
-    assert deaths == 3
+    assert deaths == 5
     rig.settle()
     assert rig.code(poison) is CauseCode.UNFINISHED_ATTEMPTS
     assert rig.state(poison) is MessageState.DEAD
@@ -245,9 +246,7 @@ class Killed(BaseException):
     """Nothing may catch it, as nothing catches SIGKILL."""
 
 
-def test_an_attempt_that_kills_its_worker_is_set_apart_after_the_third(
-    failing: Rig, clock: HeldClock
-) -> None:
+def test_an_attempt_that_kills_its_workers_is_set_apart(failing: Rig, clock: HeldClock) -> None:
     failing.destinations[0].answers["a"] = [Killed() for _ in range(9)]
     receipt = failing.send({**WHO, "facts": ["a"]})
     failing.send({**WHO, "facts": ["b"]})
@@ -263,7 +262,8 @@ def test_an_attempt_that_kills_its_worker_is_set_apart_after_the_third(
             except Killed:
                 deaths += 1
         clock.forward(minutes=1)
-    assert deaths == 3
+    # For the record the first attempt was one of a batch, which accuses none of it.
+    assert deaths == (4 if failing.destinations[0].transactional else 3)
     assert failing.code(receipt) is CauseCode.UNFINISHED_ATTEMPTS
     assert sorted(arrived(failing)) == ["b", "f2", "f3", "f4", "f5"]
     assert {failing.state(each) for each in others} == {MessageState.DELIVERED}
@@ -451,7 +451,7 @@ def test_bytes_that_the_machine_cannot_read_are_tried_again_but_not_for_ever(rig
     failures += [OSError(5, "input/output error")] * 9
     lasting = rig.send({**WHO, "bomb": "io", "facts": ["c"]})
     after = rig.send({**WHO, "facts": ["d"]})
-    for _ in range(3):
+    for _ in range(5):
         with pytest.raises(JournalUnavailable):
             rig.drainer.drain("in:lab")
     rig.settle()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -21,11 +21,7 @@ def searchset(page: Page, base: str, path: str, query: Sequence[tuple[str, str]]
     bundle: dict[str, Any] = {"resourceType": "Bundle", "type": "searchset"}
     if page.total is not None:
         bundle["total"] = page.total
-    bundle["link"] = [{"relation": "self", "url": _url(base, path, understood)}]
-    if page.next:
-        following = [pair for pair in understood if pair[0] != "page"]
-        url = _url(base, path, [*following, ("page", page.next)])
-        bundle["link"].append({"relation": "next", "url": url})
+    bundle["link"] = _links(page, base, path, understood)
     entries = [_entry(item, base, search="match") for item in page.entries]
     if page.ignored:
         text = f"left out, because they are unknown here: {', '.join(page.ignored)}"
@@ -36,10 +32,12 @@ def searchset(page: Page, base: str, path: str, query: Sequence[tuple[str, str]]
     return bundle
 
 
-def history_bundle(versions: Iterable[Stored], base: str, path: str) -> dict[str, Any]:
-    """The versions of one entry as a Bundle of type history."""
+def history_bundle(
+    page: Page, base: str, path: str, query: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
+    """A page of one entry's versions as a Bundle of type history."""
     entries = []
-    for item in versions:
+    for item in page.entries:
         entry = _entry(item, base)
         first = item.version == 1
         entry["request"] = {
@@ -52,13 +50,15 @@ def history_bundle(versions: Iterable[Stored], base: str, path: str) -> dict[str
             "lastModified": item.resource["meta"]["lastUpdated"],
         }
         entries.append(entry)
-    return {
+    bundle: dict[str, Any] = {
         "resourceType": "Bundle",
         "type": "history",
-        "total": len(entries),
-        "link": [{"relation": "self", "url": _url(base, path, ())}],
-        "entry": entries,
+        "total": page.total,
+        "link": _links(page, base, path, query),
     }
+    if entries:
+        bundle["entry"] = entries
+    return bundle
 
 
 def etag(item: Stored) -> str:
@@ -71,6 +71,17 @@ def _entry(item: Stored, base: str, *, search: str = "") -> dict[str, Any]:
     if search:
         entry["search"] = {"mode": search}
     return entry
+
+
+def _links(
+    page: Page, base: str, path: str, query: Sequence[tuple[str, str]]
+) -> list[dict[str, str]]:
+    links = [{"relation": "self", "url": _url(base, path, query)}]
+    if page.next:
+        following = [pair for pair in query if pair[0] != "page"]
+        url = _url(base, path, [*following, ("page", page.next)])
+        links.append({"relation": "next", "url": url})
+    return links
 
 
 def _url(base: str, path: str, query: Sequence[tuple[str, str]]) -> str:

@@ -133,16 +133,24 @@ class FhirApi:
         return self._one(request, found)
 
     def history(self, request: Request) -> Response:
-        """``GET /{type}/{id}/_history``: every version, the current one first."""
+        """``GET /{type}/{id}/_history``: every version, the current one first, page by page."""
         type_name, identifier = self._type(request), _id(request)
-        for name, _ in _pairs(request):
-            raise bad_request(name, "is no parameter of a history here", known=False)
+        pairs, count, token = _pairs(request), COUNT_DEFAULT, ""
+        for name, value in pairs:
+            if name == "_count":
+                count = _count(value)
+            elif name == "page":
+                token = value
+            else:
+                raise bad_request(name, "is no parameter of a history here", known=False)
         with self._connection() as connection:
-            versions = self._record.history(connection, type_name, identifier)
-        if not versions:
+            page = self._record.history_page(
+                connection, type_name, identifier, count=count, page=token
+            )
+        if not page.total:
             raise not_found(type_name)
-        path = f"{versions[0].reference}/_history"
-        return self._json(request, history_bundle(versions, _base(request), path))
+        path = f"{type_name}/{identifier}/_history"
+        return self._json(request, history_bundle(page, _base(request), path, pairs))
 
     def search(self, request: Request) -> Response:
         """``GET /{type}?…``: a searchset, page by page."""
@@ -157,15 +165,14 @@ class FhirApi:
         pairs, types = _pairs(request), list[str]()
         count, token = COUNT_DEFAULT, ""
         for name, value in pairs:
-            if name == "_count" and value.isascii() and value.isdigit() and len(value) < 10:
-                count = max(1, min(int(value), COUNT_MAX))
+            if name == "_count":
+                count = _count(value)
             elif name == "_type":
                 types.extend(item for item in value.split(",") if _TYPE.fullmatch(item))
             elif name == "page":
                 token = value
             else:
-                known = name == "_count"
-                raise bad_request(name, "cannot be used with $everything so", known=known)
+                raise bad_request(name, "cannot be used with $everything", known=False)
         identifier = _id(request)
         with self._connection() as connection:
             page = self._record.everything(
@@ -279,6 +286,13 @@ def _id(request: Request) -> str:
     if _ID.fullmatch(identifier) is None:
         raise not_found("entry")
     return identifier
+
+
+def _count(value: str) -> int:
+    """The size of a page that was asked for, within what a page may hold."""
+    if not value.isascii() or not value.isdigit() or len(value) > 9:
+        raise bad_request("_count", "is not a number", known=True)
+    return max(1, min(int(value), COUNT_MAX))
 
 
 def _pairs(request: Request) -> Pairs:

@@ -13,7 +13,7 @@ from gateway.model import Entry, Payload
 from gateway.ports import BlobStore
 from record.content import Prepared, ResourceText, prepare, prepare_resource, provenance
 from record.deriving import Deriving
-from record.faults import BytesMissing, MergeRefused
+from record.faults import BytesMissing, MergeRefused, SearchRefused
 from record.indexing import attachments, is_digest
 from record.instants import micros
 from record.reading import HISTORY_MAX, Stored, selection, stored
@@ -266,14 +266,51 @@ class Record:
         self, connection: Connection, type_name: str, identifier: str, limit: int = HISTORY_MAX
     ) -> list[Stored]:
         """The versions of an entry: the current one, then the others, the last made first."""
+        return list(self.history_page(connection, type_name, identifier, count=limit).entries)
+
+    def history_page(
+        self,
+        connection: Connection,
+        type_name: str,
+        identifier: str,
+        *,
+        count: int = HISTORY_MAX,
+        page: str = "",
+    ) -> Page:
+        """One page of an entry's versions: the current one, then the others, the last made first.
+
+        The page's token names the version that was on top of the first page, so that a
+        version made meanwhile neither repeats one nor hides one. Raises SearchRefused for
+        a wrong ``page``.
+        """
         entry, version = record_entry, record_entry_version
-        statement = (
-            selection(every_version=True)
-            .where(entry.c.reference == f"{type_name}/{identifier}")
-            .order_by((version.c.version == entry.c.version).desc(), version.c.version.desc())
-            .limit(min(limit, HISTORY_MAX))
-        )
-        return stored(connection.execute(statement).all(), self.json)
+        mine = entry.c.reference == f"{type_name}/{identifier}"
+        counted = select(func.count()).join(entry, entry.c.key == version.c.entry_key).where(mine)
+        total = connection.execute(counted.select_from(version)).scalar_one()
+        statement = selection(every_version=True).where(mine)
+        latest_first = version.c.version.desc()
+        top: int | None = None
+        if page:
+            shown, after = read_page_token(page)
+            if not isinstance(shown, int):
+                raise SearchRefused("page", "is no page of this history")
+            top = shown
+            following = statement.where(version.c.version < after, version.c.version != top)
+            statement = following.order_by(latest_first)
+        else:
+            statement = statement.order_by(
+                (version.c.version == entry.c.version).desc(), latest_first
+            )
+        size = min(count, HISTORY_MAX)
+        rows = connection.execute(statement.limit(size + 1)).all()
+        kept = stored(rows[:size], self.json)
+        token = ""
+        if len(rows) > size and kept:
+            top = kept[0].version if top is None else top
+            # The current version may be an old one: all the others come after it.
+            last = kept[-1].version if page or size > 1 else total + 1
+            token = page_token(top, last)
+        return Page(tuple(kept), total, token)
 
     def of_message(self, connection: Connection, message_id: int) -> list[Stored]:
         """The versions that one message made, in the order in which it made them."""

@@ -133,6 +133,19 @@ def test_history(client: TestClient, checker: Checker) -> None:
     assert bundle["entry"][1]["resource"]["valueQuantity"]["value"] == "7.10"
     refused(client, "Observation/zz/_history", 404, "not-found")
     refused(client, "Observation/o1/_history?_since=2024", 400, "not-supported")
+    refused(client, "Observation/o1/_history?_count=x", 400, "invalid")
+    refused(client, "Observation/o1/_history?page=x", 400, "invalid")
+
+
+def test_a_history_page_by_page(client: TestClient, checker: Checker) -> None:
+    first = loads(client.get("/fhir/Observation/o1/_history?_count=1").content)
+    assert checker.check(first) == []
+    assert [entry["response"]["etag"] for entry in first["entry"]] == ['W/"2"']
+    (following,) = [link["url"] for link in first["link"] if link["relation"] == "next"]
+    second = get(client, following.removeprefix("http://gateway.test/fhir/"))
+    assert (first["total"], second["total"]) == (2, 2)
+    assert [entry["response"]["etag"] for entry in second["entry"]] == ['W/"1"']
+    assert [link["relation"] for link in second["link"]] == ["self"]
 
 
 @pytest.mark.parametrize(

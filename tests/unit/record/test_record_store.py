@@ -105,6 +105,25 @@ def test_an_earlier_message_that_comes_late_stays_behind(
     assert not again.changed
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 10])
+def test_a_history_page_by_page_is_whole_whatever_is_current(
+    record: Record, connection: Connection, count: int
+) -> None:
+    for at in (1, 2, 20, 3, 4, 5):
+        put(record, connection, "p", observation("hb", "p", f"{at}.0"), at=at)
+    pages, token, made = [], "", 0
+    while True:
+        page = record.history_page(connection, "Observation", "hb", count=count, page=token)
+        assert page.total == 6 + made
+        pages.append([one.version for one in page.entries])
+        if not (token := page.next):
+            break
+        made += 1
+        put(record, connection, "p", observation("hb", "p", f"2{made}.0"), at=20 + made)
+    assert [number for page in pages for number in page] == [3, 6, 5, 4, 2, 1]
+    assert all(len(page) == count for page in pages[:-1])
+
+
 def test_a_value_that_comes_back_is_current_again(record: Record, connection: Connection) -> None:
     for at, text in ((1, "1.0"), (2, "2.0"), (3, "1.0")):
         put(record, connection, "p", observation("hb", "p", text), at=at)

@@ -139,7 +139,7 @@ class Gateway:
                 pool.ring_all(lanes)
 
         journal = open_journal(settings, read_only=False, on_ring=ring)
-        gate = PermissionGate(journal)
+        gate = PermissionGate()
         record = Record(journal.blobs, now=SystemClock().now, json=serialise)
         normaliser = TimedNormaliser.around(make_normaliser(settings, library))
         drainer = Drainer(
@@ -163,11 +163,9 @@ class Gateway:
         )
         if settings.worker.threads:
             pools.append(pool)
-        writer = GroupWriter(journal)
+        writer = GroupWriter(journal, judge=gate.judge)
         intake = JournalIntake(
-            journal,
             writer,
-            None,
             gate,
             quiet={
                 source.name: timedelta(seconds=source.quiet_seconds)
@@ -196,7 +194,6 @@ class Gateway:
         await asyncio.to_thread(self._stop_threads)
 
     def _stop_threads(self) -> None:
-        self.intake.stop()
         self.writer.stop()
         if self.settings.worker.threads:
             self.pool.stop()

@@ -7,14 +7,17 @@ The stages themselves know no metrics. What is measured goes to
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, fields
 from typing import Any
 
 from gateway.model import Delivery, Outcome, Receipt, Received, Stage
 from gateway.normalise import Normaliser, Original, Reading, Unusable
-from gateway.ports import Destination, Intake
+from gateway.ports import Destination, Intake, Settle, Word
 from gateway.telemetry import METRICS
+
+_INTAKE_SECONDS = METRICS.stage_seconds.labels(Stage.INTAKE.value)
 
 
 class TimedIntake:
@@ -29,6 +32,18 @@ class TimedIntake:
         future = self._intake.submit(received)
         future.add_done_callback(lambda _: _observe(Stage.INTAKE, started))
         return future
+
+    def submit_all(self, handed: Sequence[tuple[Received, Any]], settle: Settle) -> None:
+        """As :meth:`gateway.ports.Intake.submit_all`."""
+        started = time.perf_counter()
+
+        def timed(words: Sequence[tuple[Any, Word]]) -> None:
+            seconds = time.perf_counter() - started
+            for _ in words:
+                _INTAKE_SECONDS.observe(seconds)
+            settle(words)
+
+        self._intake.submit_all(handed, timed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,17 @@ class Clock(Protocol):
         ...
 
 
+class IntakeUnavailable(Exception):
+    """Nothing was kept. Answer so that the sender tries again later."""
+
+
+Word = Receipt | Exception
+"""What intake says of a message: a receipt, or the error for which nothing was kept."""
+
+Settle = Callable[[Sequence[tuple[Any, Word]]], None]
+"""Takes intake's word on several messages, each with the token that was handed in with it."""
+
+
 class Intake(Protocol):
     """The one door into the journal."""
 
@@ -38,9 +49,14 @@ class Intake(Protocol):
         """
         ...
 
+    def submit_all(self, handed: Sequence[tuple[Received, Any]], settle: Settle) -> None:
+        """Keep messages in their order, each with a token of the caller's.
 
-class IntakeUnavailable(Exception):
-    """Nothing was kept. Answer so that the sender tries again later."""
+        For a door through which thousands come: those that share a commit are settled
+        in one call, from another thread or, when nothing can be kept, from this one.
+        ``settle`` must be quick and never raise.
+        """
+        ...
 
 
 @runtime_checkable

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import Future
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
@@ -17,8 +16,8 @@ from adapters.hl7.acknowledge import (
 from adapters.hl7.envelope import Envelope, Rules, examine
 from adapters.hl7.framing import Truncated
 from adapters.hl7.settings import MllpSourceSettings
-from gateway.model import Cause, CauseCode, Disposition, Format, Payload, Receipt, Received
-from gateway.ports import Clock, Intake, IntakeUnavailable
+from gateway.model import Cause, CauseCode, Disposition, Format, Payload, Received
+from gateway.ports import Clock, IntakeUnavailable, Word
 
 log = logging.getLogger("ecluse.hl7")
 
@@ -67,22 +66,20 @@ class Reception:
         detail = f"{count} bytes of a message without the start byte of MLLP"
         return self._evidence(kept, peer, Cause(code=CauseCode.NOT_THE_FORMAT, detail=detail))
 
-    def answer(self, arrival: Arrival, future: Future[Receipt]) -> tuple[Code, bytes]:
+    def answer(self, arrival: Arrival, word: Word) -> tuple[Code, bytes]:
         """The acknowledgement, once intake has given its word: positive only for what is kept."""
         envelope, received = arrival.envelope, arrival.received
-        error = future.exception()
-        if error is not None:
-            if not isinstance(error, IntakeUnavailable):
+        if isinstance(word, Exception):
+            if not isinstance(word, IntakeUnavailable):
                 # The type only: a message's content may stand in an exception's text.
-                log.error("intake failed with %s at source %s", type(error).__name__, self._name)
+                log.error("intake failed with %s at source %s", type(word).__name__, self._name)
             return self._refuse(envelope, UNAVAILABLE)
-        receipt = future.result()
         if received.refusal is not None:
             return code_for(received.refusal), received.answer
-        if receipt.disposition is Disposition.REFUSED:
-            return self._refuse(envelope, receipt.cause or _UNEXPLAINED)
-        if receipt.disposition is Disposition.DUPLICATE and receipt.answer:
-            return Code.ACCEPT, receipt.answer
+        if word.disposition is Disposition.REFUSED:
+            return self._refuse(envelope, word.cause or _UNEXPLAINED)
+        if word.disposition is Disposition.DUPLICATE and word.answer:
+            return Code.ACCEPT, word.answer
         return Code.ACCEPT, received.answer
 
     def _evidence(self, kept: bytes, peer: str, cause: Cause) -> Arrival:
@@ -132,13 +129,3 @@ def _truncated(count: int) -> Cause:
         detail=f"The message was cut: {count} bytes arrived, the end is missing",
         protocol_code=INTERNAL_ERROR,
     )
-
-
-def hand_over(intake: Intake, received: Received) -> Future[Receipt]:
-    """Submit to intake; what it raises at once is raised by the future as well."""
-    try:
-        return intake.submit(received)
-    except IntakeUnavailable as unavailable:
-        future: Future[Receipt] = Future()
-        future.set_exception(unavailable)
-        return future

@@ -34,7 +34,9 @@ def json_text(value: Any) -> str:
 
 def instant_text(value: datetime) -> str:
     """What an Instant column holds on SQLite, and PostgreSQL understands. Aware instants only."""
-    return value.astimezone(UTC).isoformat(timespec="microseconds")
+    if value.tzinfo is not UTC:
+        value = value.astimezone(UTC)
+    return value.isoformat(timespec="microseconds")
 
 
 def sqlite_driver(connection: Connection) -> sqlite3.Connection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from adapters.hl7.framing import Frame, FrameReader
 from adapters.hl7.listener import MllpSource
 from adapters.hl7.settings import MllpSourceSettings
 from gateway.model import Cause, Disposition, Receipt, Received
-from gateway.ports import IntakeUnavailable
+from gateway.ports import IntakeUnavailable, Settle
 
 
 class RealClock:
@@ -52,6 +52,12 @@ class FakeIntake:
         future: Future[Receipt] = Future()
         self._queue.put((received, future))
         return future
+
+    def submit_all(self, handed: Sequence[tuple[Received, Any]], settle: Settle) -> None:
+        for received, token in handed:
+            self.submit(received).add_done_callback(
+                lambda future, token=token: settle([(token, future.exception() or future.result())])
+            )
 
     def close(self) -> None:
         self.commit.set()

@@ -1,4 +1,4 @@
-"""Many rows in one statement of the driver, for the path that acknowledgements wait for.
+"""Many rows in one statement of the driver, for the path that every message takes.
 
 There, what is around the statements costs more than the rows themselves:
 ``executemany`` hands the interpreter's lock over at each row, to whichever of many
@@ -14,10 +14,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, cast
 
-from sqlalchemy import JSON, Connection, Dialect, String, Table
+from sqlalchemy import JSON, Connection, Dialect, String, Table, TypeDecorator
 from sqlalchemy.dialects import postgresql
-
-from gateway.journal.times import Instant
 
 _POSTGRESQL: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
 _CHUNKS = (128, 64, 32, 16, 8, 4, 2, 1)
@@ -33,7 +31,7 @@ def json_text(value: Any) -> str:
 
 
 def instant_text(value: datetime) -> str:
-    """What an Instant column holds on SQLite, and PostgreSQL understands. Aware instants only."""
+    """What a column of instants holds on SQLite, and PostgreSQL understands. Aware ones only."""
     if value.tzinfo is not UTC:
         value = value.astimezone(UTC)
     return value.isoformat(timespec="microseconds")
@@ -50,8 +48,8 @@ def sqlite_driver(connection: Connection) -> sqlite3.Connection:
 def insert_rows(connection: Connection, table: Table, rows: Sequence[Sequence[Any]]) -> None:
     """Insert rows that have a value for every column of the table, in its order.
 
-    Values are the columns' own, but JSON and instants are text already
-    (:func:`json_text`, :func:`instant_text`).
+    Values are the columns' own, but those of JSON and of types of our own (instants) are
+    text already (:func:`json_text`, :func:`instant_text`).
     """
     if not rows:
         return
@@ -99,11 +97,11 @@ def _postgresql(table: Table) -> str:
     arrays, values = [], []
     for place, column in enumerate(table.c):
         name = column.type.compile(_POSTGRESQL)
-        # JSON and instants come as text. A cast to varchar(n) would cut text off, where
-        # the column itself refuses it.
-        text = isinstance(column.type, (JSON, Instant, String))
+        # JSON and types of our own (instants) come as text. A cast to varchar(n) would
+        # cut text off, where the column itself refuses it.
+        text = isinstance(column.type, (JSON, TypeDecorator, String))
         arrays.append(f"%({place})b::{'text' if text else name}[]")
-        cast = isinstance(column.type, (JSON, Instant))
+        cast = isinstance(column.type, (JSON, TypeDecorator))
         values.append(f"r.c{place}::{name}" if cast else f"r.c{place}")
     names = ", ".join(f"c{place}" for place in range(len(table.c)))
     source = f"unnest({', '.join(arrays)}) AS r({names})"

@@ -32,7 +32,7 @@ from gateway.broker import make_broker
 from gateway.drain import Drainer
 from gateway.gate import PermissionGate
 from gateway.ins import ROOTS, TEST_ROOTS
-from gateway.instruments import TimedDestination, TimedIntake, TimedNormaliser
+from gateway.instruments import TimedIntake, TimedNormaliser, timed
 from gateway.intake import JournalIntake
 from gateway.journal.journal import Journal
 from gateway.journal.writer import GroupWriter
@@ -145,10 +145,7 @@ class Gateway:
         drainer = Drainer(
             journal,
             normaliser,
-            [
-                TimedDestination(RecordDestination(record, name=each.name))
-                for each in settings.destinations
-            ],
+            [timed(RecordDestination(record, name=each.name)) for each in settings.destinations],
             rules=[DestinationRule(destination=each.name) for each in settings.destinations],
             policy=retry_policy(settings),
             gate=gate,

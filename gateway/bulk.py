@@ -74,6 +74,37 @@ def insert_unless_there(
     return set(inserted.scalars())
 
 
+def insert_new(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Sequence[Any]],
+    *,
+    columns: tuple[str, ...] = (),
+    returning: tuple[str, ...] = (),
+) -> list[tuple[Any, ...]]:
+    """Insert rows but those that break a unique key, which stay as they are.
+
+    ``rows`` have the values of ``columns`` (all of the table, when none are named) in their
+    order; see :func:`insert_rows` for the values. Gives the columns ``returning`` of what
+    was inserted.
+    """
+    if not rows:
+        return []
+    names = columns or tuple(column.name for column in table.c)
+    tail = " ON CONFLICT DO NOTHING"
+    if returning:
+        tail += f" RETURNING {', '.join(returning)}"
+    if connection.dialect.name == "postgresql":
+        result = connection.exec_driver_sql(_postgresql(table, names) + tail, _columns(rows))
+        return [tuple(row) for row in result] if returning else []
+    driver, start, found = sqlite_driver(connection), 0, list[tuple[Any, ...]]()
+    for size in _sizes(len(rows)):
+        values = [value for row in rows[start : start + size] for value in row]
+        found += driver.execute(_sqlite(table, size, names, tail), values).fetchall()
+        start += size
+    return found
+
+
 def _columns(rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
     return {str(place): list(column) for place, column in enumerate(zip(*rows, strict=True))}
 
@@ -87,15 +118,17 @@ def _sizes(count: int) -> list[int]:
 
 
 @lru_cache(maxsize=256)
-def _sqlite(table: Table, size: int) -> str:
-    row = f"({', '.join('?' * len(table.c))})"
-    return f"{_head(table)} VALUES {', '.join([row] * size)}"
+def _sqlite(table: Table, size: int, names: tuple[str, ...] = (), tail: str = "") -> str:
+    names = names or tuple(column.name for column in table.c)
+    row = f"({', '.join('?' * len(names))})"
+    return f"{_head(table, names)} VALUES {', '.join([row] * size)}{tail}"
 
 
 @lru_cache(maxsize=64)
-def _postgresql(table: Table) -> str:
+def _postgresql(table: Table, names: tuple[str, ...] = ()) -> str:
+    names = names or tuple(column.name for column in table.c)
     arrays, values = [], []
-    for place, column in enumerate(table.c):
+    for place, column in enumerate(table.c[name] for name in names):
         name = column.type.compile(_POSTGRESQL)
         # JSON and types of our own (instants) come as text. A cast to varchar(n) would
         # cut text off, where the column itself refuses it.
@@ -103,10 +136,10 @@ def _postgresql(table: Table) -> str:
         arrays.append(f"%({place})b::{'text' if text else name}[]")
         cast = isinstance(column.type, (JSON, TypeDecorator))
         values.append(f"r.c{place}::{name}" if cast else f"r.c{place}")
-    names = ", ".join(f"c{place}" for place in range(len(table.c)))
-    source = f"unnest({', '.join(arrays)}) AS r({names})"
-    return f"{_head(table)} SELECT {', '.join(values)} FROM {source}"  # noqa: S608 - our own names
+    places = ", ".join(f"c{place}" for place in range(len(names)))
+    source = f"unnest({', '.join(arrays)}) AS r({places})"
+    return f"{_head(table, names)} SELECT {', '.join(values)} FROM {source}"  # noqa: S608 - our own names
 
 
-def _head(table: Table) -> str:
-    return f"INSERT INTO {table.name} ({', '.join(column.name for column in table.c)})"
+def _head(table: Table, names: tuple[str, ...]) -> str:
+    return f"INSERT INTO {table.name} ({', '.join(names)})"

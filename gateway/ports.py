@@ -280,6 +280,21 @@ class Destination(Protocol):
         ...
 
 
+@runtime_checkable
+class DeliversTogether(Protocol):
+    """A transactional destination that takes many deliveries in one go."""
+
+    def deliver_together(
+        self, deliveries: Sequence[Delivery], connection: Any
+    ) -> Sequence[Outcome]:
+        """Make one attempt for each, in their order, in the caller's transaction.
+
+        Raises whatever keeps one of them from going: the caller then undoes the
+        transaction and makes them one by one, which finds out which one it is.
+        """
+        ...
+
+
 class BlobStore(Protocol):
     """Content-addressed bytes beside the database, durable before they are named."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from zoneinfo import ZoneInfo
@@ -17,7 +17,7 @@ from record.faults import BytesMissing, MergeRefused, SearchRefused
 from record.indexing import attachments, is_digest
 from record.instants import micros
 from record.reading import HISTORY_MAX, Stored, selection, stored
-from record.rows import locked_patient
+from record.rows import locked_patients
 from record.searching import (
     COUNT_MAX,
     Found,
@@ -34,9 +34,22 @@ from record.tables import (
     record_member,
     record_patient,
 )
-from record.writing import Origin, Writing
+from record.writing import Changes, Origin, Writing
 
 DEFAULT_ZONE = ZoneInfo("Europe/Paris")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Put:
+    """One message's entries for one patient's record. ``sequence`` is the message's place
+    in the order of arrival."""
+
+    patient_id: str
+    entries: Sequence[Entry]
+    message_id: int
+    sequence: int
+    source: str
+    mapping: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,44 +134,72 @@ class Record:
         source: str,
         mapping: str,
     ) -> PutResult:
-        """Take one message's entries into a patient's record, in the caller's transaction.
+        """Take one message's entries into a patient's record; see :meth:`put_all`."""
+        one = Put(
+            patient_id=patient_id,
+            entries=entries,
+            message_id=message_id,
+            sequence=sequence,
+            source=source,
+            mapping=mapping,
+        )
+        return self.put_all(connection, [one])[0]
+
+    def put_all(self, connection: Connection, puts: Sequence[Put]) -> list[PutResult]:
+        """Take messages' entries into patients' records, in the caller's transaction.
 
         Idempotent: what is known makes no version. ``sequence`` is the message's place in
         the order of arrival, which alone decides what is current. Entries of a patient
         who was merged go to the survivor. Raises EntryRefused and BytesMissing, before
         anything is written.
         """
-        prepared = prepare(entries, self.json)
-        self._demand_bytes(prepared.values())
-        if not prepared:
-            return PutResult()
         at = micros(self._now())
-        made = provenance(
-            list(prepared), message_id=message_id, source=source, mapping=mapping, at=at
-        )
-        evidence = prepare_resource(made, self.json)
-        prepared.setdefault(evidence.reference, evidence)
-        origin = Origin(
-            patient_id=locked_patient(connection, patient_id),
-            given=patient_id,
-            message_id=message_id,
-            sequence=sequence,
-            source=source,
-            mapping=mapping,
-            at=at,
-        )
-        writing = Writing(connection, origin, self._zone)
-        changes = writing.write(prepared)
-        touched = {*changes.created, *changes.updated, *changes.late, *changes.replaced}
-        deriving = Deriving(connection, origin, self.json, self._zone)
-        return PutResult(
-            created=tuple(changes.created),
-            updated=tuple(changes.updated),
-            unchanged=tuple(changes.unchanged),
-            late=tuple(changes.late),
-            derived=tuple(deriving.settle(touched)),
-            ids=tuple(prepared),
-        )
+        ready = [self._ready(put, at) for put in puts]
+        owners = locked_patients(connection, [put.patient_id for put in puts if put.entries])
+        work = [
+            (
+                Origin(
+                    patient_id=owners[put.patient_id],
+                    given=put.patient_id,
+                    message_id=put.message_id,
+                    sequence=put.sequence,
+                    source=put.source,
+                    mapping=put.mapping,
+                    at=at,
+                ),
+                prepared,
+            )
+            for put, prepared in zip(puts, ready, strict=True)
+            if prepared
+        ]
+        writing = Writing(connection, self._zone)
+        writing.begin(work)
+        changes = [writing.put(origin, prepared) for origin, prepared in work]
+        writing.flush()
+        touched: dict[str, Origin] = {}
+        for (origin, _), change in zip(work, changes, strict=True):
+            touched.update(dict.fromkeys(sorted(change.touched), origin))
+        derived: dict[int, list[str]] = {}
+        for reference in Deriving(connection, self.json, self._zone).settle(touched):
+            derived.setdefault(touched[reference].message_id, []).append(reference)
+        done = iter(zip(work, changes, strict=True))
+        return [_result(*next(done), derived) if prepared else PutResult() for prepared in ready]
+
+    def _ready(self, put: Put, at: int) -> dict[str, Prepared]:
+        """A message's entries and its Provenance, made ready; nothing for none."""
+        prepared = prepare(put.entries, self.json)
+        self._demand_bytes(prepared.values())
+        if prepared:
+            made = provenance(
+                list(prepared),
+                message_id=put.message_id,
+                source=put.source,
+                mapping=put.mapping,
+                at=at,
+            )
+            evidence = prepare_resource(made, self.json)
+            prepared.setdefault(evidence.reference, evidence)
+        return prepared
 
     def merge(
         self,
@@ -181,7 +222,7 @@ class Record:
         if survivor == subsumed:
             raise MergeRefused("a patient cannot be merged with themself")
         # Locked in one order, so that two merges never wait for one another.
-        owners = {one: locked_patient(connection, one) for one in sorted({survivor, subsumed})}
+        owners = locked_patients(connection, {survivor, subsumed})
         target = owners[survivor]
         if target == owners[subsumed]:
             if target != subsumed:
@@ -206,8 +247,8 @@ class Record:
         )
         linked = connection.execute(select(table.c.patient_id).where(table.c.survivor == target))
         patients = {target, survivor, subsumed, *linked.scalars()}
-        deriving = Deriving(connection, origin, self.json, self._zone)
-        deriving.settle(f"Patient/{one}" for one in patients)
+        deriving = Deriving(connection, self.json, self._zone)
+        deriving.settle({f"Patient/{one}": origin for one in sorted(patients)})
         return True
 
     def _hand_over(self, connection: Connection, target: str, subsumed: str) -> None:
@@ -407,3 +448,19 @@ class Record:
     def _page(self, found: Found) -> Page:
         entries = tuple(stored(found.rows, self.json))
         return Page(entries, found.total, found.next, tuple(found.query.ignored))
+
+
+def _result(
+    work: tuple[Origin, Mapping[str, Prepared]],
+    changes: Changes,
+    derived: Mapping[int, Sequence[str]],
+) -> PutResult:
+    origin, prepared = work
+    return PutResult(
+        created=tuple(changes.created),
+        updated=tuple(changes.updated),
+        unchanged=tuple(changes.unchanged),
+        late=tuple(changes.late),
+        derived=tuple(derived.get(origin.message_id, ())),
+        ids=tuple(prepared),
+    )

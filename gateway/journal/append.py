@@ -21,7 +21,7 @@ from gateway.journal import lanes, tables
 from gateway.journal.arrival import ATTRIBUTES, CHANGED_AT, Arrival
 from gateway.journal.dialects import upsert
 from gateway.journal.rows import cause_of
-from gateway.journal.states import MessageState
+from gateway.journal.states import AnswerState, MessageState
 from gateway.journal.values import Appended
 from gateway.model import Stage
 
@@ -101,6 +101,7 @@ def append(connection: Connection, arrivals: Sequence[Arrival], now: datetime) -
         known.update(late)
     new = [leaders[key] for key in fresh]
     _gather(connection, new)
+    _owe_answers(connection, new, now)
     _ring(connection, new, now)
     firsts = {id(arrival) for arrival in new}
     repeats = [(known.get(a.key) or fresh[a.key], a) for a in arrivals if id(a) not in firsts]
@@ -277,6 +278,27 @@ def _gather(connection: Connection, new: Iterable[Arrival]) -> None:
         # In the order of their keys, so that two processes never wait in a circle.
         [groups[key] for key in sorted(groups)],
     )
+
+
+def _owe_answers(connection: Connection, new: Iterable[Arrival], now: datetime) -> None:
+    """Note which senders want to hear of their message's end."""
+    rows = [
+        {
+            "message_id": arrival.row[0],
+            "source": arrival.key[0],
+            "condition": owed.condition,
+            "state": (AnswerState.AWAITED if owed.linked else AnswerState.UNLINKED).value,
+            "control_id": "",
+            "code": "",
+            "attempts": 0,
+            "created_at": now,
+        }
+        for arrival in new
+        if (owed := arrival.later_answer) is not None
+        and not (arrival.state is MessageState.REFUSED and owed.refusal_told)
+    ]
+    if rows:
+        connection.execute(insert(tables.application_acknowledgement), rows)
 
 
 def _ring(connection: Connection, new: Iterable[Arrival], now: datetime) -> None:

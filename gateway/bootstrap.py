@@ -8,8 +8,9 @@ import json
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ from adapters.dicom.notation import study_files
 from adapters.dicom.settings import DicomSourceSettings
 from adapters.hl7.language import Hl7Language, Hl7Reader
 from adapters.hl7.listener import MllpSource
+from adapters.hl7.return_link import MllpReturnLink
 from adapters.hl7.settings import MllpSourceSettings
+from gateway.acknowledgements import Acknowledgements
 from gateway.broker import make_broker
 from gateway.drain import Drainer
 from gateway.gate import PermissionGate
@@ -123,6 +126,7 @@ class Gateway:
     writer: GroupWriter
     pool: WorkerPool
     sources: list[Source]
+    acknowledgements: list[Acknowledgements]
     started: bool = False
 
     @classmethod
@@ -171,13 +175,36 @@ class Gateway:
             },
         )
         sources = make_sources(settings, TimedIntake(intake))
-        return cls(settings, journal, record, library, normaliser, intake, writer, pool, sources)
+        returning = [
+            Acknowledgements(
+                journal,
+                MllpReturnLink(each, SystemClock()),
+                # Nothing brings a lost acknowledgement back: only its age ends the attempts.
+                replace(retry_policy(settings), attempts_max=sys.maxsize),
+            )
+            for each in settings.sources
+            if isinstance(each, MllpSourceSettings) and each.return_link
+        ]
+        return cls(
+            settings,
+            journal,
+            record,
+            library,
+            normaliser,
+            intake,
+            writer,
+            pool,
+            sources,
+            returning,
+        )
 
     async def start(self) -> None:
         """Start the writer, the workers, then the doors. Raises OSError when a port is taken."""
         self.writer.start()
         if self.settings.worker.threads:
             self.pool.start()
+        for each in self.acknowledgements:
+            each.start()
         for source in self.sources:
             await source.start()
             log.info("source listens", source=source.name, at=source.address())
@@ -194,6 +221,8 @@ class Gateway:
         self.writer.stop()
         if self.settings.worker.threads:
             self.pool.stop()
+        for each in self.acknowledgements:
+            each.stop()
         self.journal.close()
 
     def ready(self) -> dict[str, bool]:

@@ -229,7 +229,9 @@ class Connection(asyncio.Protocol):
         while pending and (word := pending[0].word) is not None:
             exchange = pending.popleft()
             self._whole -= exchange.size
-            answers.append(frame(source.answer_to(exchange.arrival, word)))
+            answer = source.answer_to(exchange.arrival, word)
+            if answer:  # not every message wants one
+                answers.append(frame(answer))
         transport = self._transport
         if answers and transport is not None and not transport.is_closing():
             self._active_at = self._loop.time()

@@ -18,7 +18,7 @@ from adapters.hl7.framing import Deviation, Truncated
 from adapters.hl7.grammar import VERSIONS, known_types
 from adapters.hl7.reception import Arrival, Reception
 from adapters.hl7.settings import MllpSourceSettings
-from gateway.model import Received
+from gateway.model import CauseCode, Received
 from gateway.ports import Clock, Intake, IntakeUnavailable, Word
 
 log = logging.getLogger("ecluse.hl7")
@@ -106,8 +106,9 @@ class MllpSource:
 
     def statistics(self) -> Mapping[str, int]:
         """What happened since the start, by name: answers (``answer-AA``), deviations of
-        senders (``double-start``), reasons of closed connections (``idle-timeout``),
-        and what is held now (``connections``, ``held-bytes``)."""
+        senders (``double-start``), messages that get no answer (``acknowledgements``,
+        ``unanswered``), reasons of closed connections (``idle-timeout``), and what is held
+        now (``connections``, ``held-bytes``)."""
         now = {"connections": len(self._connections), "held-bytes": self._held}
         return {**self._counts, **now}
 
@@ -163,10 +164,22 @@ class MllpSource:
         self._hand_over(arrival.received, None)
 
     def answer_to(self, arrival: Arrival, word: Word) -> bytes:
-        """The answer to a message, counted by its code."""
+        """The answer to a message, counted by its code; empty when there is to be none."""
         code, answer = self.reception.answer(arrival, word)
-        self._counts[_ANSWERS[code]] += 1
+        if answer:
+            self._counts[_ANSWERS[code]] += 1
+        else:
+            self._count_unanswered(arrival)
+        if arrival.envelope.mode.unknown:
+            self.count("unknown-acknowledgement-type")
         return answer
+
+    def _count_unanswered(self, arrival: Arrival) -> None:
+        refusal = arrival.received.refusal
+        if refusal is not None and refusal.code is CauseCode.ACKNOWLEDGEMENT:
+            self.count("acknowledgements")
+        else:
+            self.count("unanswered")
 
     def _hand_over(self, received: Received, exchange: Exchange | None) -> None:
         if not self._handed and self._loop is not None:

@@ -8,6 +8,7 @@ import mmap
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,6 +24,7 @@ from adapters.hl7.framing import (
     frame,
 )
 from adapters.hl7.header import header_line, read_header
+from adapters.hl7.modes import mode_of
 from gateway.ports import Unreadable
 
 _READ_BYTES = 1 << 16
@@ -31,6 +33,19 @@ _HEADER = re.compile(
     rb"(?:(?<=[\r\n])|\A)(?:\xef\xbb\xbf)?[ \t]*(MSH|FHS|BHS|BTS|FTS)(?![A-Za-z0-9])"
 )
 _FRAMED = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\x0b")
+
+
+PERHAPS_SECONDS = 1.0
+"""How long to wait for an answer that only comes when something is wrong, or right."""
+SEE_OFF_SECONDS = 5.0
+
+
+class Awaited(Enum):
+    """Whether an answer on the connection is to be expected."""
+
+    ALWAYS = "always"
+    PERHAPS = "perhaps"
+    NEVER = "never"
 
 
 class NoAnswer(Exception):
@@ -64,6 +79,7 @@ class MllpClient:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._frames = FrameReader(answer_bytes_max)
         self._sending = asyncio.Lock()
+        self._unanswered = False  # something was sent whose answer nobody waited for
 
     async def __aenter__(self) -> Self:
         return self
@@ -76,23 +92,38 @@ class MllpClient:
     ) -> None:
         await self.close()
 
-    async def send(self, message: bytes) -> bytes:
+    async def send(self, message: bytes, awaited: Awaited | None = None) -> bytes:
         """Send one message; the bytes of its acknowledgement, without framing.
 
+        ``awaited`` says whether an answer is waited for; as the message asks
+        (:func:`awaited_answer`) when it is not given. Empty bytes: none was awaited, or,
+        for a message that wants one of some kinds only, none came within a second.
         Connects when there is no connection. Raises NoAnswer when none comes in
         time or the connection ends, OSError when there can be no connection,
         ValueError when MLLP cannot carry the message.
         """
         block = frame(message)
         expected = control_id_of(message)
+        awaited = awaited or awaited_answer(message)
+        seconds = self._timeout_seconds
         async with self._sending:
+            written = False
             try:
-                async with asyncio.timeout(self._timeout_seconds):
+                async with asyncio.timeout(seconds) as limit:
                     reader, writer = await self._connect()
                     writer.write(block)
                     await writer.drain()
+                    written = True
+                    if awaited is not Awaited.ALWAYS:
+                        self._unanswered = True
+                    if awaited is Awaited.NEVER:
+                        return b""
+                    if awaited is Awaited.PERHAPS:
+                        limit.reschedule(self._loop_time() + min(seconds, PERHAPS_SECONDS))
                     return await self._answer(reader, expected)
             except TimeoutError:
+                if written and awaited is Awaited.PERHAPS:
+                    return b""
                 self._drop()
                 raise NoAnswer(f"no answer within {self._timeout_seconds} s") from None
             except (ConnectionError, asyncio.IncompleteReadError) as error:
@@ -109,9 +140,28 @@ class MllpClient:
         """Close the connection, if any."""
         streams, self._streams = self._streams, None
         if streams is not None:
+            if self._unanswered:
+                await self._see_off(*streams)
             streams[1].close()
             with contextlib.suppress(OSError):  # it may have failed already
                 await streams[1].wait_closed()
+
+    async def _see_off(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Say that no more comes, and read until the peer closes, too.
+
+        Closing with answers unread would reset the connection, and with it what the peer
+        has not read yet.
+        """
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(min(self._timeout_seconds, SEE_OFF_SECONDS)):
+                if writer.can_write_eof():
+                    writer.write_eof()
+                while await reader.read(_READ_BYTES):
+                    pass
+
+    @staticmethod
+    def _loop_time() -> float:
+        return asyncio.get_running_loop().time()
 
     def _drop(self) -> None:
         """Close at once, whatever is unsent: what follows must not be mistaken for an answer."""
@@ -122,6 +172,7 @@ class MllpClient:
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._streams is None:
             self._frames = FrameReader(self._answer_bytes_max)
+            self._unanswered = False
             self._streams = await asyncio.open_connection(self._host, self._port)
         return self._streams
 
@@ -137,6 +188,23 @@ class MllpClient:
                 for event in self._frames.settle():
                     if isinstance(event, Frame) and acknowledges(event.payload, expected):
                         return event.payload
+
+
+def awaited_answer(message: bytes) -> Awaited:
+    """Whether a message will be answered on its connection (``adapters.hl7.modes``).
+
+    An acknowledgement is not, nor is a message whose MSH-15 is NE; ER and SU want an
+    answer in one case only. A receiver that answers in the original mode all the same
+    does no harm: its answers are read and left.
+    """
+    try:
+        _, header = read_header(message)
+    except Unreadable:
+        return Awaited.ALWAYS
+    mode = mode_of(header, "auto", linked=True)
+    if mode.positive and mode.negative:
+        return Awaited.ALWAYS
+    return Awaited.PERHAPS if mode.positive or mode.negative else Awaited.NEVER
 
 
 def control_id_of(message: bytes) -> bytes:

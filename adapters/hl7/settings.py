@@ -43,6 +43,32 @@ class MllpSourceSettings(BaseModel):
     permission_segments: tuple[str, ...] = Field(
         ("ZFA", "CON"), description="Segments in which a message speaks of permission"
     )
+    acknowledgement: Literal["auto", "original", "enhanced"] = Field(
+        "auto",
+        description="auto: as MSH-15 and MSH-16 of each message ask; original: always AA, AE or "
+        "AR on the connection; enhanced: always CA, CE or CR unless MSH-15 says otherwise",
+    )
+    return_link: str = Field(
+        "",
+        description="host:port of the sender's own listener, to which application "
+        "acknowledgements go; empty: none are sent",
+    )
+    return_link_timeout_seconds: float = Field(
+        30.0, gt=0, le=600, description="How long the return link may take to answer"
+    )
+    return_link_confirmed: bool = Field(
+        True,
+        description="The return link confirms each acknowledgement with CA (its MSH-15 is AL); "
+        "false: it says nothing, and what was written to it counts as sent",
+    )
+    duplicates: Literal["flag", "refuse"] = Field(
+        "flag",
+        description="A control id that another message of the source had: take and flag it, or "
+        "refuse it (AE 205). The same bytes again get the same answer either way",
+    )
+    sequence_numbers: Literal["off", "on"] = Field(
+        "off", description="on: MSH-13 is checked, and the expected number told in MSA-4"
+    )
     frame_bytes_max: int = Field(16 << 20, ge=1 << 10, description="Largest message, in bytes")
     junk_bytes_max: int = Field(
         64 << 10, ge=0, description="Bytes outside a block after which the connection is closed"
@@ -115,11 +141,25 @@ class MllpSourceSettings(BaseModel):
         host, port = self.host_and_port()
         if not host or not 0 <= port <= 65535:
             raise ValueError(f"listen: {self.listen!r} is not host:port")
+        if self.return_link:
+            host, port = _host_and_port(self.return_link)
+            if not host or not 0 < port <= 65535:
+                raise ValueError(f"return_link: {self.return_link!r} is not host:port")
+        if self.return_link and self.acknowledgement == "original":
+            raise ValueError("the original mode has no use for a return_link")
         if self.held_bytes_max < self.frame_bytes_max:
             raise ValueError("held_bytes_max is less than frame_bytes_max")
         return self
 
     def host_and_port(self) -> tuple[str, int]:
         """``listen`` in its two parts; an IPv6 address is written in brackets."""
-        host, _, port = self.listen.rpartition(":")
-        return host.removeprefix("[").removesuffix("]"), int(port) if port.isdecimal() else -1
+        return _host_and_port(self.listen)
+
+    def return_host_and_port(self) -> tuple[str, int] | None:
+        """``return_link`` in its two parts, or None."""
+        return _host_and_port(self.return_link) if self.return_link else None
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port) if port.isdecimal() else -1

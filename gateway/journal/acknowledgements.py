@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, func, or_, select, update
+from sqlalchemy import Connection, func, select, update
 
 from gateway.journal import tables
 from gateway.journal.rows import cause_of
@@ -110,7 +110,9 @@ def _end_of_copy(connection: Connection, message_id: int) -> tuple[MessageState,
     state, cause = MessageState.REPLACED, None
     for _ in range(_CHILDREN_MAX):
         row = connection.execute(
-            select(_message).where(_message.c.parent_id == message_id).order_by(_message.c.id.desc())
+            select(_message)
+            .where(_message.c.parent_id == message_id)
+            .order_by(_message.c.id.desc())
         ).first()
         if row is None:
             break
@@ -134,16 +136,15 @@ def word(connection: Connection, wordings: Sequence[Wording], now: datetime) -> 
                 _table.c.message_id == each.message_id,
                 _table.c.state == AnswerState.AWAITED.value,
             )
-            .values(
-                control_id=each.control_id, code=each.code, body=each.body or None, **values
-            )
+            .values(control_id=each.control_id, code=each.code, body=each.body or None, **values)
         )
 
 
 def claim(
     connection: Connection, source: str, now: datetime, hold: timedelta, limit: int
 ) -> list[Owed]:
-    """Take the acknowledgements that are due, in the order of their messages.
+    """Take acknowledgements that are due, in the order of their messages, those that were
+    tried least first: one that its receiver chokes on must not stop the others.
 
     Their attempt is counted, and they are due again after ``hold``: whoever takes them
     settles them before, or has died. Another process skips what is being taken.
@@ -153,9 +154,9 @@ def claim(
         .where(
             _table.c.source == source,
             _table.c.state == AnswerState.DUE.value,
-            or_(_table.c.due_at.is_(None), _table.c.due_at <= now),
+            _table.c.due_at <= now,
         )
-        .order_by(_table.c.message_id)
+        .order_by(_table.c.attempts, _table.c.message_id)
         .limit(limit)
         .with_for_update(skip_locked=True)
     ).all()
@@ -206,3 +207,32 @@ def counts(connection: Connection) -> dict[str, dict[AnswerState, int]]:
     ):
         found.setdefault(source, {})[AnswerState(state)] = count
     return found
+
+
+def is_due(connection: Connection, source: str, now: datetime) -> bool:
+    """Whether an acknowledgement of the source can be claimed now."""
+    return (
+        connection.execute(
+            select(_table.c.message_id)
+            .where(
+                _table.c.source == source,
+                _table.c.state == AnswerState.DUE.value,
+                _table.c.due_at <= now,
+            )
+            .limit(1)
+        ).first()
+        is not None
+    )
+
+
+def recover(connection: Connection, source: str, now: datetime) -> None:
+    """What a process that died had taken is due again."""
+    connection.execute(
+        update(_table)
+        .where(
+            _table.c.source == source,
+            _table.c.state == AnswerState.DUE.value,
+            _table.c.due_at > now,
+        )
+        .values(due_at=now)
+    )

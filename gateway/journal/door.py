@@ -162,9 +162,7 @@ def _accepted(connection: Connection, arrival: Arrival, earlier: Sequence[Arriva
     return found.first() is not None
 
 
-def _reused(
-    connection: Connection, arrival: Arrival, earlier: Sequence[Arrival]
-) -> Cause | None:
+def _reused(connection: Connection, arrival: Arrival, earlier: Sequence[Arrival]) -> Cause | None:
     """Why a control id may not come again; None when it is new, or the message the same.
 
     What was refused at the door does not count: it may be corrected and sent again.

@@ -95,7 +95,7 @@ async def test_a_refusal_of_intake_is_told() -> None:
         answer = await exchange(run, adt("R1"))
     assert fields(answer, "MSA", 1) == b"AE"
     assert fields(answer, "MSA", 2) == b"R1"
-    assert fields(answer, "ERR", 3) == b"207^Application internal error^HL70357"
+    assert fields(answer, "ERR", 3) == b"199^Other HL7 Error^HL70357"
     assert fields(answer, "ERR", 4) == b"E"
     assert fields(answer, "ERR", 8) == b"The patient opposes \\T\\ objects"
 

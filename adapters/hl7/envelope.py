@@ -16,7 +16,7 @@ from adapters.hl7.charset import Charset, Undecodable
 from adapters.hl7.grammar import VERSIONS, known_types
 from adapters.hl7.header import NULL, Header, header_line
 from adapters.hl7.identifiers import PatientIdentifiers
-from adapters.hl7.modes import ORIGINAL, SILENT, UNANSWERED_TYPES, Mode, mode_of
+from adapters.hl7.modes import ORIGINAL, SILENT, UNANSWERED_TYPES, Mode, is_response, mode_of
 from adapters.hl7.remembered import Remembered
 from adapters.hl7.settings import MllpSourceSettings
 from gateway.model import Cause, CauseCode, Identifier
@@ -29,8 +29,6 @@ NUMBER_MAX = 10**15 - 1
 """The largest sequence number (MSH-13 is an NM of 15 characters before 2.7)."""
 _NUMBER = re.compile(r"-1|[0-9]{1,15}")
 _LINES = re.compile(rb"[\r\n]+")
-_MSA_WITHIN = 16 << 10
-_BEFORE_MSA = frozenset({b"ARV", b"SFT", b"UAC", b"NTE"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,11 +192,9 @@ def _read_body(
     envelope: Envelope, header: Header, payload: bytes, start: int, rules: Rules
 ) -> None:
     """A response, character set, a second header, the patient, permission segments."""
-    if (
-        payload.find(b"MSA" + header.encode(header.delimiters.field), start, start + _MSA_WITHIN)
-        > 0
-    ):
-        _read_response(envelope, header, payload, start)
+    if is_response(payload, header, start):
+        envelope.mode = SILENT
+        envelope.refusal = envelope.refusal or _acknowledgement("MSA")
     try:
         envelope.charset = charsets.choose(payload, header.field(18), rules.charset_default)
     except Undecodable as fault:
@@ -284,19 +280,6 @@ def _header_refusal(header: Header, message_type: str, event: str, rules: Rules)
     if rules.processing_ids and header.component(11, 1).strip() not in rules.processing_ids:
         return _unsupported("The processing id is not taken here", "MSH-11", "202")
     return None
-
-
-def _read_response(envelope: Envelope, header: Header, payload: bytes, start: int) -> None:
-    """A message with an MSA segment is the response to one that was sent: nothing here
-    waits for it, and it gets no answer. MSA follows the header, or what belongs to that."""
-    name = b"MSA" + header.encode(header.delimiters.field)
-    for line in _LINES.split(payload[start : start + _MSA_WITHIN])[1:]:
-        if line.startswith(name):
-            envelope.mode = SILENT
-            envelope.refusal = envelope.refusal or _acknowledgement("MSA")
-        elif line[:3] in _BEFORE_MSA or line[:1] == b"Z":
-            continue
-        return
 
 
 def _acknowledgement(location: str) -> Cause:

@@ -16,9 +16,10 @@ from adapters.hl7.acknowledge import Code
 from adapters.hl7.connection import Connection, Exchange
 from adapters.hl7.framing import Deviation, Truncated
 from adapters.hl7.grammar import VERSIONS, known_types
+from adapters.hl7.modes import SILENT
 from adapters.hl7.reception import Arrival, Reception
 from adapters.hl7.settings import MllpSourceSettings
-from gateway.model import CauseCode, Received
+from gateway.model import Received
 from gateway.ports import Clock, Intake, IntakeUnavailable, Word
 
 log = logging.getLogger("ecluse.hl7")
@@ -175,11 +176,8 @@ class MllpSource:
         return answer
 
     def _count_unanswered(self, arrival: Arrival) -> None:
-        refusal = arrival.received.refusal
-        if refusal is not None and refusal.code is CauseCode.ACKNOWLEDGEMENT:
-            self.count("acknowledgements")
-        else:
-            self.count("unanswered")
+        silent = arrival.envelope.mode is SILENT
+        self.count("acknowledgements" if silent else "unanswered")
 
     def _hand_over(self, received: Received, exchange: Exchange | None) -> None:
         if not self._handed and self._loop is not None:

@@ -7,6 +7,7 @@ and an application acknowledgement in a later exchange when MSH-16 wants one.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -55,6 +56,26 @@ SILENT = Mode(positive=False, negative=False)
 """An acknowledgement, or a response: never answered."""
 UNANSWERED_TYPES = frozenset({"ACK", "MCF"})
 """MSH-9.1 of acknowledgements: the general one, and the delayed one of versions before 2.2."""
+
+_LINES = re.compile(rb"[\r\n]+")
+_MSA_WITHIN = 16 << 10
+_BEFORE_MSA = frozenset({b"ARV", b"SFT", b"UAC", b"NTE"})
+
+
+def is_response(payload: bytes, header: Header, start: int) -> bool:
+    """Whether a message carries an MSA segment: it answers one that was sent before.
+
+    MSA follows the header at ``start``, or what belongs to that (SFT, UAC, ARV, NTE).
+    """
+    name = b"MSA" + header.encode(header.delimiters.field)
+    if payload.find(name, start, start + _MSA_WITHIN) < 0:
+        return False
+    for line in _LINES.split(payload[start : start + _MSA_WITHIN])[1:]:
+        if line.startswith(name):
+            return True
+        if line[:3] not in _BEFORE_MSA and line[:1] != b"Z":
+            return False
+    return False
 
 
 def mode_of(header: Header, setting: str, *, linked: bool) -> Mode:

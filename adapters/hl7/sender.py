@@ -24,7 +24,7 @@ from adapters.hl7.framing import (
     frame,
 )
 from adapters.hl7.header import header_line, read_header
-from adapters.hl7.modes import mode_of
+from adapters.hl7.modes import is_response, mode_of
 from gateway.ports import Unreadable
 
 _READ_BYTES = 1 << 16
@@ -193,18 +193,22 @@ class MllpClient:
 def awaited_answer(message: bytes) -> Awaited:
     """Whether a message will be answered on its connection (``adapters.hl7.modes``).
 
-    An acknowledgement is not, nor is a message whose MSH-15 is NE; ER and SU want an
-    answer in one case only. A receiver that answers in the original mode all the same
+    An acknowledgement or a response is not, nor is a message that wants none; ER and SU want
+    an answer in one case only. A receiver that answers in the original mode all the same
     does no harm: its answers are read and left.
     """
     try:
-        _, header = read_header(message)
+        start, header = read_header(message)
     except Unreadable:
         return Awaited.ALWAYS
-    mode = mode_of(header, "auto", linked=True)
-    if mode.positive and mode.negative:
-        return Awaited.ALWAYS
-    return Awaited.PERHAPS if mode.positive or mode.negative else Awaited.NEVER
+    if is_response(message, header, start):
+        return Awaited.NEVER
+    # Whether the receiver has a way back to the sender is not known here.
+    modes = [mode_of(header, "auto", linked=linked) for linked in (True, False)]
+    answered = {given for mode in modes for given in (mode.positive, mode.negative)}
+    if len(answered) > 1:
+        return Awaited.PERHAPS
+    return Awaited.ALWAYS if answered == {True} else Awaited.NEVER
 
 
 def control_id_of(message: bytes) -> bytes:

@@ -21,7 +21,9 @@ class Answer:
     """What was answered to one message.
 
     ``code`` is MSA-1, a DIMSE status in hexadecimal or an HTTP status; empty when nothing
-    came. ``index`` counts the messages of one file from 1.
+    came. ``awaited``: the message asked for an answer (an acknowledgement never does); when
+    it did not, it was sent, and no more is known of it. ``index`` counts the messages of one
+    file from 1.
     """
 
     file: str
@@ -31,6 +33,7 @@ class Answer:
     answered: bool
     accepted: bool
     error: str = ""
+    awaited: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +116,8 @@ def _mllp(peer: Peer, files: Sequence[Path]) -> Iterator[tuple[int, Answer]]:
                         code, error = _one_mllp(runner, client, message, first=not reached)
                         reached = True
                         yield number, _answer(path, index, control_id, code, error,
-                                              accepted=code in {"AA", "CA"})  # fmt: skip
+                                              accepted=code in {"AA", "CA"},
+                                              awaited=bool(code or error))  # fmt: skip
                 except (Unreadable, OSError) as fault:
                     if isinstance(fault, ConnectionError) and not reached:
                         raise
@@ -127,7 +131,10 @@ def _mllp(peer: Peer, files: Sequence[Path]) -> Iterator[tuple[int, Answer]]:
 def _one_mllp(
     runner: asyncio.Runner, client: object, message: bytes, *, first: bool
 ) -> tuple[str, str]:
-    """Code and error text of one exchange. Raises ConnectionError when the first one fails."""
+    """Code and error text of one exchange, both empty when no answer was due.
+
+    Raises ConnectionError when the first one fails.
+    """
     from adapters.hl7.sender import MllpClient, NoAnswer
 
     assert isinstance(client, MllpClient)
@@ -141,7 +148,7 @@ def _one_mllp(
         if first:
             raise ConnectionError(_said(error)) from None
         return "", f"not sent: {_said(error)}"
-    return read_acknowledgement(answer)
+    return read_acknowledgement(answer) if answer else ("", "")
 
 
 def read_acknowledgement(answer: bytes) -> tuple[str, str]:
@@ -233,11 +240,12 @@ def _http_words(status: int, body: bytes) -> tuple[str, str]:
 
 
 def _answer(
-    path: Path, index: int, control_id: str, code: str, error: str, *, accepted: bool = False
-) -> Answer:
+    path: Path, index: int, control_id: str, code: str, error: str, *, accepted: bool = False,
+    awaited: bool = True,
+) -> Answer:  # fmt: skip
     return Answer(
         file=str(path), index=index, control_id=control_id, code=code, answered=bool(code),
-        accepted=accepted, error=error[:ERROR_MAX],
+        accepted=accepted, error=error[:ERROR_MAX], awaited=awaited,
     )  # fmt: skip
 
 

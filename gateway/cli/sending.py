@@ -60,7 +60,8 @@ def send(
 
     Prints what was not accepted, and a summary on standard error; with --json everything as
     one document, an object per message. Exit 1 when anything was not answered (a negative
-    answer is an answer), 4 when nobody is there. A configuration only gives the token.
+    answer is an answer; an acknowledgement gets none), 4 when nobody is there. A
+    configuration only gives the token.
     """
     from gateway.cli.delivery import Peer
 
@@ -95,12 +96,13 @@ class _Told:
     def add(self, answer: Answer) -> None:
         """Print one answer: all of them as JSON, else those that were not accepted."""
         first = not self._counted
-        self._counted[answer.code or "no answer"] += 1
-        self.unanswered += not answer.answered
+        nothing = "no answer" if answer.awaited else "no answer asked for"
+        self._counted[answer.code or nothing] += 1
+        self.unanswered += answer.awaited and not answer.answered
         if self._json:
             lead = '{"messages": [\n' if first else ",\n"
             typer.echo(lead + json.dumps(asdict(answer), ensure_ascii=False), nl=False)
-        elif not answer.accepted:
+        elif answer.awaited and not answer.accepted:
             place = f"{answer.file}#{answer.index}" if answer.index > 1 else answer.file
             typer.echo("\t".join((answer.code or "-", place, answer.control_id, answer.error)))
 

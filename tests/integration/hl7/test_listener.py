@@ -126,7 +126,6 @@ REFUSALS = [
     (adt(""), b"AE", b"", b"MSH^1^10", b"101"),
     (adt("X" * 200), b"AE", b"X" * 200, b"MSH^1^10", b"102"),
     (adt("X", kind=""), b"AR", b"X", b"MSH^1^9", b"101"),
-    (adt("X", kind="ACK^A01^ACK"), b"AR", b"X", b"MSH^1^9^1^1", b"200"),
     (adt("X", kind="QQQ^A01"), b"AR", b"X", b"MSH^1^9^1^1", b"200"),
     (adt("X", kind="ADT^Q77"), b"AR", b"X", b"MSH^1^9^1^2", b"201"),
     (adt("X", kind="ADT"), b"AR", b"X", b"MSH^1^9^1^2", b"201"),

@@ -101,7 +101,7 @@ def append(connection: Connection, arrivals: Sequence[Arrival], now: datetime) -
         known.update(late)
     new = [leaders[key] for key in fresh]
     _gather(connection, new)
-    _owe_answers(connection, new, now)
+    _owe_answers(connection, new, fresh, now)
     _ring(connection, new, now)
     firsts = {id(arrival) for arrival in new}
     repeats = [(known.get(a.key) or fresh[a.key], a) for a in arrivals if id(a) not in firsts]
@@ -280,11 +280,13 @@ def _gather(connection: Connection, new: Iterable[Arrival]) -> None:
     )
 
 
-def _owe_answers(connection: Connection, new: Iterable[Arrival], now: datetime) -> None:
+def _owe_answers(
+    connection: Connection, new: Iterable[Arrival], ids: Mapping[Key, int], now: datetime
+) -> None:
     """Note which senders want to hear of their message's end."""
     rows = [
         {
-            "message_id": arrival.row[0],
+            "message_id": ids[arrival.key],
             "source": arrival.key[0],
             "condition": owed.condition,
             "state": (AnswerState.AWAITED if owed.linked else AnswerState.UNLINKED).value,

@@ -175,28 +175,10 @@ class Gateway:
             },
         )
         sources = make_sources(settings, TimedIntake(intake))
-        returning = [
-            Acknowledgements(
-                journal,
-                MllpReturnLink(each, SystemClock()),
-                # Nothing brings a lost acknowledgement back: only its age ends the attempts.
-                replace(retry_policy(settings), attempts_max=sys.maxsize),
-            )
-            for each in settings.sources
-            if isinstance(each, MllpSourceSettings) and each.return_link
-        ]
+        later = make_acknowledgements(settings, journal)
         return cls(
-            settings,
-            journal,
-            record,
-            library,
-            normaliser,
-            intake,
-            writer,
-            pool,
-            sources,
-            returning,
-        )
+            settings, journal, record, library, normaliser, intake, writer, pool, sources, later
+        )  # fmt: skip
 
     async def start(self) -> None:
         """Start the writer, the workers, then the doors. Raises OSError when a port is taken."""
@@ -269,6 +251,17 @@ def make_sources(settings: Settings, intake: Intake) -> list[Source]:
             case CdaFolderSourceSettings():
                 made.append(CdaFolderSource(each, intake, clock))
     return made
+
+
+def make_acknowledgements(settings: Settings, journal: Journal) -> list[Acknowledgements]:
+    """One for each source that has a way back to its sender."""
+    # Nothing brings a lost acknowledgement back: only its age ends the attempts.
+    policy = replace(retry_policy(settings), attempts_max=sys.maxsize)
+    return [
+        Acknowledgements(journal, MllpReturnLink(each, SystemClock()), policy)
+        for each in settings.sources
+        if isinstance(each, MllpSourceSettings) and each.return_link
+    ]
 
 
 async def serve(

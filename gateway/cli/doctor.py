@@ -324,22 +324,16 @@ def _return_links(effective: Settings) -> Iterator[Check]:
 
 def _acknowledgements(effective: Settings) -> dict[str, dict[str, int]]:
     """How many acknowledgements of each source stand where; nothing without a journal."""
+    from gateway import shapes
     from gateway.cli.access import reading
     from gateway.journal import acknowledgements
     from gateway.journal.faults import JournalFault, JournalUnavailable
 
-    url = effective.journal_url()
-    if url.startswith("sqlite") and not Path(url.removeprefix("sqlite:///")).exists():
-        return {}
     try:
         with reading(effective) as journal, journal.read() as connection:
-            counts = acknowledgements.counts(connection)
+            return shapes.acknowledgements(acknowledgements.counts(connection))
     except (JournalUnavailable, JournalFault):
         return {}  # the check of the journal says why
-    return {
-        source: {state.value: count for state, count in standing.items()}
-        for source, standing in counts.items()
-    }
 
 
 def _clock() -> Check:

@@ -63,10 +63,7 @@ def _account(connection: Connection, gateway: Running | None) -> dict[str, Any]:
         **shapes.ledger(messages.ledger(connection)),
         "held": figures.held_by_cause(connection),
         "dead_letters": figures.dead_by_cause(connection),
-        "acknowledgements": {
-            name: {state.value: count for state, count in sorted(standing.items())}
-            for name, standing in sorted(acknowledgements.counts(connection).items())
-        },
+        "acknowledgements": shapes.acknowledgements(acknowledgements.counts(connection)),
         "destinations": [
             {**asdict(each), "oldest_due": shapes.instant(each.oldest_due)}
             for each in figures.lateness(connection)

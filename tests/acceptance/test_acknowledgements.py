@@ -59,11 +59,9 @@ class Site:
             assert client.socket.recv(1) == b""
 
     def standing(self, source: str = "his") -> dict[str, int]:
-        """How many acknowledgements stand where, from ``ecluse status``."""
-        found: dict[str, int] = self.gateway.command("status", "--json")["acknowledgements"].get(
-            source, {}
-        )
-        return found
+        """How many acknowledgements stand where."""
+        found: dict[str, dict[str, int]] = self.gateway.get("/api/v1/status")["acknowledgements"]
+        return found.get(source, {})
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +191,8 @@ def test_without_a_return_link_it_is_counted(site: Site) -> None:
     answer = site.send(admission("OWED", "AL", "AL"), "strict")
     assert part(answer, "MSA", 1) == "CA"
     assert site.standing("strict") == {"unlinked": 1}
+    status = site.gateway.command("status", "--json")
+    assert status["acknowledgements"]["strict"] == {"unlinked": 1}
     found = {each["name"]: each for each in site.gateway.command("doctor", "--json", check=False)}
     assert found["return link strict"]["level"] == "warning"
     assert found["return link his"]["level"] == "ok"
@@ -220,7 +220,7 @@ def test_kill_9_before_the_confirmation(tmp_path: Path) -> None:
         site.gateway.start()
         eventually(lambda: site.standing().get("sent") == len(names), timeout=30, every=0.2)
         for name in names:
-            assert len({each for each in site.back.of(name)}) == 1
+            assert len(set(site.back.of(name))) == 1
             assert part(site.back.of(name)[0], "MSA", 1) == "AA"
         assert set(unconfirmed) <= set(site.back.taken[len(unconfirmed) :])
         given = len(site.back.taken)

@@ -224,10 +224,9 @@ def test_kill_9_before_the_confirmation(tmp_path: Path) -> None:
             assert part(site.back.of(name)[0], "MSA", 1) == "AA"
         assert set(unconfirmed) <= set(site.back.taken[len(unconfirmed) :])
         given = len(site.back.taken)
-        assert site.gateway.stop() == 0
-        site.gateway.start()
-        eventually(site.gateway.settled)
-        assert len(site.back.taken) == given
+        site.send(admission("NEXT", "AL", "AL"))
+        eventually(lambda: site.back.of("NEXT"))
+        assert len(site.back.taken) == given + 1
     finally:
         site.gateway.stop()
         site.back.stop()

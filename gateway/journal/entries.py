@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, select
 
+from gateway.bulk import Update, insert_rows, json_text
 from gateway.journal import tables
 from gateway.journal.blobs import Blobs
-from gateway.journal.dialects import upsert
 from gateway.journal.fitting import fit
 from gateway.journal.tables import KEY_MAX, TEXT_MAX
 from gateway.journal.values import Normalised, StoredAttachment
@@ -21,16 +21,11 @@ FLAGS_MAX = 200
 
 _message = tables.message
 _normalised = tables.normalised
-_MAPPED = (
-    update(_message)
-    .where(_message.c.id == bindparam("mapped_message"))
-    .values(
-        mapping=bindparam("by"),
-        mapping_version=bindparam("by_version"),
-        mapping_digest=bindparam("by_digest"),
-        flags=bindparam("with_flags"),
-    )
+_COLUMNS = tuple(_normalised.c.keys())
+_IN_PLACE = "(message_id) DO UPDATE SET " + ", ".join(
+    f"{name} = excluded.{name}" for name in _COLUMNS if name != "message_id"
 )
+_MAPPED = Update(_message, "id", ("mapping", "mapping_version", "mapping_digest", "flags"))
 
 
 def store_normalised(connection: Connection, blobs: Blobs, message_id: int, mapped: Mapped) -> None:
@@ -49,35 +44,30 @@ def store_all(connection: Connection, blobs: Blobs, results: Sequence[tuple[int,
     """
     if not results:
         return
-    rows = [_row(blobs, message_id, mapped) for message_id, mapped in results]
-    statement = upsert(connection, _normalised)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[_normalised.c.message_id],
-            set_={
-                column.name: statement.excluded[column.name]
-                for column in _normalised.c
-                if not column.primary_key
-            },
-        ),
-        rows,
+    # A message that stands there twice has the last result; one INSERT takes it once.
+    last = dict(results)
+    insert_rows(
+        connection,
+        _normalised,
+        [_row(blobs, message_id, mapped) for message_id, mapped in last.items()],
+        conflict=_IN_PLACE,
     )
-    connection.execute(
-        _MAPPED,
+    _MAPPED.rows(
+        connection,
         [
-            {
-                "mapped_message": message_id,
-                "by": mapped.mapping,
-                "by_version": mapped.version,
-                "by_digest": mapped.digest,
-                "with_flags": _flags(mapped.flags),
-            }
-            for message_id, mapped in results
+            (
+                message_id,
+                mapped.mapping,
+                mapped.version,
+                mapped.digest,
+                json_text(_flags(mapped.flags)),
+            )
+            for message_id, mapped in last.items()
         ],
     )
 
 
-def _row(blobs: Blobs, message_id: int, mapped: Mapped) -> dict[str, Any]:
+def _row(blobs: Blobs, message_id: int, mapped: Mapped) -> tuple[Any, ...]:
     entries = dumps(
         [{"resource": entry.resource, "create_only": entry.create_only} for entry in mapped.entries]
     )
@@ -94,15 +84,16 @@ def _row(blobs: Blobs, message_id: int, mapped: Mapped) -> dict[str, Any]:
                 "size": len(attachment.data),
             }
         )
-    return {
-        "message_id": message_id,
-        "entries": entries,
-        "entries_size": len(entries),
-        "attachments": attachments,
-        "mapping": mapped.mapping,
-        "version": mapped.version,
-        "digest": mapped.digest,
-    }
+    # In the order of the table's columns.
+    return (
+        message_id,
+        entries,
+        len(entries),
+        json_text(attachments),
+        mapped.mapping,
+        mapped.version,
+        mapped.digest,
+    )
 
 
 def _flags(flags: Sequence[Flag]) -> list[dict[str, str]]:

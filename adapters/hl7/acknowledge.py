@@ -157,7 +157,7 @@ class Acknowledger:
             # The answer names the declared set, even where a message's own bytes are all ASCII.
             declared = charset_named(header.field(18)) if header else None
             told = (declared or charset or ASCII).codec
-            said = label.encode(told, "replace").decode(codec)
+            said = label.encode(told, "replace").decode(codec, "replace")
             application = (cause.protocol_code, escape_text(said, delimiters), APPLICATION_TABLE)
         acknowledgement = ["MSA", code_for(cause), control_id]
         if form.before_2_5 and text:

@@ -21,6 +21,7 @@ from adapters.cda.folder import CdaFolderSource
 from adapters.cda.http import CdaHttpSource
 from adapters.cda.language import CdaLanguage, CdaReader
 from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings
+from adapters.cda.transmitted import CdaHeaders
 from adapters.dicom.language import DicomLanguage, DicomReader
 from adapters.dicom.listener import DicomSource
 from adapters.dicom.notation import study_files
@@ -229,7 +230,7 @@ def make_sources(settings: Settings, intake: Intake) -> list[Source]:
     for each in settings.sources:
         match each:
             case MllpSourceSettings():
-                made.append(MllpSource(each, intake, clock))
+                made.append(MllpSource(each, intake, clock, documents=CdaHeaders()))
             case DicomSourceSettings():
                 made.append(DicomSource(each, intake, clock, settings.state / "spool"))
             case CdaHttpSourceSettings():

@@ -21,6 +21,7 @@ from adapters.cda.folder import CdaFolderSource
 from adapters.cda.http import CdaHttpSource
 from adapters.cda.language import CdaLanguage, CdaReader
 from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings
+from adapters.cda.transmitted import CdaHeaders
 from adapters.dicom.language import DicomLanguage, DicomReader
 from adapters.dicom.listener import DicomSource
 from adapters.dicom.notation import study_files
@@ -32,7 +33,7 @@ from gateway.broker import make_broker
 from gateway.drain import Drainer
 from gateway.gate import PermissionGate
 from gateway.ins import ROOTS, TEST_ROOTS
-from gateway.instruments import TimedDestination, TimedIntake, TimedNormaliser
+from gateway.instruments import TimedIntake, TimedNormaliser, timed
 from gateway.intake import JournalIntake
 from gateway.journal.journal import Journal
 from gateway.journal.writer import GroupWriter
@@ -145,10 +146,7 @@ class Gateway:
         drainer = Drainer(
             journal,
             normaliser,
-            [
-                TimedDestination(RecordDestination(record, name=each.name))
-                for each in settings.destinations
-            ],
+            [timed(RecordDestination(record, name=each.name)) for each in settings.destinations],
             rules=[DestinationRule(destination=each.name) for each in settings.destinations],
             policy=retry_policy(settings),
             gate=gate,
@@ -232,7 +230,7 @@ def make_sources(settings: Settings, intake: Intake) -> list[Source]:
     for each in settings.sources:
         match each:
             case MllpSourceSettings():
-                made.append(MllpSource(each, intake, clock))
+                made.append(MllpSource(each, intake, clock, documents=CdaHeaders()))
             case DicomSourceSettings():
                 made.append(DicomSource(each, intake, clock, settings.state / "spool"))
             case CdaHttpSourceSettings():

@@ -136,6 +136,26 @@ def insert_rows(
     return found
 
 
+def insert_new(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Sequence[Any]],
+    *,
+    columns: tuple[str, ...] = (),
+    returning: tuple[str, ...] = (),
+) -> list[Sequence[Any]]:
+    """Insert rows but those that break a unique key, which stay as they are; see
+    :func:`insert_rows`. Gives the columns ``returning`` of what was inserted."""
+    return insert_rows(
+        connection,
+        table,
+        rows,
+        columns=columns,
+        conflict="DO NOTHING",
+        returning=", ".join(returning),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Update:
     """Changes that many rows of ``table`` take, each its own.

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from gateway.bulk import Statement, given_instant, insert_rows, instant_text
+from gateway.bulk import Statement, given_instant, insert_new, instant_text
 from gateway.journal import patients, tables
 from gateway.journal.identifiers import Key
 from gateway.journal.times import moment
@@ -41,7 +41,7 @@ def enrol(
     """
     created_at = instant_text(moment(connection, at))
     # Both in the order of their identifiers, so that two processes never wait in a circle.
-    insert_rows(
+    insert_new(
         connection,
         tables.patient,
         [
@@ -52,9 +52,8 @@ def enrol(
             for ins in sorted(new_patients, key=lambda ins: (ins.system, ins.value))
         ],
         columns=_PATIENT_COLUMNS,
-        conflict="DO NOTHING",
     )
-    insert_rows(
+    insert_new(
         connection,
         tables.patient_identifier,
         [
@@ -65,7 +64,6 @@ def enrol(
             for link in sorted(links, key=lambda k: (k.identifier.system, k.identifier.value))
         ],
         columns=_IDENTIFIER_COLUMNS,
-        conflict="DO NOTHING",
     )
 
 

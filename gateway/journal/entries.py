@@ -30,26 +30,28 @@ _MAPPED = Update(_message, "id", ("mapping", "mapping_version", "mapping_digest"
 
 def store_normalised(connection: Connection, blobs: Blobs, message_id: int, mapped: Mapped) -> None:
     """Keep the entries of one message. See :func:`store_all`."""
-    store_all(connection, blobs, [(message_id, mapped)])
+    store_all(connection, blobs, [(message_id, mapped, entries_bytes(mapped.entries))])
 
 
-def store_all(connection: Connection, blobs: Blobs, results: Sequence[tuple[int, Mapped]]) -> None:
+def store_all(
+    connection: Connection, blobs: Blobs, results: Sequence[tuple[int, Mapped, bytes]]
+) -> None:
     """Keep the entries of messages, in place of what an earlier mapping made of them.
 
+    The bytes are what is kept as their entries, in the form of :func:`entries_bytes`.
     Attachments go to the blobs; a caller who has put them there before the
     transaction spares it the time. Embedded documents and the trace are not kept:
     they can be made again from the bytes and the mapping. Raises ValueError for
-    more than 64 MiB of entries, TypeError for a resource that JSON cannot hold,
-    JournalUnavailable when the blobs cannot be written.
+    more than 64 MiB of entries, JournalUnavailable when the blobs cannot be written.
     """
     if not results:
         return
     # A message that stands there twice has the last result; one INSERT takes it once.
-    last = dict(results)
+    last = {message_id: (mapped, entries) for message_id, mapped, entries in results}
     insert_rows(
         connection,
         _normalised,
-        [_row(blobs, message_id, mapped) for message_id, mapped in last.items()],
+        [_row(blobs, message_id, *kept) for message_id, kept in last.items()],
         conflict=_IN_PLACE,
     )
     _MAPPED.rows(
@@ -62,15 +64,12 @@ def store_all(connection: Connection, blobs: Blobs, results: Sequence[tuple[int,
                 mapped.digest,
                 json_text(_flags(mapped.flags)),
             )
-            for message_id, mapped in last.items()
+            for message_id, (mapped, _) in last.items()
         ],
     )
 
 
-def _row(blobs: Blobs, message_id: int, mapped: Mapped) -> tuple[Any, ...]:
-    entries = dumps(
-        [{"resource": entry.resource, "create_only": entry.create_only} for entry in mapped.entries]
-    )
+def _row(blobs: Blobs, message_id: int, mapped: Mapped, entries: bytes) -> tuple[Any, ...]:
     if len(entries) > ENTRIES_BYTES_MAX:
         raise ValueError(f"entries of more than {ENTRIES_BYTES_MAX} bytes")
     attachments = []
@@ -112,8 +111,15 @@ def _flags(flags: Sequence[Flag]) -> list[dict[str, str]]:
     return kept
 
 
+def entries_bytes(entries: Sequence[Entry]) -> bytes:
+    """Entries as they are kept. Raises TypeError for a resource that JSON cannot hold."""
+    return dumps(
+        [{"resource": entry.resource, "create_only": entry.create_only} for entry in entries]
+    )
+
+
 def entries_of(stored: bytes) -> tuple[Entry, ...]:
-    """Entries as they were given to :func:`store_all`."""
+    """Entries of what :func:`entries_bytes` gave."""
     return tuple(
         Entry(resource=item["resource"], create_only=item["create_only"]) for item in loads(stored)
     )

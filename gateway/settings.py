@@ -21,13 +21,25 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings
 from adapters.dicom.settings import DicomSourceSettings
-from adapters.hl7.settings import MllpSourceSettings
+from adapters.hl7.settings import (
+    Hl7FolderSourceSettings,
+    Hl7HttpSourceSettings,
+    MllpSourceSettings,
+)
+from adapters.hprim.settings import HprimFolderSourceSettings, HprimHttpSourceSettings
 
 CONFIGURATION_BYTES_MAX = 1 << 20
 ENVIRONMENT_PREFIX = "ECLUSE_"
 
 SourceSettings = Annotated[
-    MllpSourceSettings | DicomSourceSettings | CdaHttpSourceSettings | CdaFolderSourceSettings,
+    MllpSourceSettings
+    | DicomSourceSettings
+    | CdaHttpSourceSettings
+    | CdaFolderSourceSettings
+    | Hl7HttpSourceSettings
+    | Hl7FolderSourceSettings
+    | HprimHttpSourceSettings
+    | HprimFolderSourceSettings,
     Field(discriminator="type"),
 ]
 
@@ -302,4 +314,9 @@ def _problems(
     return lines
 
 
-_TAGS = frozenset({"mllp", "dicom", "cda-http", "cda-folder"})
+_TAGS = frozenset(
+    {
+        *("mllp", "dicom", "cda-http", "cda-folder"),
+        *("hl7-http", "hl7-folder", "hprim-http", "hprim-folder"),
+    }
+)

@@ -136,7 +136,10 @@ class HttpSource(ABC):
             spool.discard()
             return self.not_kept(contents)
         # The journal reads the spooled file until its commit, also when nobody waits any more.
-        futures[-1].add_done_callback(lambda _: spool.discard())
+        if futures:
+            futures[-1].add_done_callback(lambda _: spool.discard())
+        else:
+            spool.discard()
         try:
             receipts = await self.reception.receipts(futures)
         except IntakeUnavailable:

@@ -39,9 +39,10 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a file or body holds: at least one message, in the order in which they go in.
+    """What a file or body holds: messages in the order in which they go in.
 
-    One that the protocol refuses is in it with its refusal, as evidence.
+    One that the protocol refuses is in it with its refusal, as evidence. A file may be
+    right and hold no message (an empty batch).
     """
 
     received: Sequence[Received]
@@ -50,7 +51,7 @@ class Contents:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What became of a file. ``cause`` and ``message_id`` are those of its first refused
-    message, and without one ``message_id`` is its first message's."""
+    message, and without one ``message_id`` is its first message's (0 in an empty file)."""
 
     accepted: int
     refused: int
@@ -59,8 +60,8 @@ class Verdict:
 
     @property
     def rejected(self) -> bool:
-        """Whether nothing of the file goes on."""
-        return self.accepted == 0
+        """Whether nothing of the file goes on, and something should have."""
+        return self.accepted == 0 and self.refused > 0
 
 
 def verdict(contents: Contents, receipts: Sequence[Receipt]) -> Verdict:
@@ -70,7 +71,7 @@ def verdict(contents: Contents, receipts: Sequence[Receipt]) -> Verdict:
         for received, receipt in zip(contents.received, receipts, strict=True)
         if received.refusal is not None or receipt.disposition is Disposition.REFUSED
     ]
-    first, cause = refusals[0] if refusals else (receipts[0].message_id, None)
+    first, cause = refusals[0] if refusals else (receipts[0].message_id if receipts else 0, None)
     return Verdict(
         accepted=len(receipts) - len(refusals),
         refused=len(refusals),

@@ -16,7 +16,7 @@ from adapters.hl7.acknowledge import (
 )
 from adapters.hl7.envelope import Envelope, Rules, examine
 from adapters.hl7.framing import Truncated
-from adapters.hl7.settings import MllpSourceSettings
+from adapters.hl7.settings import Hl7SourceSettings
 from gateway.model import Cause, CauseCode, Disposition, Format, Payload, Receipt, Received
 from gateway.ports import Clock, Intake, IntakeUnavailable
 
@@ -34,7 +34,7 @@ class Arrival:
 class Reception:
     """Examines what arrives at one source and words the answers. No I/O; any thread."""
 
-    def __init__(self, settings: MllpSourceSettings, clock: Clock) -> None:
+    def __init__(self, settings: Hl7SourceSettings, clock: Clock) -> None:
         self._name = settings.name
         self._rules = Rules.of(settings)
         self._frame_bytes_max = settings.frame_bytes_max
@@ -66,6 +66,10 @@ class Reception:
         """A message outside any block, of which the first bytes are kept."""
         detail = f"{count} bytes of a message without the start byte of MLLP"
         return self._evidence(kept, peer, Cause(code=CauseCode.NOT_THE_FORMAT, detail=detail))
+
+    def refused(self, kept: bytes, peer: str, cause: Cause) -> Arrival:
+        """Bytes that are refused for a cause outside the message."""
+        return self._evidence(kept, peer, cause)
 
     def answer(self, arrival: Arrival, future: Future[Receipt]) -> tuple[Code, bytes]:
         """The acknowledgement, once intake has given its word: positive only for what is kept."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from adapters.cda.reception import Reception
 from adapters.cda.settings import CdaHttpSourceSettings
 from adapters.doors.http import HttpSource
@@ -15,7 +18,10 @@ class CdaHttpSource(HttpSource):
     """One named way in, ``POST /intake/cda/{name}``; the first also ``POST /intake/cda``."""
 
     route = "cda"
-    titles = {400: "The body is not acceptable XML", 422: "The XML is not a CDA R2 document"}
+    titles: ClassVar[Mapping[int, str]] = {
+        400: "The body is not acceptable XML",
+        422: "The XML is not a CDA R2 document",
+    }
     types_taken = "application/xml, text/xml or end in +xml"
 
     def __init__(self, settings: CdaHttpSourceSettings, intake: Intake, clock: Clock) -> None:

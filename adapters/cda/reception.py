@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import ClassVar
 
 from adapters.cda.document import Limits, read_document
 from adapters.cda.header import Header, read_header
@@ -18,8 +20,7 @@ class Reception(FileReception):
     """One source's way from bytes to a receipt, with its limits. Belongs to one event loop."""
 
     format = Format.CDA
-    label = "CDA"
-    phrases = {
+    phrases: ClassVar[Mapping[CauseCode, str]] = {
         CauseCode.NOT_THE_FORMAT: "ce fichier n'est pas un document CDA R2",
         CauseCode.REQUIRED_FIELD_MISSING: "une donnée obligatoire du document manque",
         CauseCode.UNSUPPORTED_VERSION: "ce document n'est pas en CDA version 2 (R2)",

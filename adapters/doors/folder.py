@@ -188,9 +188,7 @@ class FolderSource:
         outcome = verdict(submitted.contents, receipts)
         beside: dict[str, bytes] = {}
         if outcome.cause is not None:
-            reason = reason_text(
-                outcome.cause, outcome.message_id, self.reception.phrases, outcome
-            )
+            reason = reason_text(outcome.cause, outcome.message_id, self.reception.phrases, outcome)
             beside[REASON_SUFFIX] = reason.encode()
         answer = self.reception.answer(submitted.contents, receipts)
         if answer:

@@ -29,6 +29,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from email.message import Message
 from pathlib import Path
+from typing import ClassVar
 
 from fastapi import APIRouter, Request
 from starlette.requests import ClientDisconnect
@@ -53,7 +54,7 @@ class HttpSource(ABC):
 
     route: str
     types_taken: str
-    titles: Mapping[int, str] = {}
+    titles: ClassVar[Mapping[int, str]] = {}
 
     def __init__(self, settings: HttpDoorSettings, reception: Reception, clock: Clock) -> None:
         self.settings = settings
@@ -215,9 +216,7 @@ class HttpSource(ABC):
                     if left < 0:
                         return
 
-    def respond(
-        self, contents: Contents, receipts: Sequence[Receipt], location: str
-    ) -> Response:
+    def respond(self, contents: Contents, receipts: Sequence[Receipt], location: str) -> Response:
         """The answer once everything is committed."""
         outcome = verdict(contents, receipts)
         if outcome.rejected and outcome.cause is not None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import ClassVar
 
 from adapters.doors.settings import DoorSettings
 from gateway.model import Cause, CauseCode, Disposition, Format, Payload, Receipt, Received
@@ -84,13 +85,11 @@ class Reception(ABC):
     """One source's way from bytes to receipts, with its limits. Belongs to one event loop.
 
     A format implements :meth:`open` and, where its protocol has an answer in bytes,
-    :meth:`answer`. ``label`` names the format for people, ``phrases`` says in French
-    what a cause means for a file of this format.
+    :meth:`answer`. ``phrases`` says in French what a cause means for a file of this format.
     """
 
     format: Format
-    label: str
-    phrases: Mapping[CauseCode, str] = {}
+    phrases: ClassVar[Mapping[CauseCode, str]] = {}
 
     def __init__(self, settings: DoorSettings, intake: Intake, *, bytes_max: int) -> None:
         self.name = settings.name

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 from zoneinfo import ZoneInfo
 
 from adapters.doors.reception import Arrived, Contents
@@ -37,8 +38,7 @@ class Hl7FileReception(FileReception):
     """One source's way from a file to messages, each judged as over MLLP."""
 
     format = Format.HL7V2
-    label = "HL7 v2"
-    phrases = {
+    phrases: ClassVar[Mapping[CauseCode, str]] = {
         CauseCode.NOT_THE_FORMAT: "ce fichier n'est pas un message HL7 v2 lisible",
         CauseCode.CONTENT_MISMATCH: "le nombre de messages n'est pas celui qui est annoncé ; "
         "le fichier est peut-être incomplet",

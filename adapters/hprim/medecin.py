@@ -151,6 +151,7 @@ def _derive(message: Message, raw: list[str]) -> None:
         line = raw[field - 1]
         derived[field, 1] = line[:CODE_CHARACTERS].strip()
         derived[field, 2] = line[CODE_CHARACTERS:].strip()
+    derived[11, 3] = "L"  # the codes of the RES lines are the sender's own: local, as in OBX-3.3
     _derive_address(message)
 
 

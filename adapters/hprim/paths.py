@@ -14,8 +14,9 @@ name the nearest segment around it.
 
 Of HPRIM Médecin, ``ENT-2`` is line 2 of the header. ``ENT-7.1`` and ``ENT-10.1`` are the dates
 as ISO 8601, ``ENT-8.1`` and ``ENT-8.2`` number and key, ``ENT-11.1`` and ``ENT-11.2`` code and
-label; ``ADR-1`` to ``ADR-4`` street, second line, postal code, city; ``TXT-1`` the letter,
-``LAB-1`` the text of the laboratory block, ``RES-4`` a result's value.
+label of the sender, ``ENT-11.3`` the coding system of its codes (``L``, local); ``ADR-1`` to
+``ADR-4`` street, second line, postal code, city; ``TXT-1`` the letter, ``LAB-1`` the text of
+the laboratory block, ``RES-4`` a result's value.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import ClassVar
 
 from adapters.doors.reception import Arrived, Contents
@@ -18,6 +19,8 @@ from gateway.model import Cause, CauseCode, Format, Payload, Received
 from gateway.ports import Intake
 
 CONTROL_ID_MAX = 199
+LOOK_BYTES = 1 << 18
+"""How much of a file is looked at to tell whether it is HPRIM."""
 _NAMES = {
     "utf-8": "utf-8",
     "utf8": "utf-8",
@@ -62,9 +65,8 @@ class Reception(FileReception):
     def _open(self, arrived: Arrived) -> Contents:
         content = arrived.payload.read()
         try:
-            split = _splitter(content)
+            messages = messages_of(content, self._settings.messages_max)
             encoding = self._encoding(content, arrived.encoding)
-            messages = split(content, self._settings.messages_max)
         except NotReadable as fault:
             return Contents((self.refused(arrived, _cause(fault)),))
         whole = len(messages) == 1 and messages[0] == content
@@ -128,6 +130,21 @@ class Reception(FileReception):
                 **{name: _storable(text) for name, text in names.items()},
             },
         )
+
+
+def is_hprim(path: Path) -> bool:
+    """Whether a file begins like HPRIM Santé or has the marks of HPRIM Médecin."""
+    with path.open("rb") as stream:
+        content = stream.read(LOOK_BYTES)
+    return sante.is_sante(content) or (
+        not content.lstrip().startswith((b"<", b"MSH", b"FHS", b"BHS", b"\x0b"))
+        and medecin.is_medecin(content)
+    )
+
+
+def messages_of(content: bytes, messages_max: int) -> list[bytes]:
+    """The messages of a file, one for each patient. Raises NotReadable."""
+    return _splitter(content)(content, messages_max)
 
 
 def _splitter(content: bytes) -> Callable[[bytes, int], list[bytes]]:

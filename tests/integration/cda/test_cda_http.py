@@ -18,9 +18,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from adapters.cda.http import CdaHttpSource
-from adapters.cda.sender import post_file
 from adapters.cda.settings import CdaHttpSourceSettings
 from adapters.doors.http import intake_router
+from adapters.doors.sender import post_file
 from gateway.model import Cause, CauseCode, Format
 from gateway.ports import Source
 from tests.eventually import eventually

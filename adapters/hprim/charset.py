@@ -54,9 +54,11 @@ def choose(data: bytes, names: Sequence[str]) -> str:
 
 
 def decode(data: bytes, name: str) -> str:
-    """The text, without a byte order mark. Raises Undecodable."""
+    """The text, without a byte order mark. Raises Undecodable, for an unknown name too."""
     data = data.rstrip(_END_OF_FILE)
-    codec = _CODECS[name]
+    codec = _CODECS.get(name)
+    if codec is None:
+        raise Undecodable(0)
     offset = _first_wrong(data, codec)
     if offset is not None:
         raise Undecodable(offset)

@@ -21,6 +21,8 @@ from gateway.model import CauseCode
 
 SEGMENTS_MAX = 100_000
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BLANKS = b" \t\x1a"
+"""Blanks, and the end of file that DOS programs write."""
 _HEADER = re.compile(rb"H([!-/:-@\[-`{-~])([!-/:-@\[-`{-~]{4})\1")
 _KNOWN = frozenset({"H", "C", "A", *PARENTS})
 
@@ -49,7 +51,7 @@ def split(content: bytes, messages_max: int) -> list[bytes]:
                 raise _cut(line.number)
             found += _messages(content[start:], begin, patients, trailer, line.begin)
             begin, patients, trailer, separator = line.begin, [], -1, data[1:2]
-        elif not data:
+        elif not data.strip(_BLANKS):
             continue
         elif begin < 0 or (trailer >= 0 and name not in (b"A", b"C")):
             raise NotReadable(

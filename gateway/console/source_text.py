@@ -145,7 +145,7 @@ def _plain(payload: Payload, data: bytes, encoding: str) -> View:
         text = decode(data, encoding or DEFAULT[-1])
     except Undecodable as wrong:
         return _hexadecimal(payload, f"Not readable as {encoding or DEFAULT[-1]}: {wrong}.")
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n").split("\n")
     cut = f"Only the first {number(LINES_MAX)} lines are shown." if len(lines) > LINES_MAX else ""
     shown = tuple((("", _short(line)),) if line else () for line in lines[:LINES_MAX])
     return View("xml", f"{encoding or DEFAULT[-1]}, {number(len(lines))} lines", cut, lines=shown)

@@ -152,7 +152,11 @@ class FolderSource:
             return None
         if data is None:
             return None
-        contents = await self.reception.open(self._arrived(file, data, fits=fits))
+        try:
+            contents = await self.reception.open(self._arrived(file, data, fits=fits))
+        except Exception as error:  # noqa: BLE001 - one file must not hold up those behind it
+            left[file.name] = f"cannot be taken apart ({type(error).__name__})"
+            return None
         try:
             return _Submitted(file, contents, await self.reception.hand_over(contents))
         except IntakeUnavailable:

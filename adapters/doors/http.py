@@ -63,6 +63,7 @@ class HttpSource(ABC):
         self.reception = reception
         self._spool_folder: Path | None = None
         self._arriving = 0
+        self._large = asyncio.Semaphore(settings.large_bodies_max)
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -122,14 +123,25 @@ class HttpSource(ABC):
 
     async def _answer(self, request: Request, spool: Spool, location: str) -> Response:
         try:
-            contents = await self._contents(request, spool)
+            arrived = await self._arrived(request, spool)
         except BaseException:
             spool.discard()
             raise
-        if contents is None:
+        if arrived is None:
             return problem(
                 413, self.reception.oversized(), headers={"Connection": "close"}, titles=self.titles
             )
+        if arrived.payload.path is None:
+            return await self._take(arrived, spool, location)
+        async with self._large:
+            return await self._take(arrived, spool, location)
+
+    async def _take(self, arrived: Arrived, spool: Spool, location: str) -> Response:
+        try:
+            contents = await self.reception.open(arrived)
+        except BaseException:
+            spool.discard()
+            raise
         try:
             futures = await self.reception.hand_over(contents)
         except IntakeUnavailable:
@@ -147,8 +159,8 @@ class HttpSource(ABC):
             return self.not_kept(contents)
         return self.respond(contents, receipts, location)
 
-    async def _contents(self, request: Request, spool: Spool) -> Contents | None:
-        """The body and what it holds; None when its declared length alone is too large."""
+    async def _arrived(self, request: Request, spool: Spool) -> Arrived | None:
+        """The body; None when its declared length alone is too large."""
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > self.reception.bytes_max:
             await self._drain(request.stream())
@@ -158,16 +170,12 @@ class HttpSource(ABC):
         now = self.clock.now()
         if cut is not None:
             payload, attributes = await asyncio.to_thread(_evidence, spool, cut)
-            return await self.reception.open(
-                Arrived(
-                    payload=payload, received_at=now, peer=peer, attributes=attributes, fault=cut
-                )
+            return Arrived(
+                payload=payload, received_at=now, peer=peer, attributes=attributes, fault=cut
             )
         payload = await asyncio.to_thread(spool.payload)
         charset, cause = self._content(request)
-        return await self.reception.open(
-            Arrived(payload=payload, received_at=now, peer=peer, encoding=charset, fault=cause)
-        )
+        return Arrived(payload=payload, received_at=now, peer=peer, encoding=charset, fault=cause)
 
     async def _arrive(self, request: Request, spool: Spool) -> Cause | None:
         """Fill the spool; the cause when the body ended before its end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -13,6 +14,8 @@ from typing import ClassVar
 from adapters.doors.settings import DoorSettings
 from gateway.model import Cause, CauseCode, Disposition, Format, Payload, Receipt, Received
 from gateway.ports import Intake, IntakeUnavailable
+
+log = logging.getLogger("ecluse.doors")
 
 EVIDENCE_BYTES_MAX = 1 << 20
 """How much is kept of what is too large."""
@@ -160,11 +163,18 @@ class Reception(ABC):
 
         The commit may still happen later; the sender's next attempt is then a duplicate.
         """
-        if future.done():
-            return future.result()
         try:
+            if future.done():
+                return future.result()
             async with asyncio.timeout(self._commit_timeout_seconds):
                 # Shielded: a future that is being committed must not be cancelled.
                 return await asyncio.shield(asyncio.wrap_future(future))
+        except IntakeUnavailable:
+            raise
         except TimeoutError:
             raise IntakeUnavailable("the commit took too long") from None
+        except Exception as error:  # noqa: BLE001 - whatever it is, nothing is known to be kept
+            # The type only: a message's content may stand in an exception's text.
+            kind = type(error).__name__
+            log.error("intake failed with %s at source %s", kind, self.name)  # noqa: TRY400
+            raise IntakeUnavailable("the intake failed") from None

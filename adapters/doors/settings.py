@@ -47,6 +47,13 @@ class HttpDoorSettings(DoorSettings):
     uploads_max: int = Field(
         default=64, ge=1, le=10_000, description="Bodies that may be arriving at the same time."
     )
+    large_bodies_max: int = Field(
+        default=4,
+        ge=1,
+        le=1_000,
+        description="Bodies beyond memory_bytes_max that are read, and await their commit, at the "
+        "same time; a format that is read whole holds each of them in memory about twice.",
+    )
     retry_after_seconds: int = Field(
         default=5, ge=1, le=3600, description="What Retry-After says when nothing can be kept."
     )

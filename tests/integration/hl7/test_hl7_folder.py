@@ -180,3 +180,34 @@ def test_what_cannot_be_kept_goes_later_and_whole(tmp_path: Path, intake: FakeIn
         watched.until_gone()
         assert [each.payload.read() for each in intake.kept] == bodies
         assert watched.read("accepted", "later.hl7.ack").count(b"MSA|AA|") == 300
+
+
+def test_a_file_that_breaks_our_reading_does_not_hold_up_the_others(
+    tmp_path: Path, intake: FakeIntake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(content: bytes, **limits: int) -> object:
+        if b"BAD" in content:
+            raise RuntimeError("PATIENT^SECRET")
+        return read_file(content, **limits)
+
+    monkeypatch.setattr("adapters.hl7.files.read_file", broken)
+    with folder(tmp_path, intake) as watched:
+        watched.put("a.hl7", message("BAD").encode())
+        watched.put("b.hl7", message("GOOD").encode())
+        eventually(lambda: watched.names("accepted") == ["b.hl7", "b.hl7.ack"])
+        eventually(
+            lambda: watched.source.left() == {"a.hl7": "cannot be taken apart (RuntimeError)"}
+        )
+
+
+def test_an_intake_that_breaks_keeps_the_file(
+    tmp_path: Path, intake: FakeIntake, caplog: pytest.LogCaptureFixture
+) -> None:
+    intake.broken = True
+    with folder(tmp_path, intake) as watched:
+        watched.put("a.hl7", message("A1").encode())
+        eventually(lambda: watched.source.left() == {"a.hl7": "could not be kept yet"})
+        intake.broken = False
+        watched.until_gone()
+        assert watched.names("accepted") == ["a.hl7", "a.hl7.ack"]
+    assert "SECRET" not in caplog.text

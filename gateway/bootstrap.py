@@ -26,9 +26,20 @@ from adapters.dicom.language import DicomLanguage, DicomReader
 from adapters.dicom.listener import DicomSource
 from adapters.dicom.notation import study_files
 from adapters.dicom.settings import DicomSourceSettings
+from adapters.doors.settings import HttpDoorSettings
+from adapters.hl7.folder import Hl7FolderSource
+from adapters.hl7.http import Hl7HttpSource
 from adapters.hl7.language import Hl7Language, Hl7Reader
 from adapters.hl7.listener import MllpSource
-from adapters.hl7.settings import MllpSourceSettings
+from adapters.hl7.settings import (
+    Hl7FolderSourceSettings,
+    Hl7HttpSourceSettings,
+    MllpSourceSettings,
+)
+from adapters.hprim.folder import HprimFolderSource
+from adapters.hprim.http import HprimHttpSource
+from adapters.hprim.language import HprimLanguage, HprimReader
+from adapters.hprim.settings import HprimFolderSourceSettings, HprimHttpSourceSettings
 from gateway.broker import make_broker
 from gateway.drain import Drainer
 from gateway.gate import PermissionGate
@@ -69,12 +80,18 @@ def languages() -> dict[Format, SourceLanguage]:
         Format.HL7V2: Hl7Language(),
         Format.CDA: CdaLanguage(),
         Format.DICOM: DicomLanguage(),
+        Format.HPRIM: HprimLanguage(),
     }
 
 
 def readers() -> dict[Format, Reader]:
     """How the bytes of each format are read."""
-    return {Format.HL7V2: Hl7Reader(), Format.CDA: CdaReader(), Format.DICOM: DicomReader()}
+    return {
+        Format.HL7V2: Hl7Reader(),
+        Format.CDA: CdaReader(),
+        Format.DICOM: DicomReader(),
+        Format.HPRIM: HprimReader(),
+    }
 
 
 def encoders() -> dict[Format, Callable[[str], Sequence[Payload]]]:
@@ -226,20 +243,27 @@ def retry_policy(settings: Settings) -> RetryPolicy:
 
 def make_sources(settings: Settings, intake: Intake) -> list[Source]:
     """One source per block of the settings."""
-    clock, made = SystemClock(), list[Source]()
+    clock, documents, made = SystemClock(), CdaHeaders(), list[Source]()
     for each in settings.sources:
+        if isinstance(each, HttpDoorSettings) and each.spool_folder is None:
+            each = each.model_copy(update={"spool_folder": settings.state / "spool"})  # noqa: PLW2901
         match each:
             case MllpSourceSettings():
-                made.append(MllpSource(each, intake, clock, documents=CdaHeaders()))
+                made.append(MllpSource(each, intake, clock, documents=documents))
             case DicomSourceSettings():
                 made.append(DicomSource(each, intake, clock, settings.state / "spool"))
             case CdaHttpSourceSettings():
-                spool = each.spool_folder or settings.state / "spool"
-                made.append(
-                    CdaHttpSource(each.model_copy(update={"spool_folder": spool}), intake, clock)
-                )
+                made.append(CdaHttpSource(each, intake, clock))
             case CdaFolderSourceSettings():
                 made.append(CdaFolderSource(each, intake, clock))
+            case Hl7HttpSourceSettings():
+                made.append(Hl7HttpSource(each, intake, clock, documents=documents))
+            case Hl7FolderSourceSettings():
+                made.append(Hl7FolderSource(each, intake, clock, documents=documents))
+            case HprimHttpSourceSettings():
+                made.append(HprimHttpSource(each, intake, clock))
+            case HprimFolderSourceSettings():
+                made.append(HprimFolderSource(each, intake, clock))
     return made
 
 

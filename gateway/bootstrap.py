@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -128,6 +129,19 @@ def make_normaliser(settings: Settings, library: Library) -> Normaliser:
     )
 
 
+GARBAGE_THRESHOLD = 10_000
+"""Objects made, and not freed, after which Python looks for garbage among the young ones. A
+batch of messages is some tens of thousands, and none of it is garbage while it is worked on."""
+
+
+def _calm_collector() -> None:
+    """Keep Python's garbage collector from walking, every few batches, through what was loaded
+    at the start and stays: mappings, definitions, code. It was a quarter of all time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD, 10, 10)
+
+
 @dataclass
 class Gateway:
     """A gateway that is built; :meth:`start` and :meth:`stop` run it."""
@@ -193,6 +207,7 @@ class Gateway:
 
     async def start(self) -> None:
         """Start the writer, the workers, then the doors. Raises OSError when a port is taken."""
+        _calm_collector()
         self.writer.start()
         if self.settings.worker.threads:
             self.pool.start()

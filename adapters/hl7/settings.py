@@ -8,7 +8,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from adapters.certificate import ClientName
 from adapters.hl7.charset import charset_named
+from adapters.tls import TlsSettings
 
 _OID = re.compile(r"[0-2](\.(0|[1-9]\d*))+\Z")
 _LOCAL_TYPE = re.compile(r"[A-Z][A-Z0-9]{2}(\^[A-Z][A-Z0-9]{2})?\Z")
@@ -25,6 +27,17 @@ class MllpSourceSettings(BaseModel):
     name: Annotated[str, Field(min_length=1, description="Name of the source, unique")]
     type: Literal["mllp"] = Field("mllp", description="The kind of source")
     listen: str = Field("127.0.0.1:2575", description="host:port; port 0 takes any free port")
+    tls: TlsSettings | None = Field(
+        None, description="TLS of the port; nothing: messages travel in the clear"
+    )
+    clients: tuple[str, ...] = Field(
+        (),
+        max_length=1_000,
+        description="Whose connections belong to this source, by the client's certificate: "
+        "fingerprint:<SHA-256>, subject:CN=…,O=…, cn:…, dns:…, email:…, uri:… or ip:…. Empty: "
+        "every client that tls.client_ca trusts. Sources with the same listen and tls share the "
+        "port, each with its own clients",
+    )
     zone: str = Field("Europe/Paris", description="Time zone of times without offset, and of ours")
     authorities: dict[str, str] = Field(
         default_factory=dict, description="Assigning authority: namespace id (CX-4.1) to OID"
@@ -102,6 +115,13 @@ class MllpSourceSettings(BaseModel):
                 raise ValueError(f"the authority {namespace!r} is given {oid!r}, not an OID")
         return authorities
 
+    @field_validator("clients")
+    @classmethod
+    def _readable_clients(cls, clients: tuple[str, ...]) -> tuple[str, ...]:
+        for text in clients:
+            ClientName.parse(text)
+        return clients
+
     @field_validator("local_types")
     @classmethod
     def _types(cls, types: tuple[str, ...]) -> tuple[str, ...]:
@@ -119,7 +139,22 @@ class MllpSourceSettings(BaseModel):
             raise ValueError("held_bytes_max is less than frame_bytes_max")
         return self
 
+    @model_validator(mode="after")
+    def _clients_show_certificates(self) -> Self:
+        if self.clients and (self.tls is None or self.tls.client_ca is None):
+            raise ValueError("clients are told apart by certificates: set tls.client_ca")
+        return self
+
+    def client_names(self) -> tuple[ClientName, ...]:
+        """``clients``, read."""
+        return tuple(map(ClientName.parse, self.clients))
+
     def host_and_port(self) -> tuple[str, int]:
         """``listen`` in its two parts; an IPv6 address is written in brackets."""
-        host, _, port = self.listen.rpartition(":")
-        return host.removeprefix("[").removesuffix("]"), int(port) if port.isdecimal() else -1
+        return split_address(self.listen)
+
+
+def split_address(listen: str) -> tuple[str, int]:
+    """Host and port of ``host:port`` or ``[IPv6]:port``; the port is -1 when it is no number."""
+    host, _, port = listen.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port) if port.isdecimal() else -1

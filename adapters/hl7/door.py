@@ -1,0 +1,150 @@
+"""What a new connection meets first: is it TLS, whose certificate is it, whose connection?
+
+Until that is known nothing of a message is read. Afterwards the door is out of the way: the
+transport speaks with :class:`adapters.hl7.connection.Connection` alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING, cast
+
+from adapters.certificate import PeerCertificate
+from adapters.hl7.connection import Connection
+from adapters.tls import ServerTls, handshake_fault
+
+if TYPE_CHECKING:
+    from adapters.hl7.port import Port
+
+_SHUTDOWN_SECONDS = 5.0
+# The first byte of a TLS record that carries a handshake, and the major version behind it
+# (RFC 8446, 5.1). No block of MLLP begins so, nor does anything that is tolerated before one.
+_TLS_RECORD = b"\x16\x03"
+
+
+class PlainDoor(asyncio.Protocol):
+    """A port without TLS: looks at the first bytes only, for a client that speaks TLS."""
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self._connection: Connection | None = None
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        source = self._port.choose(None)
+        if source is None:
+            self._transport.abort()
+            return
+        self._connection = Connection(source)
+        self._connection.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        connection, transport = self._connection, self._transport
+        if connection is None or transport is None:
+            return
+        if _TLS_RECORD.startswith(data[:2]):
+            # Its client waits for a ServerHello, and would do so until the idle time-out.
+            self._port.refuse("tls-to-plain-port", connection.address)
+            connection.abort()
+            return
+        transport.set_protocol(connection)
+        connection.data_received(data)
+
+    def eof_received(self) -> bool:
+        return self._connection is not None and self._connection.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._connection is not None:
+            self._connection.connection_lost(exc)
+
+
+class TlsDoor(asyncio.Protocol):
+    """A port with TLS: the handshake, within its time, then the choice by the certificate."""
+
+    def __init__(self, port: Port, tls: ServerTls) -> None:
+        self._port = port
+        self._tls = tls
+        self._address = ""
+        self._transport: asyncio.Transport | None = None
+        self._shaking: asyncio.Task[None] | None = None
+        # What comes between the end of the handshake and the choice.
+        self._early = bytearray()
+        self._lost = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._address = str((transport.get_extra_info("peername") or ("",))[0])
+        if not self._port.may_shake(self._address):
+            self._port.refuse("refused-handshakes-limit", self._address)
+            self._port.passed(self)
+            self._transport.abort()
+            return
+        self._port.shaking[self._address] += 1
+        loop = asyncio.get_running_loop()
+        self._shaking = loop.create_task(self._shake(self._transport))
+
+    def data_received(self, data: bytes) -> None:
+        self._early += data
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc  # the handshake's own error is what is counted
+        self._lost = True
+
+    def abort(self) -> None:
+        """Give the handshake up: the port closes."""
+        if self._shaking is not None:
+            self._shaking.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _shake(self, transport: asyncio.Transport) -> None:
+        port = self._port
+        loop = asyncio.get_running_loop()
+        try:
+            secure = await loop.start_tls(
+                transport,
+                self,
+                self._tls.context,
+                server_side=True,
+                ssl_handshake_timeout=self._tls.settings.handshake_timeout_seconds,
+                ssl_shutdown_timeout=_SHUTDOWN_SECONDS,
+            )
+        except OSError as error:  # ssl.SSLError and the time-out are among them
+            port.refuse(handshake_fault(error), self._address)
+            return
+        finally:
+            port.passed(self)
+            port.shaking[self._address] -= 1
+            if not port.shaking[self._address]:
+                del port.shaking[self._address]
+        if secure is None or self._lost:
+            port.refuse("tls-handshake-cut", self._address)
+            return
+        self._hand_on(secure)
+
+    def _hand_on(self, secure: asyncio.Transport) -> None:
+        certificate = _certificate(secure.get_extra_info("ssl_object"))
+        source = self._port.choose(certificate)
+        if source is None:
+            missing = certificate is None
+            reason = "tls-certificate-missing" if missing else "tls-certificate-unknown"
+            self._port.refuse(reason, self._address)
+            secure.close()
+            return
+        connection = Connection(source)
+        connection.certificate = certificate
+        secure.set_protocol(connection)
+        connection.connection_made(secure)
+        if self._early:
+            connection.data_received(bytes(self._early))
+
+
+def _certificate(shaken: ssl.SSLObject) -> PeerCertificate | None:
+    """What the client has shown and OpenSSL has verified."""
+    der = shaken.getpeercert(binary_form=True)
+    return PeerCertificate.of(der, shaken.getpeercert() or {}) if der else None

@@ -8,26 +8,19 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import structlog
 import uvicorn
 
-from adapters.cda.folder import CdaFolderSource
-from adapters.cda.http import CdaHttpSource
 from adapters.cda.language import CdaLanguage, CdaReader
-from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings
 from adapters.dicom.language import DicomLanguage, DicomReader
-from adapters.dicom.listener import DicomSource
 from adapters.dicom.notation import study_files
-from adapters.dicom.settings import DicomSourceSettings
 from adapters.hl7.language import Hl7Language, Hl7Reader
-from adapters.hl7.listener import MllpSource
-from adapters.hl7.settings import MllpSourceSettings
 from gateway.broker import make_broker
 from gateway.drain import Drainer
 from gateway.gate import PermissionGate
@@ -40,10 +33,11 @@ from gateway.mapping import Library, MappingContext, packaged_mappings, serialis
 from gateway.model import Format, Payload
 from gateway.normalise import Normaliser
 from gateway.opening import open_journal
-from gateway.ports import Intake, Reader, Source, SourceLanguage
+from gateway.ports import Reader, SourceLanguage
 from gateway.retry import RetryPolicy
 from gateway.route import DestinationRule
 from gateway.settings import Settings
+from gateway.sources import Sources, SystemClock
 from gateway.worker import WorkerPool
 from record.destination import RecordDestination
 from record.store import Record
@@ -52,14 +46,6 @@ log = structlog.get_logger("ecluse.gateway")
 
 RUNNING_FILE = "gateway.json"
 """In the state folder while a gateway runs there: its process id and addresses."""
-
-
-class SystemClock:
-    """The machine's clock, in UTC."""
-
-    def now(self) -> datetime:
-        """The present instant."""
-        return datetime.now(UTC)
 
 
 def languages() -> dict[Format, SourceLanguage]:
@@ -94,8 +80,15 @@ def load_library(settings: Settings) -> Library:
     )
 
 
-def make_normaliser(settings: Settings, library: Library) -> Normaliser:
-    """Stage 2 as these settings want it, for the gateway and for tools beside it."""
+def make_normaliser(
+    settings: Settings,
+    library: Library,
+    contexts: Mapping[str, MappingContext] | None = None,
+) -> Normaliser:
+    """Stage 2 as these settings want it, for the gateway and for tools beside it.
+
+    ``contexts`` is what mappings are told of each source; without it what the settings say.
+    """
     roots = ROOTS if settings.identity.accept_test_roots else ROOTS - TEST_ROOTS
     return Normaliser(
         readers=readers(),
@@ -105,7 +98,9 @@ def make_normaliser(settings: Settings, library: Library) -> Normaliser:
                 zone=source.zone, authorities=source.authorities, source=source.name
             )
             for source in settings.sources
-        },
+        }
+        if contexts is None
+        else contexts,
         accepted_ins=roots,
     )
 
@@ -122,7 +117,7 @@ class Gateway:
     intake: JournalIntake
     writer: GroupWriter
     pool: WorkerPool
-    sources: list[Source]
+    sources: Sources
     started: bool = False
 
     @classmethod
@@ -141,7 +136,8 @@ class Gateway:
         journal = open_journal(settings, read_only=False, on_ring=ring)
         gate = PermissionGate(journal)
         record = Record(journal.blobs, now=SystemClock().now, json=serialise)
-        normaliser = TimedNormaliser.around(make_normaliser(settings, library))
+        sources = Sources(settings.state)
+        normaliser = TimedNormaliser.around(make_normaliser(settings, library, sources.contexts))
         drainer = Drainer(
             journal,
             normaliser,
@@ -164,18 +160,8 @@ class Gateway:
         if settings.worker.threads:
             pools.append(pool)
         writer = GroupWriter(journal)
-        intake = JournalIntake(
-            journal,
-            writer,
-            None,
-            gate,
-            quiet={
-                source.name: timedelta(seconds=source.quiet_seconds)
-                for source in settings.sources
-                if isinstance(source, DicomSourceSettings)
-            },
-        )
-        sources = make_sources(settings, TimedIntake(intake))
+        intake = JournalIntake(journal, writer, None, gate, quiet=sources.quiet)
+        sources.prepare(settings.sources, TimedIntake(intake))
         return cls(settings, journal, record, library, normaliser, intake, writer, pool, sources)
 
     async def start(self) -> None:
@@ -183,16 +169,13 @@ class Gateway:
         self.writer.start()
         if self.settings.worker.threads:
             self.pool.start()
-        for source in self.sources:
-            await source.start()
-            log.info("source listens", source=source.name, at=source.address())
+        await self.sources.start()
         self.started = True
 
     async def stop(self) -> None:
         """Close the doors, finish what is in hand, give the lanes back. Idempotent."""
         self.started = False
-        for source in self.sources:
-            await source.stop()
+        await self.sources.stop()
         await asyncio.to_thread(self._stop_threads)
 
     def _stop_threads(self) -> None:
@@ -214,7 +197,7 @@ class Gateway:
 
     def addresses(self) -> dict[str, str]:
         """Where each source listens."""
-        return {source.name: source.address() for source in self.sources}
+        return self.sources.addresses()
 
 
 def retry_policy(settings: Settings) -> RetryPolicy:
@@ -227,25 +210,6 @@ def retry_policy(settings: Settings) -> RetryPolicy:
         attempts_max=retry.attempts_max,
         give_up_after=timedelta(seconds=retry.give_up_seconds),
     )
-
-
-def make_sources(settings: Settings, intake: Intake) -> list[Source]:
-    """One source per block of the settings."""
-    clock, made = SystemClock(), list[Source]()
-    for each in settings.sources:
-        match each:
-            case MllpSourceSettings():
-                made.append(MllpSource(each, intake, clock))
-            case DicomSourceSettings():
-                made.append(DicomSource(each, intake, clock, settings.state / "spool"))
-            case CdaHttpSourceSettings():
-                spool = each.spool_folder or settings.state / "spool"
-                made.append(
-                    CdaHttpSource(each.model_copy(update={"spool_folder": spool}), intake, clock)
-                )
-            case CdaFolderSourceSettings():
-                made.append(CdaFolderSource(each, intake, clock))
-    return made
 
 
 async def serve(

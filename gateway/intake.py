@@ -68,7 +68,7 @@ class JournalIntake:
         self._writer = writer
         self._ring = ring
         self._gate = gate
-        self._quiet = dict(quiet or {})
+        self._quiet = {} if quiet is None else quiet  # the caller's: it may change
         self._now = now
         self._queue: queue.SimpleQueue[_Submitted | None] = queue.SimpleQueue()
         # Reentrant: a receipt may be ready at once, and its callback may submit again.

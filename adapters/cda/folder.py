@@ -71,6 +71,29 @@ class CdaFolderSource:
             await task
             self.drop.close()
 
+    async def reconfigure(self, settings: CdaFolderSourceSettings) -> None:
+        """Take new settings from the next file on; watch another folder when it is another.
+
+        Raises OSError when that cannot be watched; the former one is watched then.
+        """
+        before, watching = self.settings, self._task is not None
+        moved = settings.path != before.path
+        if moved:
+            await self.stop()
+        self.settings = settings
+        self.reception = Reception(settings, self.reception.intake)
+        if not moved:
+            return
+        former, self.drop = self.drop, DropFolder(settings.path)
+        try:
+            if watching:
+                await self.start()
+        except OSError:
+            self.settings, self.drop = before, former
+            self.reception = Reception(before, self.reception.intake)
+            await self.start()
+            raise
+
     def address(self) -> str:
         """The folder in which documents are put."""
         return str(self.drop.incoming)

@@ -23,7 +23,7 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from email.message import Message
 from pathlib import Path
 
@@ -52,6 +52,7 @@ class CdaHttpSource:
         self.clock = clock
         self.reception = Reception(settings, intake)
         self._spool_folder: Path | None = None
+        self._former_spools: list[Path] = []
         self._arriving = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -59,23 +60,26 @@ class CdaHttpSource:
     async def start(self) -> None:
         """Make the spool folder. Raises OSError when it cannot be made."""
         if self._spool_folder is None:
-            self._spool_folder = await asyncio.to_thread(self._make_spool)
-
-    def _make_spool(self) -> Path:
-        """A folder of this source's own; what a crash left in the configured place goes."""
-        parent, prefix = self.settings.spool_folder, f"ecluse-cda-{self.name}."
-        if parent is not None:
-            parent.mkdir(parents=True, exist_ok=True)
-            for left in parent.glob(f"{prefix}*"):
-                shutil.rmtree(left)
-        return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+            self._spool_folder = await asyncio.to_thread(_make_spool, self.settings)
 
     async def stop(self) -> None:
         """Take no new body, let those in flight be answered, remove the spool. Idempotent."""
         folder, self._spool_folder = self._spool_folder, None
         await self._idle.wait()
-        if folder is not None:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        former, self._former_spools = self._former_spools, []
+        for each in (folder, *former):
+            if each is not None:
+                await asyncio.to_thread(shutil.rmtree, each, ignore_errors=True)
+
+    async def reconfigure(self, settings: CdaHttpSourceSettings) -> None:
+        """Take new settings from the next body on. Raises OSError, and changes nothing then,
+        when a new spool folder cannot be made."""
+        if self._spool_folder is not None and settings.spool_folder != self.settings.spool_folder:
+            fresh = await asyncio.to_thread(_make_spool, settings)
+            self._former_spools.append(self._spool_folder)  # bodies in flight still lie there
+            self._spool_folder = fresh
+        self.settings = settings
+        self.reception = Reception(settings, self.reception.intake)
 
     def address(self) -> str:
         """The route's path."""
@@ -217,6 +221,16 @@ class CdaHttpSource:
         )
 
 
+def _make_spool(settings: CdaHttpSourceSettings) -> Path:
+    """A folder of this source's own; what a crash left in the configured place goes."""
+    parent, prefix = settings.spool_folder, f"ecluse-cda-{settings.name}."
+    if parent is not None:
+        parent.mkdir(parents=True, exist_ok=True)
+        for left in parent.glob(f"{prefix}*"):
+            shutil.rmtree(left)
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+
+
 def _evidence(spool: Spool, cause: Cause) -> tuple[Payload, dict[str, str]]:
     """What arrived of a body that was cut; of one too large, only its beginning."""
     if cause.code is not CauseCode.FRAME_OVERSIZED:
@@ -258,21 +272,28 @@ def cda_router(*sources: CdaHttpSource, location: str = "/messages/{message_id}"
 
     ``location`` is the URL under which a message can be seen, with ``{message_id}``.
     """
+    return current_cda_router(lambda: sources, location=location)
+
+
+def current_cda_router(
+    current: Callable[[], Sequence[CdaHttpSource]], *, location: str = "/messages/{message_id}"
+) -> APIRouter:
+    """The same for sources that come and go: ``current`` gives those of the moment."""
     router = APIRouter()
-    by_name = {source.name: source for source in sources}
 
+    @router.post("/intake/cda", name="intake-cda")
     async def to_default(request: Request) -> Response:
-        return await sources[0].receive(request, location)
+        first = next(iter(current()), None)
+        return await _receive(first, request)
 
+    @router.post("/intake/cda/{source}", name="intake-cda-source")
     async def to_named(request: Request, source: str) -> Response:
-        found = by_name.get(source)
-        if found is None:
-            return problem(404, detail="no CDA source has this name")
-        return await found.receive(request, location)
+        found = next((each for each in current() if each.name == source), None)
+        return await _receive(found, request)
 
-    if sources:
-        router.add_api_route("/intake/cda", to_default, methods=["POST"], name="intake-cda")
-        router.add_api_route(
-            "/intake/cda/{source}", to_named, methods=["POST"], name="intake-cda-source"
-        )
+    async def _receive(source: CdaHttpSource | None, request: Request) -> Response:
+        if source is None:
+            return problem(404, detail="no CDA source has this name")
+        return await source.receive(request, location)
+
     return router

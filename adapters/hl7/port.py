@@ -128,7 +128,7 @@ class Port:
             if self._complained != str(error):
                 self._complained = str(error)
                 self._counts["tls-files-unusable"] += 1
-                log.error("port %s: the certificate in force stays: %s", self.listen, error)
+                log.warning("port %s: the certificate in force stays: %s", self.listen, error)
             return False
         if renewed is None or self.tls is not tls:
             return False

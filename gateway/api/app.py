@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from adapters.cda.http import CdaHttpSource, cda_router
+from adapters.cda.http import CdaHttpSource, current_cda_router
 from gateway.api.dead_letters import dead_letter_routes
 from gateway.api.health import health_routes
 from gateway.api.messages import message_routes
@@ -47,8 +47,11 @@ def build(gateway: Gateway) -> FastAPI:
     app.include_router(message_routes(gateway))
     app.include_router(dead_letter_routes(gateway))
     app.include_router(fhir_router(gateway.record, gateway.journal.read))
-    web = [source for source in gateway.sources if isinstance(source, CdaHttpSource)]
-    app.include_router(cda_router(*web, location="/messages/{message_id}"))
+    app.include_router(
+        current_cda_router(
+            lambda: gateway.sources.of(CdaHttpSource), location="/messages/{message_id}"
+        )
+    )
     console = Console(gateway)
     app.include_router(console_router(console))
     _answer_errors(app, console)

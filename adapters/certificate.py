@@ -11,11 +11,13 @@ import re
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 PEM_BYTES_MAX = 4 << 20
+EXPIRY_NOTICE = timedelta(days=30)
+"""How long before its end a certificate is warned of."""
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _SEQUENCE, _UTC_TIME, _GENERALIZED_TIME, _VERSION = 0x30, 0x17, 0x18, 0xA0
 _COMMON_NAME = bytes.fromhex("550403")  # 2.5.4.3

@@ -22,6 +22,7 @@ from adapters.dicom.language import DicomLanguage, DicomReader
 from adapters.dicom.notation import study_files
 from adapters.hl7.language import Hl7Language, Hl7Reader
 from gateway.broker import make_broker
+from gateway.configuration import Configuration, NothingToRead
 from gateway.drain import Drainer
 from gateway.gate import PermissionGate
 from gateway.ins import ROOTS, TEST_ROOTS
@@ -36,7 +37,7 @@ from gateway.opening import open_journal
 from gateway.ports import Reader, SourceLanguage
 from gateway.retry import RetryPolicy
 from gateway.route import DestinationRule
-from gateway.settings import Settings
+from gateway.settings import Loaded, Settings
 from gateway.sources import Sources, SystemClock
 from gateway.worker import WorkerPool
 from record.destination import RecordDestination
@@ -109,7 +110,7 @@ def make_normaliser(
 class Gateway:
     """A gateway that is built; :meth:`start` and :meth:`stop` run it."""
 
-    settings: Settings
+    configuration: Configuration
     journal: Journal
     record: Record
     library: Library
@@ -120,9 +121,15 @@ class Gateway:
     sources: Sources
     started: bool = False
 
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self.configuration.settings
+
     @classmethod
-    def build(cls, settings: Settings) -> Gateway:
-        """Open, migrate and build everything; start nothing.
+    def build(cls, settings: Settings, reread: Callable[[], Loaded] | None = None) -> Gateway:
+        """Open, migrate and build everything; start nothing. ``reread`` reads the
+        configuration again when that is asked for.
 
         Raises JournalUnavailable, JournalInUse, MappingError.
         """
@@ -162,7 +169,10 @@ class Gateway:
         writer = GroupWriter(journal)
         intake = JournalIntake(journal, writer, None, gate, quiet=sources.quiet)
         sources.prepare(settings.sources, TimedIntake(intake))
-        return cls(settings, journal, record, library, normaliser, intake, writer, pool, sources)
+        configuration = Configuration(settings, sources, reread)
+        return cls(
+            configuration, journal, record, library, normaliser, intake, writer, pool, sources
+        )
 
     async def start(self) -> None:
         """Start the writer, the workers, then the doors. Raises OSError when a port is taken."""
@@ -175,6 +185,7 @@ class Gateway:
     async def stop(self) -> None:
         """Close the doors, finish what is in hand, give the lanes back. Idempotent."""
         self.started = False
+        await self.configuration.close()
         await self.sources.stop()
         await asyncio.to_thread(self._stop_threads)
 
@@ -215,18 +226,22 @@ def retry_policy(settings: Settings) -> RetryPolicy:
 async def serve(
     settings: Settings,
     *,
+    reread: Callable[[], Loaded] | None = None,
     on_started: Callable[[Gateway, str], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
     """Run a gateway with its HTTP face until ``stop`` is set, or SIGTERM or SIGINT.
 
-    ``on_started`` gets the gateway and the HTTP address once every door is open.
+    With ``reread`` a SIGHUP lets it read its configuration again. ``on_started`` gets the
+    gateway and the HTTP address once every door is open.
     Raises OSError when a port is taken, and what :meth:`Gateway.build` raises.
     """
     from gateway.api import create_app
 
     stop = stop or asyncio.Event()
-    gateway = await asyncio.to_thread(Gateway.build, settings)
+    hangup = asyncio.Event()
+    _on_signals(hangup, signal.SIGHUP)  # from here on: it would end the process
+    gateway = await asyncio.to_thread(Gateway.build, settings, reread)
     listening = _bind(settings.http.listen)
     host, port = listening.getsockname()[:2]
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -234,12 +249,15 @@ async def serve(
         uvicorn.Config(create_app(gateway), log_config=None, lifespan="off", timeout_keep_alive=30)
     )
     serving: asyncio.Task[None] | None = None
+    reloading: asyncio.Task[None] | None = None
     running = settings.state / RUNNING_FILE
     try:
         await gateway.start()
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         _say_running(running, gateway, address)
-        _stop_on_signals(stop)
+        gateway.configuration.on_reading = lambda: _say_running(running, gateway, address)
+        reloading = asyncio.create_task(_reload_when(hangup, gateway))
+        _on_signals(stop, signal.SIGTERM, signal.SIGINT)
         log.info("http listens", at=address)
         if on_started is not None:
             on_started(gateway, address)
@@ -247,6 +265,9 @@ async def serve(
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
     finally:
+        if reloading is not None:
+            reloading.cancel()
+        await gateway.configuration.close()
         running.unlink(missing_ok=True)
         server.should_exit = True
         if serving is not None:
@@ -280,15 +301,32 @@ def _bind(listen: str) -> socket.socket:
 
 
 def _say_running(path: Path, gateway: Gateway, address: str) -> None:
-    told = {"pid": os.getpid(), "http": address, "sources": gateway.addresses()}
+    told = {
+        "pid": os.getpid(),
+        "http": address,
+        "sources": gateway.addresses(),
+        "configuration": gateway.configuration.last.shape(),
+    }
     partial = path.with_suffix(".part")
     partial.write_text(json.dumps(told), encoding="utf-8")
     partial.replace(path)
 
 
-def _stop_on_signals(stop: asyncio.Event) -> None:
+def _on_signals(event: asyncio.Event, *names: signal.Signals) -> None:
     loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        # Only the main thread may do so; a test that serves in another sets ``stop`` itself.
+    for name in names:
+        # Only the main thread may do so; a test that serves in another sets the event itself.
         with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
-            loop.add_signal_handler(name, stop.set)
+            loop.add_signal_handler(name, event.set)
+
+
+async def _reload_when(hangup: asyncio.Event, gateway: Gateway) -> None:
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        try:
+            await gateway.configuration.reload()
+        except NothingToRead as error:
+            log.warning("nothing is read again", reason=str(error))
+        except Exception as error:
+            log.critical("a reload failed", exc_info=error)

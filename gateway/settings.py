@@ -22,8 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings
 from adapters.dicom.settings import DicomSourceSettings
 from adapters.hl7.settings import MllpSourceSettings
-from gateway.settings_file import ConfigurationError as ConfigurationError
-from gateway.settings_file import Place, SettingsFile
+from gateway.settings_file import ConfigurationError, Place, SettingsFile
 
 DEFAULT_FILE = "ecluse.yaml"
 ENVIRONMENT_PREFIX = "ECLUSE_"

@@ -107,5 +107,3 @@ def _builder(
         .not_valid_before(now + begins)
         .not_valid_after(now + ends)
     )
-
-

@@ -11,7 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from adapters.cda.http import CdaHttpSource, current_cda_router
+from gateway.api.configuration import configuration_routes
 from gateway.api.dead_letters import dead_letter_routes
+from gateway.api.door_metrics import DoorCollector
 from gateway.api.health import health_routes
 from gateway.api.messages import message_routes
 from gateway.api.metrics import Exposition
@@ -43,7 +45,9 @@ def build(gateway: Gateway) -> FastAPI:
         license_info={"name": "Apache-2.0"},
     )
     app.add_middleware(Gate, policy=policy_for(settings.http.listen, token))
-    app.include_router(health_routes(gateway, Exposition(gateway.journal)))
+    exposition = Exposition(gateway.journal, DoorCollector(gateway))
+    app.include_router(health_routes(gateway, exposition))
+    app.include_router(configuration_routes(gateway))
     app.include_router(message_routes(gateway))
     app.include_router(dead_letter_routes(gateway))
     app.include_router(fhir_router(gateway.record, gateway.journal.read))

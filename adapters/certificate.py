@@ -59,8 +59,8 @@ def read_certificates(path: Path) -> list[Certificate]:
 
 def read_certificate(der: bytes) -> Certificate:
     """One certificate (RFC 5280, 4.1). Raises ValueError or IndexError when it is none."""
-    outer = next(_elements(der))
-    inner = next(_elements(_expect(outer, _SEQUENCE)))
+    outer = list(_elements(der))[0]  # noqa: RUF015  an IndexError says that there is none
+    inner = list(_elements(_expect(outer, _SEQUENCE)))[0]  # noqa: RUF015
     parts = [each for each in _elements(_expect(inner, _SEQUENCE)) if each[0] != _VERSION]
     # serialNumber, signature, issuer, validity, subject
     begin, end = list(_elements(_expect(parts[3], _SEQUENCE)))[:2]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections import Counter
 from collections.abc import Mapping
@@ -56,7 +57,7 @@ class Port:
         try:
             self._server = await loop.create_server(self._door, host, number, backlog=_BACKLOG)
         except OSError as error:
-            said = error.strerror or str(error)
+            said = os.strerror(error.errno) if error.errno else str(error)
             raise OSError(error.errno, f"cannot listen on {self.listen}: {said}") from None
         self._looking = loop.create_task(self._look(), name=f"certificates-{self.listen}")
 

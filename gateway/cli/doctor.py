@@ -325,13 +325,9 @@ def _token(effective: Settings) -> Check:
 def _transport(effective: Settings) -> Check:
     from gateway.api.security import policy_for
 
-    listens = [effective.http.listen]
-    listens += [
-        each.listen
-        for each in effective.sources
-        if getattr(each, "listen", "") and getattr(each, "tls", None) is None
-    ]
-    outside = [each for each in listens if policy_for(each, None).hosts is None]
+    clear = [each for each in effective.sources if getattr(each, "tls", None) is None]
+    listens = [effective.http.listen, *(getattr(each, "listen", "") for each in clear)]
+    outside = [each for each in listens if each and policy_for(each, None).hosts is None]
     if not outside:
         return Check(name="transport", level=Level.OK,
                      found="what listens beyond the loopback speaks TLS")  # fmt: skip

@@ -99,9 +99,13 @@ async def ask(peer: Peer, name: str) -> bytes:
 async def refused(source: MllpSource, made: ssl.SSLContext) -> None:
     """With TLS 1.3 a client notices only when it reads."""
     with pytest.raises((OSError, EOFError)):
-        peer = await connect(source, made)
-        await peer.send(frame(adt()))
-        await peer.answer()
+        await _converse(source, made)
+
+
+async def _converse(source: MllpSource, made: ssl.SSLContext) -> None:
+    peer = await connect(source, made)
+    await peer.send(frame(adt()))
+    await peer.answer()
 
 
 async def until_refused(run: Running, reason: str) -> None:

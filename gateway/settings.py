@@ -42,6 +42,7 @@ class JournalSettings(_Block):
 
     url: str = Field(
         default="",
+        pattern=r"^($|sqlite:|postgresql\+psycopg:)",
         description="SQLAlchemy URL: postgresql+psycopg://user@host/name. Empty: an SQLite file "
         "journal.sqlite in the state folder.",
     )
@@ -52,6 +53,7 @@ class BrokerSettings(_Block):
 
     url: str = Field(
         default="",
+        pattern=r"^($|rediss?://|unix://)",
         description="redis://host:6379/0. Empty: the embedded broker inside the process.",
     )
 

@@ -29,7 +29,9 @@ def run(
     import asyncio
     from pathlib import Path
 
+    from gateway.cli.checks import unusable_files
     from gateway.settings import DEFAULT_FILE
+    from gateway.settings_file import ConfigurationError
 
     if config is None and Path(DEFAULT_FILE).is_file():
         config = Path(DEFAULT_FILE)  # a reload must not take its absence for the defaults
@@ -37,7 +39,10 @@ def run(
     def read() -> Loaded:
         return loaded(config, state, {"http.listen": listen})
 
-    effective = read().settings
+    found = read()
+    if problems := unusable_files(found):
+        raise ConfigurationError(problems)
+    effective = found.settings
     from gateway import telemetry
     from gateway.bootstrap import serve
 

@@ -126,7 +126,9 @@ def running_house(folder: Path, *, token_file: Path | None = None) -> Iterator[H
     def run() -> None:
         asyncio.set_event_loop(loop)
         try:
-            loop.run_until_complete(serve(house.settings, reread=house.reread, on_started=on_started, stop=stop))
+            loop.run_until_complete(
+                serve(house.settings, reread=house.reread, on_started=on_started, stop=stop)
+            )
         except BaseException as error:
             faults.append(error)
         finally:

@@ -99,7 +99,9 @@ sources:
     ],
 )
 def test_tls_that_makes_no_sense(tmp_path: Path, line: str, place: str, said: str) -> None:
-    (found,) = problems(tmp_path, f"sources:\n  # of ours\n  - name: lab\n    type: mllp\n    {line}\n")
+    (found,) = problems(
+        tmp_path, f"sources:\n  # of ours\n  - name: lab\n    type: mllp\n    {line}\n"
+    )
     assert found.startswith(f"{place}: ")
     assert said in found
 
@@ -143,9 +145,7 @@ def check(capsys: pytest.CaptureFixture[str], path: Path, code: int = 0) -> dict
 def with_tls(tmp_path: Path, authority: Authority, **files: Path) -> Path:
     path = tmp_path / "ecluse.yaml"
     given = "".join(f"      {name}: {at}\n" for name, at in files.items())
-    path.write_text(
-        f"sources:\n  - name: lab\n    type: mllp\n    tls:\n{given}", encoding="utf-8"
-    )
+    path.write_text(f"sources:\n  - name: lab\n    type: mllp\n    tls:\n{given}", encoding="utf-8")
     return path
 
 

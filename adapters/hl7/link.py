@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import deque
 from collections.abc import Callable
 from typing import cast
 
+from adapters.hl7.answer import acknowledges
 from adapters.hl7.framing import FRAME_BYTES_MAX, Event, Frame, FrameReader
+
+ANSWERS_MAX = 8
+"""Answers to one message that are kept until they are asked for."""
 
 
 class LinkEnded(Exception):
@@ -15,7 +20,8 @@ class LinkEnded(Exception):
 
 
 class Link(asyncio.Protocol):
-    """Reads answers all the time, so that what nobody waits for is never taken for an answer.
+    """Reads answers all the time, so that what belongs to no message in hand is never taken
+    for an answer to one.
 
     ``strays`` counts blocks that came and were not waited for: answers to other messages,
     second answers, noise.
@@ -27,8 +33,9 @@ class Link(asyncio.Protocol):
         self.over = asyncio.Event()
         self._frames = FrameReader(answer_bytes_max)
         self._transport: asyncio.Transport | None = None
-        self._fits: Callable[[bytes], bool] | None = None
-        self._found: asyncio.Future[bytes] | None = None
+        self._control_id: bytes | None = None
+        self._answers: deque[bytes] = deque()
+        self._news = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -54,8 +61,7 @@ class Link(asyncio.Protocol):
         self.ended = f"the connection ended {how}{_reason(exc)}"
         self._writable.set()
         self.over.set()
-        if self._found is not None and not self._found.done():
-            self._found.set_exception(LinkEnded(self.ended))
+        self._news.set()
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -72,15 +78,29 @@ class Link(asyncio.Protocol):
         self._transport.write(block)
         await self._writable.wait()
 
-    def wait_for(self, fits: Callable[[bytes], bool]) -> asyncio.Future[bytes]:
-        """The next block from now on that fits. The future raises LinkEnded."""
-        self._fits = fits
-        self._found = asyncio.get_running_loop().create_future()
-        # What ends unobserved (a time-out came first) is no fault of the program.
-        self._found.add_done_callback(lambda done: done.cancelled() or done.exception())
-        if self.ended is not None:
-            self._found.set_exception(LinkEnded(self.ended))
-        return self._found
+    def begin(self, control_id: bytes) -> None:
+        """From now on answers to the message of this MSH-10 are kept for :meth:`answer`."""
+        self.finish()
+        self._control_id = control_id
+
+    def finish(self) -> None:
+        """The message is done with: what came for it beyond what was asked for is astray."""
+        self.strays += len(self._answers)
+        self._answers.clear()
+        self._control_id = None
+
+    async def answer(self, fits: Callable[[bytes], bool]) -> bytes:
+        """The next answer to the message that fits. Raises LinkEnded."""
+        while True:
+            while self._answers:
+                found = self._answers.popleft()
+                if fits(found):
+                    return found
+                self.strays += 1
+            if self.ended is not None:
+                raise LinkEnded(self.ended)
+            self._news.clear()
+            await self._news.wait()
 
     def close(self) -> None:
         """Close in order."""
@@ -94,15 +114,16 @@ class Link(asyncio.Protocol):
 
     def _take(self, events: list[Event]) -> None:
         for event in events:
-            if not (isinstance(event, Frame) and self._awaited(event.payload)):
+            if (
+                isinstance(event, Frame)
+                and self._control_id is not None
+                and len(self._answers) < ANSWERS_MAX
+                and acknowledges(event.payload, self._control_id)
+            ):
+                self._answers.append(event.payload)
+                self._news.set()
+            else:
                 self.strays += 1
-
-    def _awaited(self, payload: bytes) -> bool:
-        found, fits = self._found, self._fits
-        if found is None or fits is None or found.done() or not fits(payload):
-            return False
-        found.set_result(payload)
-        return True
 
 
 def _reason(error: Exception | None) -> str:

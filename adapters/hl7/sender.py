@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from adapters.hl7.answer import Asked, acknowledges, asked_for, code_of, control_id_of
+from adapters.hl7.answer import Asked, asked_for, code_of, control_id_of
 from adapters.hl7.framing import (
     FRAME_BYTES_MAX,
     START,
@@ -30,7 +30,7 @@ from gateway.ports import Unreadable
 
 QUIET_SECONDS = 2.0
 """How long a refusal is waited for where only that would be answered (ER)."""
-_CLOSE_SECONDS = 5.0
+_CLOSE_SECONDS = 1.0
 _READ_BYTES = 1 << 16
 # A header segment at the start of a line; what follows its name is no letter or digit.
 _HEADER = re.compile(
@@ -162,6 +162,8 @@ class MllpClient:
             except BaseException:
                 self._drop()
                 raise
+            finally:
+                link.finish()
 
     async def close(self) -> None:
         """Close the connection, if any."""
@@ -178,10 +180,7 @@ class MllpClient:
         self, link: Link, block: bytes, message: bytes, *, application: bool
     ) -> Exchange:
         asked, control_id = asked_for(message), control_id_of(message)
-        # Let what lies in the socket already be read as what it is: no answer to this message.
-        for _ in range(2):
-            await asyncio.sleep(0)
-        answer = link.wait_for(lambda block: acknowledges(block, control_id))
+        link.begin(control_id)
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 await link.write(block)
@@ -191,28 +190,27 @@ class MllpClient:
             raise NoAnswer(str(error)) from None
         if asked.first is Asked.NEVER:
             return Exchange(())
-        first = await self._wait(link, answer, asked.first)
+        first = await self._wait(link, lambda _: True, asked.first)
         if first is None:
             return Exchange(())
         wanted = application and code_of(first) == "CA" and asked.application is not Asked.NEVER
         if not wanted:
             return Exchange((first,))
-        following = link.wait_for(
-            lambda block: acknowledges(block, control_id) and code_of(block).startswith("A")
-        )
         try:
-            second = await self._wait(link, following, asked.application)
+            second = await self._wait(
+                link, lambda answer: code_of(answer).startswith("A"), asked.application
+            )
         except NoAnswer:
             self._drop()
             return Exchange((first,), missing=True)
         return Exchange((first,) if second is None else (first, second))
 
-    async def _wait(self, link: Link, answer: asyncio.Future[bytes], asked: Asked) -> bytes | None:
+    async def _wait(self, link: Link, fits: Callable[[bytes], bool], asked: Asked) -> bytes | None:
         """The answer; None when it would come on an error only and none comes."""
         silent = asked is Asked.ON_ERROR
         seconds = min(QUIET_SECONDS, self._timeout_seconds) if silent else self._timeout_seconds
         try:
-            return await asyncio.wait_for(answer, seconds)
+            return await asyncio.wait_for(link.answer(fits), seconds)
         except TimeoutError:
             if silent:
                 return None
@@ -224,8 +222,13 @@ class MllpClient:
     # --- the connection -----------------------------------------------------------
 
     async def _connected(self) -> Link:
-        if self._link is not None and self._link.ended is None:
-            return self._link
+        if self._link is not None:
+            # Let what lies in the socket already be read as what it is: no answer to the next
+            # message, or the end of the connection, on which nothing is sent then.
+            for _ in range(2):
+                await asyncio.sleep(0)
+            if self._link.ended is None:
+                return self._link
         self._forget()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.reconnect.within_seconds
@@ -270,6 +273,7 @@ class MllpClient:
 
     def _forget(self) -> None:
         if self._link is not None:
+            self._link.finish()
             self._strays += self._link.strays
         self._link = None
 

@@ -59,7 +59,8 @@ def send(
         Path | None,
         typer.Option(
             "--ca",
-            help="MLLP with TLS: PEM file of authorities that are trusted; without it the machine's.",
+            help="MLLP with TLS: PEM file of the authorities that are trusted; without it the "
+            "machine's.",
             metavar="FILE",
             show_default=False,
         ),

@@ -16,7 +16,7 @@ import httpx2
 from adapters.hl7.sender import MllpClient
 from gateway import telemetry
 from gateway.bootstrap import Gateway, serve
-from gateway.cli.delivery import read_acknowledgement
+from gateway.cli.mllp_delivery import read_acknowledgement
 from gateway.journal import deadletters, messages
 from gateway.journal.states import MessageState
 from gateway.journal.values import DeadLetterFilter, MessageFilter

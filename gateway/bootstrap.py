@@ -26,7 +26,7 @@ from gateway.configuration import Configuration, NothingToRead
 from gateway.drain import Drainer
 from gateway.gate import PermissionGate
 from gateway.ins import ROOTS, TEST_ROOTS
-from gateway.instruments import TimedDestination, TimedIntake, TimedNormaliser
+from gateway.instruments import TimedIntake, TimedNormaliser, timed
 from gateway.intake import JournalIntake
 from gateway.journal.journal import Journal
 from gateway.journal.writer import GroupWriter
@@ -141,17 +141,14 @@ class Gateway:
                 pool.ring_all(lanes)
 
         journal = open_journal(settings, read_only=False, on_ring=ring)
-        gate = PermissionGate(journal)
+        gate = PermissionGate()
         record = Record(journal.blobs, now=SystemClock().now, json=serialise)
         sources = Sources(settings.state)
         normaliser = TimedNormaliser.around(make_normaliser(settings, library, sources.contexts))
         drainer = Drainer(
             journal,
             normaliser,
-            [
-                TimedDestination(RecordDestination(record, name=each.name))
-                for each in settings.destinations
-            ],
+            [timed(RecordDestination(record, name=each.name)) for each in settings.destinations],
             rules=[DestinationRule(destination=each.name) for each in settings.destinations],
             policy=retry_policy(settings),
             gate=gate,
@@ -166,8 +163,8 @@ class Gateway:
         )
         if settings.worker.threads:
             pools.append(pool)
-        writer = GroupWriter(journal)
-        intake = JournalIntake(journal, writer, None, gate, quiet=sources.quiet)
+        writer = GroupWriter(journal, judge=gate.judge)
+        intake = JournalIntake(writer, gate, quiet=sources.quiet)
         sources.prepare(settings.sources, TimedIntake(intake))
         configuration = Configuration(settings, sources, reread)
         return cls(
@@ -190,7 +187,6 @@ class Gateway:
         await asyncio.to_thread(self._stop_threads)
 
     def _stop_threads(self) -> None:
-        self.intake.stop()
         self.writer.stop()
         if self.settings.worker.threads:
             self.pool.stop()

@@ -13,6 +13,7 @@ import structlog
 from adapters.cda.folder import CdaFolderSource
 from adapters.cda.http import CdaHttpSource
 from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings
+from adapters.cda.transmitted import CdaHeaders
 from adapters.dicom.listener import DicomSource
 from adapters.dicom.settings import DicomSourceSettings
 from adapters.hl7.listener import MllpSource
@@ -210,7 +211,9 @@ class Sources:
         assert intake is not None, "prepare comes first"
         match settings:
             case MllpSourceSettings():
-                return MllpSource(settings, intake, clock, ports=self._ports)
+                return MllpSource(
+                    settings, intake, clock, ports=self._ports, documents=CdaHeaders()
+                )
             case DicomSourceSettings():
                 return DicomSource(settings, intake, clock, self._spool)
             case CdaHttpSourceSettings():

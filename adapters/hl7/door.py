@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, cast
 
 from adapters.certificate import PeerCertificate
 from adapters.hl7.connection import Connection
-from adapters.tls import ServerTls, handshake_fault
 
 if TYPE_CHECKING:
     from adapters.hl7.port import Port
 
-_SHUTDOWN_SECONDS = 5.0
 # The first byte of a TLS record that carries a handshake, and the major version behind it
 # (RFC 8446, 5.1). No block of MLLP begins so, nor does anything that is tolerated before one.
 _TLS_RECORD = b"\x16\x03"
@@ -61,73 +59,14 @@ class PlainDoor(asyncio.Protocol):
 
 
 class TlsDoor(asyncio.Protocol):
-    """A port with TLS: the handshake, within its time, then the choice by the certificate."""
+    """A port with TLS, after the handshake: chooses by the certificate whose connection it is."""
 
-    def __init__(self, port: Port, tls: ServerTls) -> None:
+    def __init__(self, port: Port, address: str) -> None:
         self._port = port
-        self._tls = tls
-        self._address = ""
-        self._transport: asyncio.Transport | None = None
-        self._shaking: asyncio.Task[None] | None = None
-        # What comes between the end of the handshake and the choice.
-        self._early = bytearray()
-        self._lost = False
+        self._address = address
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._address = str((transport.get_extra_info("peername") or ("",))[0])
-        if not self._port.may_shake(self._address):
-            self._port.refuse("refused-handshakes-limit", self._address)
-            self._port.passed(self)
-            self._transport.abort()
-            return
-        self._port.shaking[self._address] += 1
-        loop = asyncio.get_running_loop()
-        self._shaking = loop.create_task(self._shake(self._transport))
-
-    def data_received(self, data: bytes) -> None:
-        self._early += data
-
-    def eof_received(self) -> bool:
-        return False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        del exc  # the handshake's own error is what is counted
-        self._lost = True
-
-    def abort(self) -> None:
-        """Give the handshake up: the port closes."""
-        if self._shaking is not None:
-            self._shaking.cancel()
-        if self._transport is not None:
-            self._transport.abort()
-
-    async def _shake(self, transport: asyncio.Transport) -> None:
-        port = self._port
-        loop = asyncio.get_running_loop()
-        try:
-            secure = await loop.start_tls(
-                transport,
-                self,
-                self._tls.context,
-                server_side=True,
-                ssl_handshake_timeout=self._tls.settings.handshake_timeout_seconds,
-                ssl_shutdown_timeout=_SHUTDOWN_SECONDS,
-            )
-        except OSError as error:  # ssl.SSLError and the time-out are among them
-            port.refuse(handshake_fault(error), self._address)
-            return
-        finally:
-            port.passed(self)
-            port.shaking[self._address] -= 1
-            if not port.shaking[self._address]:
-                del port.shaking[self._address]
-        if secure is None or self._lost:
-            port.refuse("tls-handshake-cut", self._address)
-            return
-        self._hand_on(secure)
-
-    def _hand_on(self, secure: asyncio.Transport) -> None:
+        secure = cast("asyncio.Transport", transport)
         certificate = _certificate(secure.get_extra_info("ssl_object"))
         source = self._port.choose(certificate)
         if source is None:
@@ -140,8 +79,6 @@ class TlsDoor(asyncio.Protocol):
         connection.certificate = certificate
         secure.set_protocol(connection)
         connection.connection_made(secure)
-        if self._early:
-            connection.data_received(bytes(self._early))
 
 
 def _certificate(shaken: ssl.SSLObject) -> PeerCertificate | None:

@@ -30,7 +30,7 @@ class Rules:
 
     charset_default: str
     identifiers: PatientIdentifiers
-    permission_segments: frozenset[bytes]
+    permission_segments: tuple[bytes, ...]
     local_types: frozenset[str]
     processing_ids: frozenset[str]
     profiles: Remembered[Profile]
@@ -40,7 +40,7 @@ class Rules:
         return cls(
             settings.charset_default,
             PatientIdentifiers(settings.authorities),
-            frozenset(name.encode("ascii") for name in settings.permission_segments),
+            tuple(b"\r" + name.encode("ascii") for name in settings.permission_segments),
             frozenset(settings.local_types),
             frozenset(settings.processing_ids),
             Remembered(),
@@ -149,11 +149,10 @@ def _read_body(
             protocol_code="102",
         )
         return
-    separator = header.encode(header.delimiters.field)
-    lines = (payload.replace(b"\n", b"\r") if b"\n" in payload else payload).split(b"\r")
-    names = [line[:3] for line in lines]
-    headers = [i for i, name in enumerate(names) if name == b"MSH"]
-    if len([i for i in headers if lines[i].startswith(separator, 3)]) > 1:
+    # Segments begin behind a carriage return; the header is the first of them. Searching the
+    # whole is quicker than cutting it into lines.
+    text = payload.replace(b"\n", b"\r") if b"\n" in payload else payload
+    if text.find(b"\rMSH" + header.encode(header.delimiters.field), start) >= 0:
         envelope.refusal = envelope.refusal or Cause(
             code=CauseCode.NOT_THE_FORMAT,
             detail="Several messages in one block",
@@ -161,9 +160,14 @@ def _read_body(
             protocol_code="100",
         )
         return
-    if names.count(b"PID") == 1:
-        envelope.subject = _subject(lines[names.index(b"PID")], header, envelope.charset, rules)
-    envelope.carries_permission = not rules.permission_segments.isdisjoint(names)
+    patient = text.find(b"\rPID", start)
+    if patient >= 0 and text.find(b"\rPID", patient + 4) < 0:
+        end = text.find(b"\r", patient + 4)
+        line = text[patient + 1 : end if end >= 0 else len(text)]
+        envelope.subject = _subject(line, header, envelope.charset, rules)
+    for name in rules.permission_segments:
+        if text.find(name, start) >= 0:
+            envelope.carries_permission = True
 
 
 def _subject(line: bytes, header: Header, charset: Charset, rules: Rules) -> tuple[Identifier, ...]:

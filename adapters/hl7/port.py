@@ -9,23 +9,27 @@ sources between ports without closing one that goes on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adapters.certificate import PeerCertificate
 from adapters.hl7.door import PlainDoor, TlsDoor
 from adapters.hl7.settings import MllpSourceSettings, split_address
-from adapters.tls import HeldCertificate, ServerTls, TlsSettings, TlsUnusable
+from adapters.tls import HeldCertificate, ServerTls, TlsSettings, TlsUnusable, handshake_fault
 
 if TYPE_CHECKING:
     from adapters.hl7.listener import MllpSource
 
 log = logging.getLogger("ecluse.hl7")
 _BACKLOG = 512
+_ACCEPTED_AT_ONCE = 64
+_ACCEPT_PAUSE_SECONDS = 1.0
+_SHUTDOWN_SECONDS = 5.0
 LOOK_SECONDS = 5.0
 """How often the files of certificates are looked at."""
 HANDSHAKES_MAX = 512
@@ -35,7 +39,7 @@ _TELL_SECONDS = 10.0
 
 
 class Port:
-    """One listening socket, its TLS, and the sources that share it."""
+    """One listening address, its TLS, and the sources that share it."""
 
     def __init__(self, listen: str, tls: ServerTls | None, look_seconds: float) -> None:
         self.listen = listen
@@ -43,40 +47,47 @@ class Port:
         self.sources: list[MllpSource] = []
         self.shaking: Counter[str] = Counter()
         self._look_seconds = look_seconds
-        self._doors: set[TlsDoor] = set()
+        self._loop = asyncio.get_running_loop()
+        self._listening: list[socket.socket] = []
+        self._welcoming: set[asyncio.Task[None]] = set()
         self._counts: Counter[str] = Counter()
         self._told: dict[str, float] = {}
-        self._server: asyncio.Server | None = None
         self._looking: asyncio.Task[None] | None = None
         self._complained: object = None
 
     async def open(self) -> None:
         """Listen. Raises OSError when the address cannot be had."""
-        loop = asyncio.get_running_loop()
         host, number = split_address(self.listen)
+        found = await self._loop.getaddrinfo(
+            host, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
         try:
-            self._server = await loop.create_server(self._door, host, number, backlog=_BACKLOG)
+            for family, address in dict.fromkeys((each[0], each[4]) for each in found):
+                self._listening.append(_listen(family, address))
         except OSError as error:
+            self.close()
             said = os.strerror(error.errno) if error.errno else str(error)
             raise OSError(error.errno, f"cannot listen on {self.listen}: {said}") from None
-        self._looking = loop.create_task(self._look(), name=f"certificates-{self.listen}")
+        for listening in self._listening:
+            self._loop.add_reader(listening.fileno(), self._accept, listening)
+        self._looking = self._loop.create_task(self._look(), name=f"certificates-{self.listen}")
 
     def close(self) -> None:
         """Listen no more and give up the handshakes under way. Connections stay. Idempotent."""
-        server, self._server = self._server, None
-        if server is not None:
-            # Not awaited: from Python 3.12 on that waits for connections, which stay.
-            server.close()
+        for listening in self._listening:
+            self._loop.remove_reader(listening.fileno())
+            listening.close()
+        self._listening.clear()
         if self._looking is not None:
             self._looking.cancel()
-        for door in list(self._doors):
-            door.abort()
+        for welcoming in self._welcoming:
+            welcoming.cancel()
 
     def address(self) -> str:
         """``host:port`` as bound; as configured when it is not."""
-        if self._server is None or not self._server.sockets:
+        if not self._listening:
             return self.listen
-        bound = self._server.sockets[0]
+        bound = self._listening[0]
         host, number = bound.getsockname()[:2]
         return f"[{host}]:{number}" if bound.family is socket.AF_INET6 else f"{host}:{number}"
 
@@ -95,7 +106,7 @@ class Port:
     def refuse(self, reason: str, address: str) -> None:
         """Count a connection that belongs to no source, by the reason for which it is closed."""
         self._counts[reason] += 1
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         if now - self._told.get(reason, float("-inf")) >= _TELL_SECONDS:
             self._told[reason] = now
             log.warning(
@@ -106,11 +117,6 @@ class Port:
     def refusals(self) -> Mapping[str, int]:
         """Connections that were refused before their source was known, by reason."""
         return dict(self._counts)
-
-    def may_shake(self, address: str) -> bool:
-        """May another handshake begin? Limits in all and by address."""
-        most = max((each.settings.connections_per_address_max for each in self.sources), default=0)
-        return self.shaking.total() < HANDSHAKES_MAX and self.shaking[address] < most
 
     # --- certificates -------------------------------------------------------------
 
@@ -142,16 +148,86 @@ class Port:
             await asyncio.sleep(self._look_seconds)
             await self.renew()
 
-    def _door(self) -> asyncio.Protocol:
-        if self.tls is None:
-            return PlainDoor(self)
-        door = TlsDoor(self, self.tls)
-        self._doors.add(door)
-        return door
+    # --- new connections ----------------------------------------------------------
 
-    def passed(self, door: TlsDoor) -> None:
-        """A handshake is over, however it ended."""
-        self._doors.discard(door)
+    # Accepted here and not by ``create_server``: that tells nobody why a handshake failed.
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(_ACCEPTED_AT_ONCE):
+            try:
+                connected, address = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:  # no descriptor or memory is left
+                self._counts["accept-failed"] += 1
+                log.error(  # noqa: TRY400  the system's word says it all
+                    "port %s: a connection cannot be taken: %s", self.listen, error.strerror
+                )
+                self._loop.remove_reader(listening.fileno())
+                self._loop.call_later(_ACCEPT_PAUSE_SECONDS, self._accept_again, listening)
+                return
+            connected.setblocking(False)
+            self._welcome(connected, str(address[0]))
+
+    def _accept_again(self, listening: socket.socket) -> None:
+        if listening in self._listening:
+            self._loop.add_reader(listening.fileno(), self._accept, listening)
+
+    def _welcome(self, connected: socket.socket, address: str) -> None:
+        tls = self.tls
+        if tls is not None and not self._may_shake(address):
+            self.refuse("refused-handshakes-limit", address)
+            connected.close()
+            return
+        if tls is None:
+            greeting = self._open(connected)
+        else:
+            self.shaking[address] += 1
+            greeting = self._shake(connected, address, tls)
+        task = self._loop.create_task(greeting)
+        self._welcoming.add(task)
+        task.add_done_callback(self._welcoming.discard)
+
+    async def _open(self, connected: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # it has gone already
+            await self._loop.connect_accepted_socket(lambda: PlainDoor(self), connected)
+
+    async def _shake(self, connected: socket.socket, address: str, tls: ServerTls) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: TlsDoor(self, address),
+                connected,
+                ssl=tls.context,
+                ssl_handshake_timeout=tls.settings.handshake_timeout_seconds,
+                ssl_shutdown_timeout=_SHUTDOWN_SECONDS,
+            )
+        except OSError as error:  # ssl.SSLError and the time-out are among them
+            self.refuse(handshake_fault(error), address)
+        finally:
+            self.shaking[address] -= 1
+            if not self.shaking[address]:
+                del self.shaking[address]
+
+    def _may_shake(self, address: str) -> bool:
+        """May another handshake begin? Limits in all and by address."""
+        most = max((each.settings.connections_per_address_max for each in self.sources), default=0)
+        return self.shaking.total() < HANDSHAKES_MAX and self.shaking[address] < most
+
+
+def _listen(family: int, address: Any) -> socket.socket:
+    """A socket that listens. Raises OSError."""
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind(address)
+        listening.listen(_BACKLOG)
+        listening.setblocking(False)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
 
 
 def takes(settings: MllpSourceSettings, certificate: PeerCertificate | None) -> bool:

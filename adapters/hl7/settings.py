@@ -56,6 +56,17 @@ class MllpSourceSettings(BaseModel):
     permission_segments: tuple[str, ...] = Field(
         ("ZFA", "CON"), description="Segments in which a message speaks of permission"
     )
+    profile_checks: bool = Field(
+        True,
+        description="Refuse a message that breaks the profile it names in MSH-21 (CI-SIS) in its "
+        "acknowledgement",
+    )
+    profile_bytes_max: int = Field(
+        8 << 20,
+        ge=0,
+        description="Size of a message up to which the documents inside it are looked into for "
+        "that; of a larger one only the message around them is judged",
+    )
     frame_bytes_max: int = Field(16 << 20, ge=1 << 10, description="Largest message, in bytes")
     junk_bytes_max: int = Field(
         64 << 10, ge=0, description="Bytes outside a block after which the connection is closed"

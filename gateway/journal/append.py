@@ -10,15 +10,15 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, case, insert, select, text, update
 
-from gateway.journal import lanes, tables
-from gateway.journal.arrival import ATTRIBUTES, CHANGED_AT, Arrival
-from gateway.journal.bulk import (
+from gateway.bulk import (
     insert_rows,
     insert_unless_there,
     instant_text,
     json_text,
     sqlite_driver,
 )
+from gateway.journal import lanes, tables
+from gateway.journal.arrival import ATTRIBUTES, CHANGED_AT, Arrival
 from gateway.journal.dialects import upsert
 from gateway.journal.rows import cause_of
 from gateway.journal.states import MessageState

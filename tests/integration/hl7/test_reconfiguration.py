@@ -19,6 +19,12 @@ from tests.servers import free_port
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """Both event loops: the gateway's own is uvloop's where there is one."""
+    return "asyncio", {"use_uvloop": request.param}
+
+
 async def change(run: Running, **values: Any) -> None:
     settings = run.source.settings.model_dump()
     await run.source.reconfigure(MllpSourceSettings(**{**settings, **values}))

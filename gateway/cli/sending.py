@@ -24,101 +24,97 @@ if TYPE_CHECKING:
 FILES_MAX = 1_000_000
 
 
+Paths = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Files, or folders whose files are sent in name order.", metavar="PATH...", exists=True
+    ),
+]
+To = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        help="mllp://host:port, mllps://host:port (with TLS), dicom://AET@host:port or "
+        "http://host:port[/path]; the path of a CDA intake is /intake/cda when none is given.",
+    ),
+]
+Calling = Annotated[str, typer.Option("--calling", help="DICOM: our own AE title.", metavar="AET")]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option("--token-file", help="HTTP: a file with the bearer token.", show_default=False),
+]
+Timeout = Annotated[
+    float, typer.Option("--timeout", help="Seconds to wait for one answer.", min=0.1)
+]
+Tls = Annotated[bool, typer.Option("--tls", help="MLLP: with TLS, as mllps:// does.")]
+Ca = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca", metavar="FILE", show_default=False,
+        help="MLLP with TLS: PEM file of the authorities that are trusted; without it the "
+        "machine's.",
+    ),
+]  # fmt: skip
+Cert = Annotated[
+    Path | None,
+    typer.Option(
+        "--cert", metavar="FILE", show_default=False,
+        help="MLLP with TLS: PEM file of our own certificate.",
+    ),
+]  # fmt: skip
+Key = Annotated[
+    Path | None,
+    typer.Option(
+        "--key", metavar="FILE", show_default=False,
+        help="MLLP with TLS: PEM file of its key, when it is not in the same file.",
+    ),
+]  # fmt: skip
+ServerName = Annotated[
+    str,
+    typer.Option(
+        "--server-name", metavar="NAME", show_default=False,
+        help="MLLP with TLS: the name in the receiver's certificate, when it is not the host's.",
+    ),
+]  # fmt: skip
+Application = Annotated[
+    bool,
+    typer.Option(
+        "--application",
+        help="MLLP, enhanced mode: after a commit acknowledgement wait for the application's, too.",
+    ),
+]
+Resend = Annotated[
+    int,
+    typer.Option(
+        "--resend", min=0, max=100,
+        help="MLLP: how often a message without an answer is sent again, with the same control "
+        "id. Every time is told.",
+    ),
+]  # fmt: skip
+ReconnectFor = Annotated[
+    float,
+    typer.Option(
+        "--reconnect", min=0,
+        help="MLLP: how many seconds to try for a connection that is gone, with growing pauses.",
+    ),
+]  # fmt: skip
+
+
 def send(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(
-            help="Files, or folders whose files are sent in name order.",
-            metavar="PATH...",
-            exists=True,
-        ),
-    ],
+    paths: Paths,
     *,
-    to: Annotated[
-        str,
-        typer.Option(
-            "--to",
-            help="mllp://host:port, mllps://host:port (with TLS), dicom://AET@host:port or "
-            "http://host:port[/path]; the path of a CDA intake is /intake/cda when none is given.",
-        ),
-    ],
-    calling: Annotated[
-        str, typer.Option("--calling", help="DICOM: our own AE title.", metavar="AET")
-    ] = "ECLUSE-SCU",
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--token-file", help="HTTP: a file with the bearer token.", show_default=False
-        ),
-    ] = None,
-    timeout: Annotated[
-        float, typer.Option("--timeout", help="Seconds to wait for one answer.", min=0.1)
-    ] = 30.0,
-    tls: Annotated[bool, typer.Option("--tls", help="MLLP: with TLS, as mllps:// does.")] = False,
-    ca: Annotated[
-        Path | None,
-        typer.Option(
-            "--ca",
-            help="MLLP with TLS: PEM file of the authorities that are trusted; without it the "
-            "machine's.",
-            metavar="FILE",
-            show_default=False,
-        ),
-    ] = None,
-    cert: Annotated[
-        Path | None,
-        typer.Option(
-            "--cert",
-            help="MLLP with TLS: PEM file of our own certificate.",
-            metavar="FILE",
-            show_default=False,
-        ),
-    ] = None,
-    key: Annotated[
-        Path | None,
-        typer.Option(
-            "--key",
-            help="MLLP with TLS: PEM file of its key, when it is not in the same file.",
-            metavar="FILE",
-            show_default=False,
-        ),
-    ] = None,
-    server_name: Annotated[
-        str,
-        typer.Option(
-            "--server-name",
-            help="MLLP with TLS: the name in the receiver's certificate, when it "
-            "is not the host's.",
-            show_default=False,
-        ),
-    ] = "",
-    application: Annotated[
-        bool,
-        typer.Option(
-            "--application",
-            help="MLLP, enhanced mode: after a commit acknowledgement wait for "
-            "the application's, too.",
-        ),
-    ] = False,
-    resend: Annotated[
-        int,
-        typer.Option(
-            "--resend",
-            help="MLLP: how often a message without an answer is sent again, with "
-            "the same control id. Every time is told.",
-            min=0,
-            max=100,
-        ),
-    ] = 0,
-    reconnect: Annotated[
-        float,
-        typer.Option(
-            "--reconnect",
-            help="MLLP: how many seconds to try for a connection that is gone, "
-            "with growing pauses.",
-            min=0,
-        ),
-    ] = 15.0,
+    to: To,
+    calling: Calling = "ECLUSE-SCU",
+    token_file: TokenFile = None,
+    timeout: Timeout = 30.0,
+    tls: Tls = False,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
+    server_name: ServerName = "",
+    application: Application = False,
+    resend: Resend = 0,
+    reconnect: ReconnectFor = 15.0,
     json_output: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.acceptance.gateway_process import GatewayProcess
+from gateway.opening import open_journal
+from gateway.settings import load_settings
 from tests.certificates import Authority
 from tests.servers import free_port
 
@@ -29,7 +30,7 @@ class Case:
     said: str
 
 
-def cases(folder: Path, running: GatewayProcess, taken: int) -> dict[str, Case]:
+def cases(folder: Path, taken: int) -> dict[str, Case]:
     mappings = folder / "mappings"
     mappings.mkdir()
     (mappings / "broken.yaml").write_text("mapping: broken\nnonsense: true\n", encoding="utf-8")
@@ -42,7 +43,7 @@ def cases(folder: Path, running: GatewayProcess, taken: int) -> dict[str, Case]:
         "a setting": Case("http:\n  lisen: x\n", 2, "ecluse.yaml:2:10: http.lisen:"),
         "a kind of journal": Case({"journal": {"url": "mysql://h/d"}}, 2, ": journal.url:"),
         "a mapping": Case({"mappings": {"folders": [str(mappings)]}}, 2, "broken.yaml:"),
-        "a journal in use": Case({"state": str(running.folder / "state")}, 4, "stop it first"),
+        "a journal in use": Case({"state": str(folder / "held")}, 4, "stop it first"),
         "a journal that is away": Case(
             {"journal": {"url": nowhere}}, 4, "the journal cannot be reached"),
         "a token": Case(
@@ -73,16 +74,15 @@ def run(folder: Path, case: Case) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_fault_is_told_without_a_traceback(tmp_path: Path) -> None:
-    gateway = GatewayProcess(tmp_path / "gateway")
-    gateway.start()
+    holder = open_journal(load_settings(environment={"ECLUSE_STATE": str(tmp_path / "held")}),
+                          read_only=False)  # fmt: skip
     try:
         with socket.create_server(("127.0.0.1", 0)) as other, ThreadPoolExecutor(3) as pool:
-            given = cases(tmp_path, gateway, other.getsockname()[1])
+            given = cases(tmp_path, other.getsockname()[1])
             folders = [tmp_path / name.replace(" ", "-") for name in given]
             outcomes = dict(zip(given, pool.map(run, folders, given.values()), strict=True))
-        assert gateway.ready()
     finally:
-        assert gateway.stop() == 0
+        holder.close()
     for name, case in given.items():
         done = outcomes[name]
         assert done.returncode == case.code, (name, done.stderr)

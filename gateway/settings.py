@@ -21,14 +21,27 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings
 from adapters.dicom.settings import DicomSourceSettings
-from adapters.hl7.settings import MllpSourceSettings
+from adapters.doors.settings import FolderDoorSettings
+from adapters.hl7.settings import (
+    Hl7FolderSourceSettings,
+    Hl7HttpSourceSettings,
+    MllpSourceSettings,
+)
+from adapters.hprim.settings import HprimFolderSourceSettings, HprimHttpSourceSettings
 from gateway.settings_file import ConfigurationError, Place, SettingsFile
 
 DEFAULT_FILE = "ecluse.yaml"
 ENVIRONMENT_PREFIX = "ECLUSE_"
 
 SourceSettings = Annotated[
-    MllpSourceSettings | DicomSourceSettings | CdaHttpSourceSettings | CdaFolderSourceSettings,
+    MllpSourceSettings
+    | DicomSourceSettings
+    | CdaHttpSourceSettings
+    | CdaFolderSourceSettings
+    | Hl7HttpSourceSettings
+    | Hl7FolderSourceSettings
+    | HprimHttpSourceSettings
+    | HprimFolderSourceSettings,
     Field(discriminator="type"),
 ]
 
@@ -162,7 +175,9 @@ class Settings(_Block):
     identity: IdentitySettings = Field(default_factory=IdentitySettings, description="Identity.")
     log: LogSettings = Field(default_factory=LogSettings, description="Logs.")
     sources: list[SourceSettings] = Field(
-        default_factory=list, max_length=200, description="Ways in; empty: one of each kind."
+        default_factory=list,
+        max_length=200,
+        description="Ways in; empty: one for each protocol, and a folder for CDA.",
     )
     destinations: list[RecordDestinationSettings] = Field(
         default_factory=lambda: [RecordDestinationSettings()],
@@ -187,12 +202,14 @@ class Settings(_Block):
 
 
 def default_sources(state: Path) -> list[Any]:
-    """One source of each kind on the customary loopback ports, for a gateway without a file."""
+    """One source for each protocol, on customary loopback ports: a gateway without a file."""
     return [
         MllpSourceSettings(name="hl7", type="mllp", listen="127.0.0.1:2575"),
         DicomSourceSettings(name="dicom", type="dicom", listen="127.0.0.1:11112"),
         CdaHttpSourceSettings(name="cda", type="cda-http"),
         CdaFolderSourceSettings(name="cda-folder", type="cda-folder", path=state / "drop"),
+        Hl7HttpSourceSettings(name="hl7-http", type="hl7-http"),
+        HprimHttpSourceSettings(name="hprim", type="hprim-http"),
     ]
 
 
@@ -259,7 +276,12 @@ def _problems(error: ValidationError, file: SettingsFile) -> list[str]:
     ]
 
 
-_TAGS = frozenset({"mllp", "dicom", "cda-http", "cda-folder"})
+_TAGS = frozenset(
+    {
+        *("mllp", "dicom", "cda-http", "cda-folder"),
+        *("hl7-http", "hl7-folder", "hprim-http", "hprim-folder"),
+    }
+)
 
 
 def conflicts(settings: Settings) -> Iterator[tuple[Place, str]]:
@@ -270,7 +292,7 @@ def conflicts(settings: Settings) -> Iterator[tuple[Place, str]]:
     """
     first: dict[object, int] = {}
     for index, each in enumerate(settings.sources):
-        place = "path" if isinstance(each, CdaFolderSourceSettings) else "listen"
+        place = "path" if isinstance(each, FolderDoorSettings) else "listen"
         wanted = getattr(each, place, None)
         if wanted is None or (place == "listen" and str(wanted).endswith(":0")):
             continue

@@ -16,9 +16,20 @@ from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings
 from adapters.cda.transmitted import CdaHeaders
 from adapters.dicom.listener import DicomSource
 from adapters.dicom.settings import DicomSourceSettings
+from adapters.doors.http import HttpSource
+from adapters.doors.settings import HttpDoorSettings
+from adapters.hl7.folder import Hl7FolderSource
+from adapters.hl7.http import Hl7HttpSource
 from adapters.hl7.listener import MllpSource
 from adapters.hl7.port import Ports
-from adapters.hl7.settings import MllpSourceSettings
+from adapters.hl7.settings import (
+    Hl7FolderSourceSettings,
+    Hl7HttpSourceSettings,
+    MllpSourceSettings,
+)
+from adapters.hprim.folder import HprimFolderSource
+from adapters.hprim.http import HprimHttpSource
+from adapters.hprim.settings import HprimFolderSourceSettings, HprimHttpSourceSettings
 from adapters.tls import HeldCertificate, TlsUnusable
 from gateway.mapping import MappingContext
 from gateway.ports import Intake, Source
@@ -95,6 +106,7 @@ class Sources:
         self._spool = state / "spool"
         self._ports = Ports()
         self._clock = SystemClock()
+        self._documents = CdaHeaders()
         self._intake: Intake | None = None
         self._settings: dict[str, Any] = {}
         self._running: dict[str, Source] = {}
@@ -112,6 +124,10 @@ class Sources:
     def of(self, kind: type[Kind]) -> list[Kind]:
         """The sources of one kind."""
         return [each for each in self if isinstance(each, kind)]
+
+    def over_http(self) -> list[HttpSource]:
+        """The sources that stand on the gateway's own HTTP server."""
+        return [each for each in self if isinstance(each, HttpSource)]
 
     # --- life ---------------------------------------------------------------------
 
@@ -212,7 +228,7 @@ class Sources:
         match settings:
             case MllpSourceSettings():
                 return MllpSource(
-                    settings, intake, clock, ports=self._ports, documents=CdaHeaders()
+                    settings, intake, clock, ports=self._ports, documents=self._documents
                 )
             case DicomSourceSettings():
                 return DicomSource(settings, intake, clock, self._spool)
@@ -220,12 +236,21 @@ class Sources:
                 return CdaHttpSource(self._spooled(settings), intake, clock)
             case CdaFolderSourceSettings():
                 return CdaFolderSource(settings, intake, clock)
+            case Hl7HttpSourceSettings():
+                spooled = self._spooled(settings)
+                return Hl7HttpSource(spooled, intake, clock, documents=self._documents)
+            case Hl7FolderSourceSettings():
+                return Hl7FolderSource(settings, intake, clock, documents=self._documents)
+            case HprimHttpSourceSettings():
+                return HprimHttpSource(self._spooled(settings), intake, clock)
+            case HprimFolderSourceSettings():
+                return HprimFolderSource(settings, intake, clock)
             case _:
                 raise TypeError(f"no source takes {type(settings).__name__}")
 
     def _spooled(self, settings: Any) -> Any:
         """An HTTP source's spool is in the state folder unless the configuration names another."""
-        if isinstance(settings, CdaHttpSourceSettings) and settings.spool_folder is None:
+        if isinstance(settings, HttpDoorSettings) and settings.spool_folder is None:
             return settings.model_copy(update={"spool_folder": self._spool})
         return settings
 

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from adapters.cda.http import CdaHttpSource, current_cda_router
+from adapters.doors.http import current_intake_router
 from gateway.api.configuration import configuration_routes
 from gateway.api.dead_letters import dead_letter_routes
 from gateway.api.door_metrics import DoorCollector
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("ecluse.http")
 
+ROUTES = ("cda", "hl7", "hprim")
+"""The formats that have an HTTP intake; a source of each may come with a reload."""
 _MACHINE_PREFIXES = ("/api/", "/fhir/", "/intake/", "/metrics", "/livez", "/readyz")
 
 
@@ -51,11 +53,8 @@ def build(gateway: Gateway) -> FastAPI:
     app.include_router(message_routes(gateway))
     app.include_router(dead_letter_routes(gateway))
     app.include_router(fhir_router(gateway.record, gateway.journal.read))
-    app.include_router(
-        current_cda_router(
-            lambda: gateway.sources.of(CdaHttpSource), location="/messages/{message_id}"
-        )
-    )
+    for route in ROUTES:
+        app.include_router(current_intake_router(route, gateway.sources.over_http))
     console = Console(gateway)
     app.include_router(console_router(console))
     _answer_errors(app, console)

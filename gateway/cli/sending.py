@@ -35,7 +35,8 @@ To = Annotated[
     typer.Option(
         "--to",
         help="mllp://host:port, mllps://host:port (with TLS), dicom://AET@host:port or "
-        "http://host:port[/path]; the path of a CDA intake is /intake/cda when none is given.",
+        "http://host:port[/path]; without a path each file goes to the intake of its format: "
+        "/intake/cda, hl7 or hprim.",
     ),
 ]
 Calling = Annotated[str, typer.Option("--calling", help="DICOM: our own AE title.", metavar="AET")]

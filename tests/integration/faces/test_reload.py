@@ -236,6 +236,23 @@ def test_cda_sources_take_settings(house: House, tmp_path: Path) -> None:
         assert http.post("/intake/cda", content=document).status_code == 404
 
 
+def test_sources_over_http_come_change_and_go(house: House) -> None:
+    message = hl7.admission("HTTP1")
+    with house.client() as http:
+        assert http.post("/intake/hl7", content=message).status_code == 404
+        write(house, sources={"web": {"type": "hl7-http"}, "files": {"type": "hprim-http"}})
+        assert reload(house)["started"] == ["web", "files"]
+        assert b"MSA|AA|HTTP1" in http.post("/intake/hl7", content=message).content
+        assert http.post("/intake/hprim/files", content=b"no HPRIM").status_code in {400, 422}
+        write(house, sources={"web": {"processing_ids": ["T"]}, "files": {"uploads_max": 3}})
+        assert reload(house)["changed"] == ["web", "files"]
+        refused = http.post("/intake/hl7/web", content=hl7.admission("HTTP2"))
+        assert b"MSA|AR|HTTP2" in refused.content
+        write(house, sources={"web": None, "files": None})
+        assert reload(house)["stopped"] == ["web", "files"]
+        assert http.post("/intake/hl7/web", content=message).status_code == 404
+
+
 def test_certificates_and_refusals_are_told(house: House, tmp_path: Path) -> None:
     authority = Authority(tmp_path / "authority")
     own = authority.issue("own", ends=timedelta(days=9))

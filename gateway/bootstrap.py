@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,15 +33,23 @@ from gateway.broker import make_broker
 from gateway.drain import Drainer
 from gateway.gate import PermissionGate
 from gateway.ins import ROOTS, TEST_ROOTS
-from gateway.instruments import TimedDestination, TimedIntake, TimedNormaliser
+from gateway.instruments import (
+    TimedDestination,
+    TimedIntake,
+    TimedNormaliser,
+    observe_mapping,
+)
 from gateway.intake import JournalIntake
 from gateway.journal.journal import Journal
 from gateway.journal.writer import GroupWriter
 from gateway.mapping import Library, MappingContext, packaged_mappings, serialise
+from gateway.mapping_processes import CPU_SECONDS_MAX, MappingProcesses
+from gateway.mapping_wire import Opening, content_digest
 from gateway.model import Format, Payload
 from gateway.normalise import Normaliser
 from gateway.opening import open_journal
 from gateway.ports import Intake, Reader, Source, SourceLanguage
+from gateway.release import version
 from gateway.retry import RetryPolicy
 from gateway.route import DestinationRule
 from gateway.settings import Settings
@@ -110,6 +119,18 @@ def make_normaliser(settings: Settings, library: Library) -> Normaliser:
     )
 
 
+def make_mapping_processes(settings: Settings, library: Library) -> MappingProcesses | None:
+    """The processes that map for the workers; none is started yet. None where there are none."""
+    if settings.worker.mapping_processes == 0 or sys.platform == "win32":
+        return None
+    return MappingProcesses(
+        Opening(settings=settings, cpu_seconds=CPU_SECONDS_MAX),
+        content_digest(library.programs, version()),
+        count=settings.worker.mapping_processes,
+        observe=observe_mapping,
+    )
+
+
 @dataclass
 class Gateway:
     """A gateway that is built; :meth:`start` and :meth:`stop` run it."""
@@ -122,6 +143,7 @@ class Gateway:
     intake: JournalIntake
     writer: GroupWriter
     pool: WorkerPool
+    processes: MappingProcesses | None
     sources: list[Source]
     started: bool = False
 
@@ -142,6 +164,7 @@ class Gateway:
         gate = PermissionGate()
         record = Record(journal.blobs, now=SystemClock().now, json=serialise)
         normaliser = TimedNormaliser.around(make_normaliser(settings, library))
+        processes = make_mapping_processes(settings, library)
         drainer = Drainer(
             journal,
             normaliser,
@@ -153,6 +176,7 @@ class Gateway:
             policy=retry_policy(settings),
             gate=gate,
             lease=timedelta(seconds=settings.worker.lease_seconds),
+            processes=processes,
         )
         pool = WorkerPool(
             journal,
@@ -174,7 +198,18 @@ class Gateway:
             },
         )
         sources = make_sources(settings, TimedIntake(intake))
-        return cls(settings, journal, record, library, normaliser, intake, writer, pool, sources)
+        return cls(
+            settings,
+            journal,
+            record,
+            library,
+            normaliser,
+            intake,
+            writer,
+            pool,
+            processes,
+            sources,
+        )
 
     async def start(self) -> None:
         """Start the writer, the workers, then the doors. Raises OSError when a port is taken."""
@@ -197,6 +232,8 @@ class Gateway:
         self.writer.stop()
         if self.settings.worker.threads:
             self.pool.stop()
+        if self.processes is not None:
+            self.processes.close()
         self.journal.close()
 
     def ready(self) -> dict[str, bool]:

@@ -245,9 +245,7 @@ class InboundDrain:
                 lambda each: each.id in turn.prepared or _is_poison(each), turn.batch
             )
         )
-        # A start under which a mapping process ended counts as a gateway's own would.
-        rest = [each.id for each in turn.batch[len(work) :] if each.id not in turn.ahead.unfinished]
-        turn.ahead.unfinished.clear()
+        rest = [each.id for each in turn.batch[len(work) :]]
         try:
             with self._journal.write() as connection:
                 lanes.fence(connection, turn.lane, turn.token)

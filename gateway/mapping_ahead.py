@@ -75,8 +75,6 @@ class Ahead:
     """One turn's use of a mapping process; for the thread that has the lane.
 
     ``payload`` gives a message's bytes (KeyError: they are not in the store).
-    ``unfinished`` are messages under which a process ended since the caller last
-    emptied it.
     """
 
     def __init__(
@@ -90,7 +88,6 @@ class Ahead:
         self._payload = payload
         self._process: MappingProcess | None = None
         self._done: dict[int, Prepared] = {}
-        self.unfinished: set[int] = set()
 
     @property
     def at_work(self) -> bool:
@@ -175,7 +172,6 @@ class Ahead:
         self._processes.lose(process, reason, message_id=at)
         if at is not None:
             self._accused.accuse(at)
-            self.unfinished.add(at)
 
     def _task(self, message: Message) -> Task | None:
         """What the process gets; None for what the thread must do."""

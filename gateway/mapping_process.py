@@ -22,6 +22,10 @@ from gateway.release import version
 
 READ_BYTES = 1 << 16
 
+MESSAGE_SECONDS_MAX = 60.0
+"""For one message by the clock on the wall. The gateway gives up long before; this is for a
+process whose gateway is gone and which sleeps in a message."""
+
 Load = Callable[[Opening], tuple[Normaliser, str]]
 """From the gateway's opening to stage 2, and what it loaded (``Ready.content``)."""
 
@@ -65,14 +69,16 @@ def _say(out: BinaryIO, value: Any) -> None:
 
 def _answer(normaliser: Normaliser, task: Task, cpu_seconds: float) -> Answer:
     started = time.perf_counter()
-    # The signal's default action ends the process, even inside a C library's loop.
+    # The signals' default action ends the process, even inside a C library's loop.
     signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+    signal.setitimer(signal.ITIMER_REAL, MESSAGE_SECONDS_MAX)
     try:
         prepared = normaliser.normalise(task.original)
     except OSError:
         prepared = None
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
     seconds = time.perf_counter() - started
     return Answer(message_id=task.message_id, prepared=prepared, seconds=seconds)
 

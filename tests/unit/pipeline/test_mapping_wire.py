@@ -71,9 +71,12 @@ def test_answers_come_out_as_they_went_in_however_they_are_cut(
         place += size
         came += frames
     assert came == sent
-    for before, after in zip(sent[0].prepared.mapped.entries, came[0].prepared.mapped.entries):  # type: ignore[union-attr]
+    before, after = (each.prepared for each in (sent[0], came[0]))
+    assert isinstance(before, Reading)
+    assert isinstance(after, Reading)
+    for old, new in zip(before.mapped.entries, after.mapped.entries, strict=True):
         # Equal texts may be written differently: a DecimalText has no quotation marks.
-        assert dumps(before.resource) == dumps(after.resource)
+        assert dumps(old.resource) == dumps(new.resource)
 
 
 def test_a_task_carries_the_exact_bytes() -> None:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from gateway.model import Entry, Mapped
 from gateway.normalise import Original, Reading, Unusable
 from gateway.settings import Settings
+from gateway.written import Written
 
 FRAME_BYTES_MAX = 256 * 1024 * 1024
 """Of an answer. The largest are those of an entry that holds a whole document."""
@@ -142,6 +143,7 @@ def _flat(answer: Answer) -> Any:
         answer.seconds,
         prepared.subjects,
         prepared.statement,
+        prepared.written and (prepared.written.kept, prepared.written.digest),
         [(entry.resource, entry.create_only) for entry in mapped.entries],
         mapped.mapping,
         mapped.version,
@@ -156,8 +158,8 @@ def _flat(answer: Answer) -> Any:
 def _whole(flat: Any) -> Answer:
     """The same answer again."""
     (
-        message_id, seconds, subjects, statement, entries, mapping, version, digest, attachments,
-        embedded, flags, trace,
+        message_id, seconds, subjects, statement, written, entries, mapping, version, digest,
+        attachments, embedded, flags, trace,
     ) = flat  # fmt: skip
     mapped = Mapped(
         mapping=mapping,
@@ -171,5 +173,10 @@ def _whole(flat: Any) -> Answer:
         flags=flags,
         trace=trace,
     )  # fmt: skip
-    reading = Reading(mapped=mapped, subjects=subjects, statement=statement)
+    reading = Reading(
+        mapped=mapped,
+        subjects=subjects,
+        statement=statement,
+        written=Written(kept=written[0], digest=written[1]) if written is not None else None,
+    )
     return Answer(message_id=message_id, prepared=reading, seconds=seconds)

@@ -18,6 +18,7 @@ from gateway.model import Cause, CauseCode, Embedded, Entry, Format, Mapped, Pay
 from gateway.permit import Statement, read_statement
 from gateway.ports import Reader, Scope, Unreadable
 from gateway.subjects import Subjects, read_subjects
+from gateway.written import Written
 
 EMBEDDED_MAX = 100
 """Documents inside one message."""
@@ -54,11 +55,15 @@ class Original:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What stage 2 made of a message, and what its entries say of patient and permission."""
+    """What stage 2 made of a message, and what its entries say of patient and permission.
+
+    With ``written``, which a mapping process may have made, ``mapped`` has no entries.
+    """
 
     mapped: Mapped
     subjects: Subjects | Cause
     statement: Statement
+    written: Written | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,8 +21,9 @@ from gateway.journal.values import Message, Move, NewDelivery
 from gateway.model import Cause, CauseCode, Mapped, Stage
 from gateway.normalise import Reading, Unusable
 from gateway.permit import permit
-from gateway.route import DestinationRule, route
+from gateway.route import DestinationRule, entries_digest, route
 from gateway.subjects import rewrite
+from gateway.written import as_expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class _Passed:
     mapped: Mapped
     patient_id: str
     deliveries: tuple[NewDelivery, ...]
+    kept: bytes | None
+    """Its entries as the journal keeps them, where they were written before."""
 
 
 class Passage:
@@ -119,9 +122,9 @@ class Passage:
                 patient_id=found.patient_id,
             )
             return
-        entries = rewrite(reading.mapped.entries, found.renamed, drop=found.dropped)
+        mapped, digest, kept = _named(reading, found)
         routed = route(
-            entries,
+            digest,
             patient_id=found.patient_id,
             source=message.source,
             sequence=message.sequence,
@@ -142,8 +145,7 @@ class Passage:
             )
             for each in routed
         )
-        mapped = replace(reading.mapped, entries=entries)
-        self._passed.append(_Passed(message, mapped, found.patient_id, new))
+        self._passed.append(_Passed(message, mapped, found.patient_id, new, kept))
 
     def _stop(self, message: Message, stage: Stage, cause: Cause) -> None:
         if cause.code is CauseCode.UNMAPPED:
@@ -168,7 +170,10 @@ class Passage:
         if not passed:
             return
         messages.store_all(
-            self._connection, self._blobs, [(each.message.id, each.mapped) for each in passed]
+            self._connection,
+            self._blobs,
+            [(each.message.id, each.mapped) for each in passed],
+            kept={each.message.id: each.kept for each in passed if each.kept is not None},
         )
         messages.move_all(self._connection, [_routed(each) for each in passed])
         deliveries.insert(self._connection, [new for each in passed for new in each.deliveries])
@@ -192,6 +197,20 @@ class Passage:
                 )
                 .values(state=DeliveryState.DISCARDED.value)
             )
+
+
+def _named(reading: Reading, found: Identified) -> tuple[Mapped, str, bytes | None]:
+    """What was mapped with the patients' names of the index, the entries' digest, and what
+    the journal keeps of them if that is known."""
+    written = reading.written
+    if written is not None and as_expected(found.renamed, found.dropped):
+        return reading.mapped, written.digest, written.kept
+    entries = rewrite(
+        reading.mapped.entries if written is None else written.entries,
+        found.renamed,
+        drop=found.dropped,
+    )
+    return replace(reading.mapped, entries=entries), entries_digest(entries), None
 
 
 def _was_here(message: Message) -> bool:

@@ -77,15 +77,17 @@ def idempotency_key(sequence: int, destination: str, digest: str) -> str:
 
 
 def route(
-    entries: Sequence[Entry],
+    digest: str,
     *,
     patient_id: str,
     source: str,
     sequence: int,
     rules: Sequence[DestinationRule],
 ) -> tuple[Routed, ...] | Cause:
-    """The deliveries of a message, or NO_DESTINATION when none takes its source."""
-    digest = entries_digest(entries)
+    """The deliveries of a message, or NO_DESTINATION when none takes its source.
+
+    ``digest`` is its entries' :func:`entries_digest`.
+    """
     routed = tuple(
         Routed(
             destination=rule.destination,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
@@ -38,8 +39,23 @@ def store_normalised(connection: Connection, blobs: Blobs, message_id: int, mapp
     store_all(connection, blobs, [(message_id, mapped)])
 
 
-def store_all(connection: Connection, blobs: Blobs, results: Sequence[tuple[int, Mapped]]) -> None:
+def kept_entries(entries: Sequence[Entry]) -> bytes:
+    """Entries as the journal keeps them. Raises TypeError for a resource that JSON cannot hold."""
+    return dumps(
+        [{"resource": entry.resource, "create_only": entry.create_only} for entry in entries]
+    )
+
+
+def store_all(
+    connection: Connection,
+    blobs: Blobs,
+    results: Sequence[tuple[int, Mapped]],
+    *,
+    kept: Mapping[int, bytes] = MappingProxyType({}),
+) -> None:
     """Keep the entries of messages, in place of what an earlier mapping made of them.
+
+    ``kept`` has the :func:`kept_entries` of those messages for which they were made before.
 
     Attachments go to the blobs; a caller who has put them there before the
     transaction spares it the time. Embedded documents and the trace are not kept:
@@ -49,7 +65,7 @@ def store_all(connection: Connection, blobs: Blobs, results: Sequence[tuple[int,
     """
     if not results:
         return
-    rows = [_row(blobs, message_id, mapped) for message_id, mapped in results]
+    rows = [_row(blobs, message_id, mapped, kept.get(message_id)) for message_id, mapped in results]
     statement = upsert(connection, _normalised)
     connection.execute(
         statement.on_conflict_do_update(
@@ -77,10 +93,8 @@ def store_all(connection: Connection, blobs: Blobs, results: Sequence[tuple[int,
     )
 
 
-def _row(blobs: Blobs, message_id: int, mapped: Mapped) -> dict[str, Any]:
-    entries = dumps(
-        [{"resource": entry.resource, "create_only": entry.create_only} for entry in mapped.entries]
-    )
+def _row(blobs: Blobs, message_id: int, mapped: Mapped, kept: bytes | None) -> dict[str, Any]:
+    entries = kept_entries(mapped.entries) if kept is None else kept
     if len(entries) > ENTRIES_BYTES_MAX:
         raise ValueError(f"entries of more than {ENTRIES_BYTES_MAX} bytes")
     attachments = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -13,17 +14,22 @@ from typing import Any
 
 import psutil
 import pytest
+from sqlalchemy import select
 
-from gateway.journal import deadletters
+from gateway.journal import deadletters, tables
+from gateway.journal.entries import kept_entries
 from gateway.journal.states import MessageState
 from gateway.journal.values import DeadLetterFilter
 from gateway.mapping_ahead import LOSSES_MAX, PIPE_MESSAGE_BYTES_MAX
 from gateway.mapping_processes import MappingProcesses
 from gateway.mapping_wire import Opening
-from gateway.model import CauseCode, Receipt
+from gateway.model import CauseCode, Payload, Receipt
+from gateway.normalise import Original, Reading
+from gateway.route import entries_digest, idempotency_key
 from gateway.settings import load_settings
+from gateway.subjects import Subjects, rewrite
 from tests.eventually import eventually
-from tests.integration.pipeline.rig import Rig, national, recorded
+from tests.integration.pipeline.rig import Rig, local, national, recorded
 
 COMMAND = (sys.executable, "-m", "tests.integration.pipeline.toy_mapping_process")
 MANY = 200
@@ -114,6 +120,50 @@ def test_a_backlog_is_mapped_beside_the_gateway_in_order(beside: Callable[..., B
     it.rig.settle()
     assert it.in_order()
     assert len(it.mapped) == MANY
+
+
+def test_what_it_wrote_is_what_the_gateway_would_have_written(
+    beside: Callable[..., Beside],
+) -> None:
+    """Byte for byte, merges and patients known by local identifiers included."""
+    it = beside()
+    it.ready()
+    sent = [
+        {"patient": [national(1), local(1)], "facts": ["a"]},
+        {"patient": [local(1)], "facts": ["b"]},
+        {"patient": [national(2)], "merges": [[national(1)]], "facts": ["c"]},
+        {"patient": [national(1)], "facts": ["d"]},
+        {"patient": [local(1)], "facts": ["e"]},
+        *({"patient": [national(n)], "facts": [f"f{n}", f"g{n}"]} for n in range(3, 12)),
+    ]
+    receipts = [it.rig.send(each) for each in sent]
+    it.rig.settle()
+    assert len(it.mapped) == len(sent)
+    for receipt, content in zip(receipts, sent, strict=True):
+        message = it.rig.message(receipt)
+        if "merges" in content:
+            continue
+        payload = Payload.from_bytes(json.dumps(content).encode())
+        reading = it.rig.normaliser.normalise(
+            Original(source="lab", format=message.format, payloads=[payload])
+        )
+        assert isinstance(reading, Reading)
+        assert isinstance(reading.subjects, Subjects)
+        named = rewrite(
+            reading.mapped.entries,
+            {reading.subjects.subject.reference: f"Patient/{message.patient_id}"},
+        )
+        with it.rig.journal.read() as connection:
+            stored = connection.execute(
+                select(tables.normalised.c.entries).where(
+                    tables.normalised.c.message_id == message.id
+                )
+            ).scalar_one()
+        assert bytes(stored) == kept_entries(named)
+        key = idempotency_key(message.sequence, "record", entries_digest(named))
+        assert it.rig.delivery(receipt).idempotency_key == key
+    # The fourth names one who was merged away: the index's name, not the expected one.
+    assert it.rig.message(receipts[3]).patient_id == it.rig.message(receipts[2]).patient_id
 
 
 def test_without_a_backlog_none_is_started_and_with_one_nobody_waits_for_it(

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.demo.people import TEST_ROOT, ins_with_key
+from gateway.journal.entries import kept_entries
 from gateway.mapping_wire import (
     FRAME_BYTES_MAX,
     Answer,
@@ -21,8 +23,10 @@ from gateway.mapping_wire import (
 from gateway.model import Attachment, Cause, CauseCode, Entry, Flag, Format, Mapped, Payload
 from gateway.normalise import Original, Reading, Unusable
 from gateway.permit import Statement
+from gateway.route import entries_digest
 from gateway.serialise import DecimalText, dumps
-from gateway.subjects import read_subjects
+from gateway.subjects import Subjects, read_subjects, rewrite
+from gateway.written import as_expected, write
 
 
 def reading(values: list[str]) -> Reading:
@@ -99,6 +103,55 @@ def test_what_is_no_frame_is_refused(data: bytes) -> None:
     frames.feed(data)
     with pytest.raises(BrokenFrame):
         frames.next()
+
+
+def test_written_entries_are_those_that_the_long_way_would_make() -> None:
+    ins = {"system": f"urn:oid:{TEST_ROOT}", "value": ins_with_key("1650169123001")}
+    entries = (
+        Entry(resource={"resourceType": "Patient", "id": "p", "identifier": [ins]}),
+        Entry(
+            resource={
+                "resourceType": "Observation",
+                "id": "o",
+                "subject": {"reference": "Patient/p"},
+                "valueQuantity": {"value": DecimalText("1.10")},
+            },
+            create_only=True,
+        ),
+    )
+    subjects = read_subjects(entries)
+    assert isinstance(subjects, Subjects)
+    made = write(entries, subjects)
+    assert made is not None
+    written, renamed = made
+    named = rewrite(entries, {"Patient/p": renamed.subject.reference})
+    assert written.kept == kept_entries(named)
+    assert written.digest == entries_digest(named) == entries_digest(written.entries)
+    assert renamed.subject.identifiers == subjects.subject.identifiers
+    name = renamed.subject.reference
+    assert as_expected({name: name}, frozenset())
+    assert not as_expected({name: "Patient/other"}, frozenset())
+    assert not as_expected({name: name}, frozenset({name}))
+
+    whole = Answer(
+        message_id=1,
+        prepared=Reading(
+            mapped=Mapped(mapping="m", version="1", digest="d", entries=()),
+            subjects=renamed,
+            statement=Statement(),
+            written=written,
+        ),
+        seconds=0.1,
+    )
+    frames = Frames()
+    frames.feed(frame(whole))
+    assert frames.next() == whole
+
+
+def test_nothing_is_written_where_the_name_cannot_be_told() -> None:
+    local = read_subjects(reading([]).mapped.entries)
+    assert isinstance(local, Subjects)
+    assert write(reading([]).mapped.entries, local) is None
 
 
 @dataclass

@@ -91,7 +91,7 @@ def routed(entries: list[Entry], **changes: Any) -> tuple[Routed, ...]:
         "rules": [DestinationRule(destination="record"), DestinationRule(destination="fhir")],
         **changes,
     }
-    found = route(entries, **given)
+    found = route(entries_digest(entries), **given)
     assert not isinstance(found, Cause)
     return found
 
@@ -138,7 +138,9 @@ def test_a_rule_takes_the_sources_that_it_names() -> None:
 
 
 def test_nowhere_to_go_is_a_cause() -> None:
-    found = route([observation()], patient_id="p", source="lab", sequence=1, rules=[])
+    found = route(
+        entries_digest([observation()]), patient_id="p", source="lab", sequence=1, rules=[]
+    )
     assert isinstance(found, Cause)
     assert found.code is CauseCode.NO_DESTINATION
 

@@ -13,15 +13,12 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, BinaryIO
 
 from gateway import telemetry
 from gateway.mapping_wire import Answer, Frames, Opening, Ready, Task, content_digest, frame
-from gateway.normalise import Normaliser, Reading, Unusable
+from gateway.normalise import Normaliser
 from gateway.release import version
-from gateway.subjects import Subjects
-from gateway.written import write
 
 READ_BYTES = 1 << 16
 
@@ -35,11 +32,13 @@ Load = Callable[[Opening], tuple[Normaliser, str]]
 
 def load(opening: Opening) -> tuple[Normaliser, str]:
     """Stage 2 as the gateway's settings want it."""
-    from gateway.bootstrap import load_library, make_normaliser
+    from gateway.bootstrap import calm_collector, load_library, make_normaliser
 
     library = load_library(opening.settings)
     content = content_digest(library.programs, version())
-    return make_normaliser(opening.settings, library), content
+    normaliser = make_normaliser(opening.settings, library)
+    calm_collector()
+    return normaliser, content
 
 
 def serve(given: int, out: BinaryIO, load: Load = load) -> None:
@@ -76,7 +75,7 @@ def _answer(normaliser: Normaliser, task: Task, cpu_seconds: float) -> Answer:
     signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
     signal.setitimer(signal.ITIMER_REAL, MESSAGE_SECONDS_MAX)
     try:
-        prepared = _written(normaliser.normalise(task.original))
+        prepared = normaliser.normalise(task.original)
     except OSError:
         prepared = None
     finally:
@@ -84,22 +83,6 @@ def _answer(normaliser: Normaliser, task: Task, cpu_seconds: float) -> Answer:
         signal.setitimer(signal.ITIMER_REAL, 0)
     seconds = time.perf_counter() - started
     return Answer(message_id=task.message_id, prepared=prepared, seconds=seconds)
-
-
-def _written(prepared: Reading | Unusable) -> Reading | Unusable:
-    """The same with its entries written already, where that can be done."""
-    if not isinstance(prepared, Reading) or not isinstance(prepared.subjects, Subjects):
-        return prepared
-    try:
-        made = write(prepared.mapped.entries, prepared.subjects)
-    except (TypeError, ValueError):
-        # No JSON holds one of its values: the drain meets the same and says so.
-        return prepared
-    if made is None:
-        return prepared
-    written, subjects = made
-    mapped = replace(prepared.mapped, entries=())
-    return replace(prepared, mapped=mapped, subjects=subjects, written=written)
 
 
 def main(load: Load = load) -> None:

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from gateway.model import Entry, Mapped
+from gateway.model import Mapped
 from gateway.normalise import Original, Reading, Unusable
 from gateway.settings import Settings
-from gateway.written import Written
+from gateway.written import WrittenEntries
 
 FRAME_BYTES_MAX = 256 * 1024 * 1024
 """Of an answer. The largest are those of an entry that holds a whole document."""
@@ -60,6 +60,9 @@ class Task:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What became of it, and how many seconds it took.
+
+    A reading comes without what only its making needs: the entries (they are ``written``),
+    the documents that were taken in, the trace.
 
     ``prepared`` is None when the machine could not read the bytes, which says nothing
     of the message.
@@ -132,8 +135,8 @@ class Frames:
 
 
 def _flat(answer: Answer) -> Any:
-    """An answer for the pipe. Frozen dataclasses are slow to take out of a pickle, and a
-    message has many entries: these go as pairs."""
+    """An answer for the pipe. Frozen dataclasses are slow to take out of a pickle, so those
+    of which a message has many go as what they are made of."""
     prepared = answer.prepared
     if not isinstance(prepared, Reading):
         return answer
@@ -143,40 +146,32 @@ def _flat(answer: Answer) -> Any:
         answer.seconds,
         prepared.subjects,
         prepared.statement,
-        prepared.written and (prepared.written.kept, prepared.written.digest),
-        [(entry.resource, entry.create_only) for entry in mapped.entries],
+        [(each.kept, each.canonical, each.patient) for each in prepared.written],
         mapped.mapping,
         mapped.version,
         mapped.digest,
         mapped.attachments,
-        mapped.embedded,
         mapped.flags,
-        mapped.trace,
     )
 
 
 def _whole(flat: Any) -> Answer:
     """The same answer again."""
     (
-        message_id, seconds, subjects, statement, written, entries, mapping, version, digest,
-        attachments, embedded, flags, trace,
+        message_id, seconds, subjects, statement, written, mapping, version, digest, attachments,
+        flags,
     ) = flat  # fmt: skip
-    mapped = Mapped(
-        mapping=mapping,
-        version=version,
-        digest=digest,
-        entries=tuple(
-            [Entry(resource=resource, create_only=only) for resource, only in entries]
-        ),
-        attachments=attachments,
-        embedded=embedded,
-        flags=flags,
-        trace=trace,
-    )  # fmt: skip
     reading = Reading(
-        mapped=mapped,
+        mapped=Mapped(
+            mapping=mapping,
+            version=version,
+            digest=digest,
+            entries=(),
+            attachments=attachments,
+            flags=flags,
+        ),
         subjects=subjects,
         statement=statement,
-        written=Written(kept=written[0], digest=written[1]) if written is not None else None,
+        written=tuple([WrittenEntries(*each) for each in written]),
     )
     return Answer(message_id=message_id, prepared=reading, seconds=seconds)

@@ -8,7 +8,7 @@ deliveries, new states) is written at the end, in few statements.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, tuple_, update
 
@@ -21,19 +21,17 @@ from gateway.journal.values import Message, Move, NewDelivery
 from gateway.model import Cause, CauseCode, Mapped, Stage
 from gateway.normalise import Reading, Unusable
 from gateway.permit import permit
-from gateway.route import DestinationRule, entries_digest, route
-from gateway.subjects import rewrite
-from gateway.written import as_expected
+from gateway.route import DestinationRule, route
+from gateway.written import name
 
 
 @dataclass(frozen=True, slots=True)
 class _Passed:
     message: Message
     mapped: Mapped
+    entries: bytes
     patient_id: str
     deliveries: tuple[NewDelivery, ...]
-    kept: bytes | None
-    """Its entries as the journal keeps them, where they were written before."""
 
 
 class Passage:
@@ -122,9 +120,9 @@ class Passage:
                 patient_id=found.patient_id,
             )
             return
-        mapped, digest, kept = _named(reading, found)
+        named = name(reading.written, found.renamed, drop=found.dropped)
         routed = route(
-            digest,
+            named.digest,
             patient_id=found.patient_id,
             source=message.source,
             sequence=message.sequence,
@@ -145,7 +143,7 @@ class Passage:
             )
             for each in routed
         )
-        self._passed.append(_Passed(message, mapped, found.patient_id, new, kept))
+        self._passed.append(_Passed(message, reading.mapped, named.kept, found.patient_id, new))
 
     def _stop(self, message: Message, stage: Stage, cause: Cause) -> None:
         if cause.code is CauseCode.UNMAPPED:
@@ -169,13 +167,13 @@ class Passage:
         passed, self._passed = self._passed, []
         if not passed:
             return
+        # First, because it locks the messages in the order of their ids.
+        messages.move_all(self._connection, [_routed(each) for each in passed])
         messages.store_all(
             self._connection,
             self._blobs,
-            [(each.message.id, each.mapped) for each in passed],
-            kept={each.message.id: each.kept for each in passed if each.kept is not None},
+            [(each.message.id, each.mapped, each.entries) for each in passed],
         )
-        messages.move_all(self._connection, [_routed(each) for each in passed])
         deliveries.insert(self._connection, [new for each in passed for new in each.deliveries])
         self._discard_replaced([each.message for each in passed])
         # A replay that made the same entries finds its deliveries done already.
@@ -197,20 +195,6 @@ class Passage:
                 )
                 .values(state=DeliveryState.DISCARDED.value)
             )
-
-
-def _named(reading: Reading, found: Identified) -> tuple[Mapped, str, bytes | None]:
-    """What was mapped with the patients' names of the index, the entries' digest, and what
-    the journal keeps of them if that is known."""
-    written = reading.written
-    if written is not None and as_expected(found.renamed, found.dropped):
-        return reading.mapped, written.digest, written.kept
-    entries = rewrite(
-        reading.mapped.entries if written is None else written.entries,
-        found.renamed,
-        drop=found.dropped,
-    )
-    return replace(reading.mapped, entries=entries), entries_digest(entries), None
 
 
 def _was_here(message: Message) -> bool:

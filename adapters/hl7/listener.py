@@ -19,7 +19,7 @@ from adapters.hl7.grammar import VERSIONS, known_types
 from adapters.hl7.reception import Arrival, Reception
 from adapters.hl7.settings import MllpSourceSettings
 from gateway.model import Received
-from gateway.ports import Clock, Intake, IntakeUnavailable, Word
+from gateway.ports import Clock, DocumentHeaders, Intake, IntakeUnavailable, Word
 
 log = logging.getLogger("ecluse.hl7")
 _BACKLOG = 512
@@ -41,11 +41,12 @@ class MllpSource:
         clock: Clock,
         *,
         ssl_context: ssl.SSLContext | None = None,
+        documents: DocumentHeaders | None = None,
     ) -> None:
         self.settings = settings
         self.name = settings.name
         self.intake = intake
-        self.reception = Reception(settings, clock)
+        self.reception = Reception(settings, clock, documents)
         self._ssl_context = ssl_context
         self._server: asyncio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

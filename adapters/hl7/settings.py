@@ -1,4 +1,4 @@
-"""Configuration of an MLLP source."""
+"""Configuration of the sources of HL7 v2: MLLP, HTTP, folder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from adapters.doors.settings import MIB, FolderDoorSettings, HttpDoorSettings
 from adapters.hl7.charset import charset_named
 
 _OID = re.compile(r"[0-2](\.(0|[1-9]\d*))+\Z")
@@ -17,14 +18,12 @@ _LOCAL_TYPE = re.compile(r"[A-Z][A-Z0-9]{2}(\^[A-Z][A-Z0-9]{2})?\Z")
 FRENCH_EVENTS = ("ADT^Z80", "ADT^Z81", "ADT^Z84", "ADT^Z85", "ADT^Z99")
 
 
-class MllpSourceSettings(BaseModel):
-    """One MLLP listener: where it listens, what it takes, and its limits."""
+class Hl7SourceSettings(BaseModel):
+    """What a source of HL7 v2 takes, whatever the way in."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, Field(min_length=1, description="Name of the source, unique")]
-    type: Literal["mllp"] = Field("mllp", description="The kind of source")
-    listen: str = Field("127.0.0.1:2575", description="host:port; port 0 takes any free port")
     zone: str = Field("Europe/Paris", description="Time zone of times without offset, and of ours")
     authorities: dict[str, str] = Field(
         default_factory=dict, description="Assigning authority: namespace id (CX-4.1) to OID"
@@ -43,7 +42,57 @@ class MllpSourceSettings(BaseModel):
     permission_segments: tuple[str, ...] = Field(
         ("ZFA", "CON"), description="Segments in which a message speaks of permission"
     )
+    profile_checks: bool = Field(
+        True,
+        description="Refuse a message that breaks the profile it names in MSH-21 (CI-SIS) in its "
+        "acknowledgement",
+    )
+    profile_bytes_max: int = Field(
+        8 << 20,
+        ge=0,
+        description="Size of a message up to which the documents inside it are looked into for "
+        "that; of a larger one only the message around them is judged",
+    )
     frame_bytes_max: int = Field(16 << 20, ge=1 << 10, description="Largest message, in bytes")
+
+    @field_validator("zone")
+    @classmethod
+    def _known_zone(cls, zone: str) -> str:
+        try:
+            ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"{zone!r} is not a time zone such as Europe/Paris") from None
+        return zone
+
+    @field_validator("charset_default")
+    @classmethod
+    def _known_charset(cls, name: str) -> str:
+        if name and charset_named(name) is None:
+            raise ValueError(f"{name!r} is not a supported character set: try UTF-8 or 8859/15")
+        return name
+
+    @field_validator("authorities")
+    @classmethod
+    def _oids(cls, authorities: dict[str, str]) -> dict[str, str]:
+        for namespace, oid in authorities.items():
+            if not _OID.match(oid):
+                raise ValueError(f"the authority {namespace!r} is given {oid!r}, not an OID")
+        return authorities
+
+    @field_validator("local_types")
+    @classmethod
+    def _types(cls, types: tuple[str, ...]) -> tuple[str, ...]:
+        for text in types:
+            if not _LOCAL_TYPE.match(text):
+                raise ValueError(f"{text!r} is not a message type such as ADT^Z99 or ZXX")
+        return types
+
+
+class MllpSourceSettings(Hl7SourceSettings):
+    """One MLLP listener: where it listens, what it takes, and its limits."""
+
+    type: Literal["mllp"] = Field("mllp", description="The kind of source")
+    listen: str = Field("127.0.0.1:2575", description="host:port; port 0 takes any free port")
     junk_bytes_max: int = Field(
         64 << 10, ge=0, description="Bytes outside a block after which the connection is closed"
     )
@@ -78,38 +127,6 @@ class MllpSourceSettings(BaseModel):
         10.0, ge=0, description="On stop, how long to wait for messages in flight"
     )
 
-    @field_validator("zone")
-    @classmethod
-    def _known_zone(cls, zone: str) -> str:
-        try:
-            ZoneInfo(zone)
-        except (ZoneInfoNotFoundError, ValueError):
-            raise ValueError(f"{zone!r} is not a time zone such as Europe/Paris") from None
-        return zone
-
-    @field_validator("charset_default")
-    @classmethod
-    def _known_charset(cls, name: str) -> str:
-        if name and charset_named(name) is None:
-            raise ValueError(f"{name!r} is not a supported character set: try UTF-8 or 8859/15")
-        return name
-
-    @field_validator("authorities")
-    @classmethod
-    def _oids(cls, authorities: dict[str, str]) -> dict[str, str]:
-        for namespace, oid in authorities.items():
-            if not _OID.match(oid):
-                raise ValueError(f"the authority {namespace!r} is given {oid!r}, not an OID")
-        return authorities
-
-    @field_validator("local_types")
-    @classmethod
-    def _types(cls, types: tuple[str, ...]) -> tuple[str, ...]:
-        for text in types:
-            if not _LOCAL_TYPE.match(text):
-                raise ValueError(f"{text!r} is not a message type such as ADT^Z99 or ZXX")
-        return types
-
     @model_validator(mode="after")
     def _listenable(self) -> Self:
         host, port = self.host_and_port()
@@ -123,3 +140,31 @@ class MllpSourceSettings(BaseModel):
         """``listen`` in its two parts; an IPv6 address is written in brackets."""
         host, _, port = self.listen.rpartition(":")
         return host.removeprefix("[").removesuffix("]"), int(port) if port.isdecimal() else -1
+
+
+class Hl7FileSettings(Hl7SourceSettings):
+    """What a source takes of files and bodies, which may hold many messages."""
+
+    file_bytes_max: int = Field(
+        64 * MIB, ge=1 << 10, le=256 * MIB, description="Largest file or body, in bytes"
+    )
+    messages_max: int = Field(
+        10_000, ge=1, le=1_000_000, description="Most messages in one file or body"
+    )
+    batch_counts: Literal["refuse", "note"] = Field(
+        "refuse",
+        description="When BTS-1 or FTS-1 does not agree with what is there: refuse the whole "
+        "file, or take it and note it with each message",
+    )
+
+
+class Hl7HttpSourceSettings(HttpDoorSettings, Hl7FileSettings):
+    """``POST /intake/hl7`` on the gateway's HTTP server: HL7 over HTTP."""
+
+    type: Literal["hl7-http"] = "hl7-http"
+
+
+class Hl7FolderSourceSettings(FolderDoorSettings, Hl7FileSettings):
+    """A folder of HL7 v2 files with ``incoming/``, ``accepted/`` and ``refused/``."""
+
+    type: Literal["hl7-folder"] = "hl7-folder"

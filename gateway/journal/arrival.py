@@ -9,8 +9,8 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
+from gateway.bulk import instant_text, json_text
 from gateway.journal import tables
-from gateway.journal.bulk import instant_text, json_text
 from gateway.journal.fitting import fit
 from gateway.journal.rows import cause_columns
 from gateway.journal.states import MessageState

@@ -17,7 +17,6 @@ import pytest
 from sqlalchemy import select
 
 from gateway.journal import deadletters, tables
-from gateway.journal.entries import kept_entries
 from gateway.journal.states import MessageState
 from gateway.journal.values import DeadLetterFilter
 from gateway.mapping_ahead import LOSSES_MAX, PIPE_MESSAGE_BYTES_MAX
@@ -25,9 +24,10 @@ from gateway.mapping_processes import MappingProcesses
 from gateway.mapping_wire import Opening
 from gateway.model import CauseCode, Payload, Receipt
 from gateway.normalise import Original, Reading
-from gateway.route import entries_digest, idempotency_key
+from gateway.route import idempotency_key
 from gateway.settings import load_settings
-from gateway.subjects import Subjects, rewrite
+from gateway.subjects import Subjects
+from gateway.written import name
 from tests.eventually import eventually
 from tests.integration.pipeline.rig import Rig, local, national, recorded
 
@@ -53,8 +53,8 @@ class Beside:
             **options,
         )
         rig.drainer = rig.new_drainer(processes=self.processes)
-        for name in ("kill", "kill-once", "spin", "sleep"):
-            rig.reader.bombs[name] = lambda name=name: self.read_here.append(name)  # type: ignore[misc]
+        for bomb in ("kill", "kill-once", "spin", "sleep"):
+            rig.reader.bombs[bomb] = lambda bomb=bomb: self.read_here.append(bomb)  # type: ignore[misc]
 
     def ready(self) -> int:
         """Wait for a process; its number in the system."""
@@ -125,7 +125,7 @@ def test_a_backlog_is_mapped_beside_the_gateway_in_order(beside: Callable[..., B
 def test_what_it_wrote_is_what_the_gateway_would_have_written(
     beside: Callable[..., Beside],
 ) -> None:
-    """Byte for byte, merges and patients known by local identifiers included."""
+    """Byte for byte; patients that were merged and those of local identifiers too."""
     it = beside()
     it.ready()
     sent = [
@@ -149,8 +149,8 @@ def test_what_it_wrote_is_what_the_gateway_would_have_written(
         )
         assert isinstance(reading, Reading)
         assert isinstance(reading.subjects, Subjects)
-        named = rewrite(
-            reading.mapped.entries,
+        named = name(
+            reading.written,
             {reading.subjects.subject.reference: f"Patient/{message.patient_id}"},
         )
         with it.rig.journal.read() as connection:
@@ -159,8 +159,8 @@ def test_what_it_wrote_is_what_the_gateway_would_have_written(
                     tables.normalised.c.message_id == message.id
                 )
             ).scalar_one()
-        assert bytes(stored) == kept_entries(named)
-        key = idempotency_key(message.sequence, "record", entries_digest(named))
+        assert bytes(stored) == named.kept
+        key = idempotency_key(message.sequence, "record", named.digest)
         assert it.rig.delivery(receipt).idempotency_key == key
     # The fourth names one who was merged away: the index's name, not the expected one.
     assert it.rig.message(receipts[3]).patient_id == it.rig.message(receipts[2]).patient_id

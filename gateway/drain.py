@@ -19,6 +19,7 @@ from gateway.inbound import InboundDrain
 from gateway.journal.journal import Journal
 from gateway.journal.tables import lane as lane_table
 from gateway.journal.times import utc_now
+from gateway.mapping_processes import MappingProcesses
 from gateway.normalise import Normaliser
 from gateway.ports import Destination
 from gateway.retry import RetryPolicy
@@ -37,7 +38,8 @@ class Drainer:
     ``lease`` must be longer than a destination's longest call. ``policies`` gives
     destinations their own retry policy, ``policy`` is for the others. ``gate`` is
     told when a permission changes. ``on_postponed`` may be set to a function that is
-    called when something was put off to a later time. Raises ValueError when a rule names a
+    called when something was put off to a later time. ``processes`` read and map in the
+    place of the draining thread when there is a backlog. Raises ValueError when a rule names a
     destination that is not there.
     """
 
@@ -54,6 +56,7 @@ class Drainer:
         lease: timedelta = LEASE_DEFAULT,
         now: Callable[[], datetime] = utc_now,
         draw: Callable[[], float] = random.random,
+        processes: MappingProcesses | None = None,
     ) -> None:
         known = {destination.name: destination for destination in destinations}
         if rules is None:
@@ -76,6 +79,7 @@ class Drainer:
             lease=lease,
             now=now,
             stopping=self._stopping.is_set,
+            processes=processes,
         )
         self._outbound = OutboundDrain(
             journal,

@@ -17,7 +17,7 @@ from adapters.hl7.envelope import Envelope, Rules, examine
 from adapters.hl7.framing import Truncated
 from adapters.hl7.header import Header
 from adapters.hl7.profiles import ProfileChecks
-from adapters.hl7.settings import MllpSourceSettings
+from adapters.hl7.settings import Hl7SourceSettings
 from gateway.model import Cause, CauseCode, Disposition, Format, Payload, Received
 from gateway.ports import Clock, DocumentHeaders, IntakeUnavailable, Word
 
@@ -37,7 +37,7 @@ class Reception:
 
     def __init__(
         self,
-        settings: MllpSourceSettings,
+        settings: Hl7SourceSettings,
         clock: Clock,
         documents: DocumentHeaders | None = None,
     ) -> None:
@@ -79,6 +79,10 @@ class Reception:
         """A message outside any block, of which the first bytes are kept."""
         detail = f"{count} bytes of a message without the start byte of MLLP"
         return self._evidence(kept, peer, Cause(code=CauseCode.NOT_THE_FORMAT, detail=detail))
+
+    def refused(self, kept: bytes, peer: str, cause: Cause) -> Arrival:
+        """Bytes that are refused for a cause outside the message."""
+        return self._evidence(kept, peer, cause)
 
     def answer(self, arrival: Arrival, word: Word) -> tuple[Code, bytes]:
         """The acknowledgement, once intake has given its word: positive only for what is kept."""

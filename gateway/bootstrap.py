@@ -4,49 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import structlog
 import uvicorn
 
-from adapters.cda.folder import CdaFolderSource
-from adapters.cda.http import CdaHttpSource
 from adapters.cda.language import CdaLanguage, CdaReader
-from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings
 from adapters.dicom.language import DicomLanguage, DicomReader
-from adapters.dicom.listener import DicomSource
 from adapters.dicom.notation import study_files
-from adapters.dicom.settings import DicomSourceSettings
 from adapters.hl7.language import Hl7Language, Hl7Reader
-from adapters.hl7.listener import MllpSource
-from adapters.hl7.return_link import MllpReturnLink
-from adapters.hl7.settings import MllpSourceSettings
-from gateway.acknowledgements import Acknowledgements
+from adapters.hprim.language import HprimLanguage, HprimReader
 from gateway.broker import make_broker
+from gateway.configuration import Configuration, NothingToRead
 from gateway.drain import Drainer
 from gateway.gate import PermissionGate
 from gateway.ins import ROOTS, TEST_ROOTS
-from gateway.instruments import TimedIntake, TimedNormaliser, timed
+from gateway.instruments import TimedIntake, TimedNormaliser, observe_mapping, timed
 from gateway.intake import JournalIntake
 from gateway.journal.journal import Journal
 from gateway.journal.writer import GroupWriter
 from gateway.mapping import Library, MappingContext, packaged_mappings, serialise
+from gateway.mapping_processes import CPU_SECONDS_MAX, MappingProcesses
+from gateway.mapping_wire import Opening, content_digest
 from gateway.model import Format, Payload
 from gateway.normalise import Normaliser
 from gateway.opening import open_journal
-from gateway.ports import Intake, Reader, Source, SourceLanguage
+from gateway.ports import Reader, SourceLanguage
+from gateway.release import version
 from gateway.retry import RetryPolicy
+from gateway.return_links import ReturnLinks
 from gateway.route import DestinationRule
-from gateway.settings import Settings
+from gateway.settings import Loaded, Settings
+from gateway.sources import Sources, SystemClock
 from gateway.worker import WorkerPool
 from record.destination import RecordDestination
 from record.store import Record
@@ -57,26 +56,24 @@ RUNNING_FILE = "gateway.json"
 """In the state folder while a gateway runs there: its process id and addresses."""
 
 
-class SystemClock:
-    """The machine's clock, in UTC."""
-
-    def now(self) -> datetime:
-        """The present instant."""
-        return datetime.now(UTC)
-
-
 def languages() -> dict[Format, SourceLanguage]:
     """How mappings read each format."""
     return {
         Format.HL7V2: Hl7Language(),
         Format.CDA: CdaLanguage(),
         Format.DICOM: DicomLanguage(),
+        Format.HPRIM: HprimLanguage(),
     }
 
 
 def readers() -> dict[Format, Reader]:
     """How the bytes of each format are read."""
-    return {Format.HL7V2: Hl7Reader(), Format.CDA: CdaReader(), Format.DICOM: DicomReader()}
+    return {
+        Format.HL7V2: Hl7Reader(),
+        Format.CDA: CdaReader(),
+        Format.DICOM: DicomReader(),
+        Format.HPRIM: HprimReader(),
+    }
 
 
 def encoders() -> dict[Format, Callable[[str], Sequence[Payload]]]:
@@ -97,8 +94,15 @@ def load_library(settings: Settings) -> Library:
     )
 
 
-def make_normaliser(settings: Settings, library: Library) -> Normaliser:
-    """Stage 2 as these settings want it, for the gateway and for tools beside it."""
+def make_normaliser(
+    settings: Settings,
+    library: Library,
+    contexts: Mapping[str, MappingContext] | None = None,
+) -> Normaliser:
+    """Stage 2 as these settings want it, for the gateway and for tools beside it.
+
+    ``contexts`` is what mappings are told of each source; without it what the settings say.
+    """
     roots = ROOTS if settings.identity.accept_test_roots else ROOTS - TEST_ROOTS
     return Normaliser(
         readers=readers(),
@@ -108,16 +112,43 @@ def make_normaliser(settings: Settings, library: Library) -> Normaliser:
                 zone=source.zone, authorities=source.authorities, source=source.name
             )
             for source in settings.sources
-        },
+        }
+        if contexts is None
+        else contexts,
         accepted_ins=roots,
     )
+
+
+def make_mapping_processes(settings: Settings, library: Library) -> MappingProcesses | None:
+    """The processes that map for the workers; none is started yet. None where there are none."""
+    if settings.worker.mapping_processes == 0 or sys.platform == "win32":
+        return None
+    return MappingProcesses(
+        Opening(settings=settings, cpu_seconds=CPU_SECONDS_MAX),
+        content_digest(library.programs, version()),
+        count=settings.worker.mapping_processes,
+        observe=observe_mapping,
+    )
+
+
+GARBAGE_THRESHOLD = 10_000
+"""Objects made, and not freed, after which Python looks for garbage among the young ones. A
+batch of messages is some tens of thousands, and none of it is garbage while it is worked on."""
+
+
+def calm_collector() -> None:
+    """Keep Python's garbage collector from walking, every few batches, through what was loaded
+    at the start and stays: mappings, definitions, code. It was a quarter of all time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD, 10, 10)
 
 
 @dataclass
 class Gateway:
     """A gateway that is built; :meth:`start` and :meth:`stop` run it."""
 
-    settings: Settings
+    configuration: Configuration
     journal: Journal
     record: Record
     library: Library
@@ -125,13 +156,19 @@ class Gateway:
     intake: JournalIntake
     writer: GroupWriter
     pool: WorkerPool
-    sources: list[Source]
-    acknowledgements: list[Acknowledgements]
+    processes: MappingProcesses | None
+    sources: Sources
     started: bool = False
 
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self.configuration.settings
+
     @classmethod
-    def build(cls, settings: Settings) -> Gateway:
-        """Open, migrate and build everything; start nothing.
+    def build(cls, settings: Settings, reread: Callable[[], Loaded] | None = None) -> Gateway:
+        """Open, migrate and build everything; start nothing. ``reread`` reads the
+        configuration again when that is asked for.
 
         Raises JournalUnavailable, JournalInUse, MappingError.
         """
@@ -145,15 +182,20 @@ class Gateway:
         journal = open_journal(settings, read_only=False, on_ring=ring)
         gate = PermissionGate()
         record = Record(journal.blobs, now=SystemClock().now, json=serialise)
-        normaliser = TimedNormaliser.around(make_normaliser(settings, library))
+        policy = retry_policy(settings)
+        links = ReturnLinks(journal, SystemClock(), policy)
+        sources = Sources(settings.state, return_links=links)
+        normaliser = TimedNormaliser.around(make_normaliser(settings, library, sources.contexts))
+        processes = make_mapping_processes(settings, library)
         drainer = Drainer(
             journal,
             normaliser,
             [timed(RecordDestination(record, name=each.name)) for each in settings.destinations],
             rules=[DestinationRule(destination=each.name) for each in settings.destinations],
-            policy=retry_policy(settings),
+            policy=policy,
             gate=gate,
             lease=timedelta(seconds=settings.worker.lease_seconds),
+            processes=processes,
         )
         pool = WorkerPool(
             journal,
@@ -165,46 +207,45 @@ class Gateway:
         if settings.worker.threads:
             pools.append(pool)
         writer = GroupWriter(journal, judge=gate.judge)
-        intake = JournalIntake(
-            writer,
-            gate,
-            quiet={
-                source.name: timedelta(seconds=source.quiet_seconds)
-                for source in settings.sources
-                if isinstance(source, DicomSourceSettings)
-            },
-        )
-        sources = make_sources(settings, TimedIntake(intake))
-        later = make_acknowledgements(settings, journal)
+        intake = JournalIntake(writer, gate, quiet=sources.quiet)
+        sources.prepare(settings.sources, TimedIntake(intake))
+        configuration = Configuration(settings, sources, reread)
         return cls(
-            settings, journal, record, library, normaliser, intake, writer, pool, sources, later
-        )  # fmt: skip
+            configuration,
+            journal,
+            record,
+            library,
+            normaliser,
+            intake,
+            writer,
+            pool,
+            processes,
+            sources,
+        )
 
     async def start(self) -> None:
         """Start the writer, the workers, then the doors. Raises OSError when a port is taken."""
+        calm_collector()
         self.writer.start()
         if self.settings.worker.threads:
             self.pool.start()
-        for each in self.acknowledgements:
-            each.start()
-        for source in self.sources:
-            await source.start()
-            log.info("source listens", source=source.name, at=source.address())
+        await self.sources.start()
         self.started = True
 
     async def stop(self) -> None:
         """Close the doors, finish what is in hand, give the lanes back. Idempotent."""
         self.started = False
-        for source in self.sources:
-            await source.stop()
+        await self.configuration.close()
+        await self.sources.stop()
         await asyncio.to_thread(self._stop_threads)
 
     def _stop_threads(self) -> None:
         self.writer.stop()
         if self.settings.worker.threads:
             self.pool.stop()
-        for each in self.acknowledgements:
-            each.stop()
+        self.sources.hang_up()
+        if self.processes is not None:
+            self.processes.close()
         self.journal.close()
 
     def ready(self) -> dict[str, bool]:
@@ -219,7 +260,7 @@ class Gateway:
 
     def addresses(self) -> dict[str, str]:
         """Where each source listens."""
-        return {source.name: source.address() for source in self.sources}
+        return self.sources.addresses()
 
 
 def retry_policy(settings: Settings) -> RetryPolicy:
@@ -234,51 +275,25 @@ def retry_policy(settings: Settings) -> RetryPolicy:
     )
 
 
-def make_sources(settings: Settings, intake: Intake) -> list[Source]:
-    """One source per block of the settings."""
-    clock, made = SystemClock(), list[Source]()
-    for each in settings.sources:
-        match each:
-            case MllpSourceSettings():
-                made.append(MllpSource(each, intake, clock))
-            case DicomSourceSettings():
-                made.append(DicomSource(each, intake, clock, settings.state / "spool"))
-            case CdaHttpSourceSettings():
-                spool = each.spool_folder or settings.state / "spool"
-                made.append(
-                    CdaHttpSource(each.model_copy(update={"spool_folder": spool}), intake, clock)
-                )
-            case CdaFolderSourceSettings():
-                made.append(CdaFolderSource(each, intake, clock))
-    return made
-
-
-def make_acknowledgements(settings: Settings, journal: Journal) -> list[Acknowledgements]:
-    """One for each source that has a way back to its sender."""
-    # Nothing brings a lost acknowledgement back: only its age ends the attempts.
-    policy = replace(retry_policy(settings), attempts_max=sys.maxsize)
-    return [
-        Acknowledgements(journal, MllpReturnLink(each, SystemClock()), policy)
-        for each in settings.sources
-        if isinstance(each, MllpSourceSettings) and each.return_link
-    ]
-
-
 async def serve(
     settings: Settings,
     *,
+    reread: Callable[[], Loaded] | None = None,
     on_started: Callable[[Gateway, str], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
     """Run a gateway with its HTTP face until ``stop`` is set, or SIGTERM or SIGINT.
 
-    ``on_started`` gets the gateway and the HTTP address once every door is open.
+    With ``reread`` a SIGHUP lets it read its configuration again. ``on_started`` gets the
+    gateway and the HTTP address once every door is open.
     Raises OSError when a port is taken, and what :meth:`Gateway.build` raises.
     """
     from gateway.api import create_app
 
     stop = stop or asyncio.Event()
-    gateway = await asyncio.to_thread(Gateway.build, settings)
+    hangup = asyncio.Event()
+    _on_signals(hangup, signal.SIGHUP)  # from here on: it would end the process
+    gateway = await asyncio.to_thread(Gateway.build, settings, reread)
     listening = _bind(settings.http.listen)
     host, port = listening.getsockname()[:2]
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -286,12 +301,15 @@ async def serve(
         uvicorn.Config(create_app(gateway), log_config=None, lifespan="off", timeout_keep_alive=30)
     )
     serving: asyncio.Task[None] | None = None
+    reloading: asyncio.Task[None] | None = None
     running = settings.state / RUNNING_FILE
     try:
         await gateway.start()
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         _say_running(running, gateway, address)
-        _stop_on_signals(stop)
+        gateway.configuration.on_reading = lambda: _say_running(running, gateway, address)
+        reloading = asyncio.create_task(_reload_when(hangup, gateway))
+        _on_signals(stop, signal.SIGTERM, signal.SIGINT)
         log.info("http listens", at=address)
         if on_started is not None:
             on_started(gateway, address)
@@ -299,6 +317,9 @@ async def serve(
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
     finally:
+        if reloading is not None:
+            reloading.cancel()
+        await gateway.configuration.close()
         running.unlink(missing_ok=True)
         server.should_exit = True
         if serving is not None:
@@ -332,15 +353,32 @@ def _bind(listen: str) -> socket.socket:
 
 
 def _say_running(path: Path, gateway: Gateway, address: str) -> None:
-    told = {"pid": os.getpid(), "http": address, "sources": gateway.addresses()}
+    told = {
+        "pid": os.getpid(),
+        "http": address,
+        "sources": gateway.addresses(),
+        "configuration": gateway.configuration.last.shape(),
+    }
     partial = path.with_suffix(".part")
     partial.write_text(json.dumps(told), encoding="utf-8")
     partial.replace(path)
 
 
-def _stop_on_signals(stop: asyncio.Event) -> None:
+def _on_signals(event: asyncio.Event, *names: signal.Signals) -> None:
     loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        # Only the main thread may do so; a test that serves in another sets ``stop`` itself.
+    for name in names:
+        # Only the main thread may do so; a test that serves in another sets the event itself.
         with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
-            loop.add_signal_handler(name, stop.set)
+            loop.add_signal_handler(name, event.set)
+
+
+async def _reload_when(hangup: asyncio.Event, gateway: Gateway) -> None:
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        try:
+            await gateway.configuration.reload()
+        except NothingToRead as error:
+            log.warning("nothing is read again", reason=str(error))
+        except Exception as error:
+            log.critical("a reload failed", exc_info=error)

@@ -20,6 +20,7 @@ from adapters.hl7.delimiters import DEFAULT, Delimiters
 from adapters.hl7.escapes import escape_text
 from adapters.hl7.grammar import version_order
 from adapters.hl7.header import Header
+from adapters.hl7.profiles.errors import APPLICATION_ERRORS, APPLICATION_TABLE, MESSAGE_TABLE
 from adapters.hl7.remembered import Remembered
 from gateway.model import Cause, CauseCode
 
@@ -136,6 +137,8 @@ class _Form:
     before_time: str
     before_control_id: str
     after_control_id: str
+    french: bool = False
+    """Whether the profile is one of the CI-SIS, which names tables by their symbolic names."""
     before_2_2: bool = False
     before_2_5: bool = False
 
@@ -197,6 +200,14 @@ class Acknowledger:
         words = cause.detail.encode(charset.codec if charset else "ascii", "replace")
         text = escape_text(words.decode(codec), delimiters)
         code = commit_code_for(cause) if commit else code_for(cause)
+        application: tuple[str, ...] = ()
+        if cause.protocol_code in APPLICATION_ERRORS:
+            label = APPLICATION_ERRORS[cause.protocol_code]
+            # The answer names the declared set, even where a message's own bytes are all ASCII.
+            declared = charset_named(header.field(18)) if header else None
+            told = (declared or charset or ASCII).codec
+            said = label.encode(told, "replace").decode(codec, "replace")
+            application = (cause.protocol_code, escape_text(said, delimiters), APPLICATION_TABLE)
         acknowledgement = ["MSA", code, control_id]
         if form.before_2_5 and text:
             acknowledgement.append(text)
@@ -205,7 +216,7 @@ class Acknowledger:
         lines = (
             self._header(form, now),
             delimiters.field.join(acknowledgement),
-            _error(cause, text, delimiters, before_2_5=form.before_2_5),
+            _error(cause, text, delimiters, form, application),
             "",
         )
         return "\r".join(lines).encode(codec)
@@ -246,15 +257,17 @@ def _form(header: Header, charset: Charset | None, asking: str) -> _Form:
     swapped = [header.whole(number) for number in (5, 6, 3, 4)]
     before_time = separator.join(("MSH", delimiters.encoding_characters, *swapped, ""))
     after_control_id = separator.join(("", header.whole(11), header.whole(12)))
-    name = _charset_name(header, charset)
-    if asking:  # MSH-15 and MSH-16
-        after_control_id += separator.join(("", "", "", asking, "NE"))
-    if name:
-        after_control_id += separator * (2 if asking else 6) + name
+    # MSH-13 to MSH-18, as far as the last one that holds something.
+    name, country = _charset_name(header, charset), header.whole(17)
+    rest = ["", "", asking, "NE" if asking else "", country, name]
+    while rest and not rest[-1]:
+        rest.pop()
+    after_control_id += "".join(separator + each for each in rest)
     return _Form(
         before_time,
         separator.join(("", "", kind, "")),
         after_control_id,
+        french="CISIS_CDA_HL7" in header.whole(21),
         before_2_2=known and order < (2, 2),
         before_2_5=known and order < (2, 5),
     )
@@ -271,14 +284,16 @@ def _charset_name(header: Header, charset: Charset | None) -> str:
     return charset.name
 
 
-def _error(cause: Cause, text: str, delimiters: Delimiters, *, before_2_5: bool) -> str:
-    """The ERR segment: ERR-2, 3, 4 and 8 or, before 2.5, ERR-1 (ELD)."""
+def _error(
+    cause: Cause, text: str, delimiters: Delimiters, form: _Form, application: tuple[str, ...]
+) -> str:
+    """The ERR segment: ERR-2, 3, 4, 5 and 8 or, before 2.5, ERR-1 (ELD)."""
     number = cause.protocol_code
     if number not in ERROR_TEXTS:
-        number = _NUMBERS.get(cause.code, INTERNAL_ERROR)
-    coded = (number, ERROR_TEXTS[number], _TABLE)
+        number = INTERNAL_ERROR if application else _NUMBERS.get(cause.code, INTERNAL_ERROR)
+    coded = (number, ERROR_TEXTS[number], MESSAGE_TABLE if form.french else _TABLE)
     location = error_location(cause.location)
-    if before_2_5:
+    if form.before_2_5:
         parts = [*location[:3], "", "", ""][:3]
         return delimiters.field.join(
             ("ERR", delimiters.component.join((*parts, delimiters.subcomponent.join(coded))))
@@ -290,7 +305,7 @@ def _error(cause: Cause, text: str, delimiters: Delimiters, *, before_2_5: bool)
             delimiters.component.join(location),
             delimiters.component.join(coded),
             "E",
-            "",
+            delimiters.component.join(application),
             "",
             "",
             text,

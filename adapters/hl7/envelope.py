@@ -18,7 +18,7 @@ from adapters.hl7.header import NULL, Header, header_line
 from adapters.hl7.identifiers import PatientIdentifiers
 from adapters.hl7.modes import ORIGINAL, SILENT, UNANSWERED_TYPES, Mode, is_response, mode_of
 from adapters.hl7.remembered import Remembered
-from adapters.hl7.settings import MllpSourceSettings
+from adapters.hl7.settings import Hl7SourceSettings
 from gateway.model import Cause, CauseCode, Identifier
 from gateway.ports import Unreadable
 
@@ -46,7 +46,7 @@ class Rules:
     profiles: Remembered[Profile]
 
     @classmethod
-    def of(cls, settings: MllpSourceSettings) -> Rules:
+    def of(cls, settings: Hl7SourceSettings) -> Rules:
         return cls(
             settings.charset_default,
             PatientIdentifiers(settings.authorities),
@@ -54,7 +54,7 @@ class Rules:
             frozenset(settings.local_types),
             frozenset(settings.processing_ids),
             settings.acknowledgement,
-            bool(settings.return_link),
+            settings.linked,
             settings.sequence_numbers == "on",
             Remembered(),
         )

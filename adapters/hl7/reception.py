@@ -17,9 +17,11 @@ from adapters.hl7.acknowledge import (
 from adapters.hl7.charset import ASCII
 from adapters.hl7.envelope import Envelope, Rules, examine
 from adapters.hl7.framing import Truncated
-from adapters.hl7.settings import MllpSourceSettings
+from adapters.hl7.header import Header
+from adapters.hl7.profiles import ProfileChecks
+from adapters.hl7.settings import Hl7SourceSettings
 from gateway.model import Cause, CauseCode, Disposition, Format, Payload, Received
-from gateway.ports import Clock, IntakeUnavailable, Word
+from gateway.ports import Clock, DocumentHeaders, IntakeUnavailable, Word
 
 log = logging.getLogger("ecluse.hl7")
 
@@ -35,13 +37,23 @@ class Arrival:
 class Reception:
     """Examines what arrives at one source and words the answers. No I/O; any thread."""
 
-    def __init__(self, settings: MllpSourceSettings, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Hl7SourceSettings,
+        clock: Clock,
+        documents: DocumentHeaders | None = None,
+    ) -> None:
         self._name = settings.name
         self._rules = Rules.of(settings)
         self._frame_bytes_max = settings.frame_bytes_max
         self._control_id_unique = settings.duplicates == "refuse"
         self._clock = clock
         self._acknowledger = Acknowledger(ZoneInfo(settings.zone))
+        self._profiles = (
+            ProfileChecks(documents, settings.profile_bytes_max)
+            if settings.profile_checks
+            else None
+        )
 
     def open(self, payload: bytes, peer: str, cut: Truncated | None = None) -> Arrival:
         """Examine a whole block.
@@ -53,6 +65,8 @@ class Reception:
         if cut is not None and envelope.header is None:
             envelope.header = examine(cut.kept, self._rules).header
             envelope.refusal = _truncated(len(payload) + cut.count)
+        if envelope.header is not None and envelope.header.parts[20]:
+            self._check_profile(envelope, envelope.header, payload)
         return self._arrive(envelope, payload, peer)
 
     def oversized(self, kept: bytes, peer: str) -> Arrival:
@@ -68,6 +82,10 @@ class Reception:
         """A message outside any block, of which the first bytes are kept."""
         detail = f"{count} bytes of a message without the start byte of MLLP"
         return self._evidence(kept, peer, Cause(code=CauseCode.NOT_THE_FORMAT, detail=detail))
+
+    def refused(self, kept: bytes, peer: str, cause: Cause) -> Arrival:
+        """Bytes that are refused for a cause outside the message."""
+        return self._evidence(kept, peer, cause)
 
     def answer(self, arrival: Arrival, word: Word) -> tuple[Code, bytes]:
         """The acknowledgement, once intake has given its word: positive only for what is kept.
@@ -90,6 +108,14 @@ class Reception:
         if word.disposition is Disposition.DUPLICATE and word.answer:
             return code, word.answer
         return code, received.answer
+
+    def _check_profile(self, envelope: Envelope, header: Header, payload: bytes) -> None:
+        """Let the profile that MSH-21 names refuse what the protocol does not."""
+        if self._profiles is None or envelope.refusal is not None or envelope.charset is None:
+            return
+        envelope.refusal = self._profiles.refusal(
+            payload, header, envelope.charset, envelope.subject
+        )
 
     def _evidence(self, kept: bytes, peer: str, cause: Cause) -> Arrival:
         envelope = examine(kept, self._rules)

@@ -8,19 +8,19 @@ MSH-16 is NE.
 from __future__ import annotations
 
 import asyncio
-import re
 from zoneinfo import ZoneInfo
 
 from adapters.hl7.acknowledge import Acknowledger, Code, code_for
+from adapters.hl7.answer import COMMIT, NOTHING, code_of, control_id_of
 from adapters.hl7.charset import ASCII, charset_named
 from adapters.hl7.header import Header, header_line
 from adapters.hl7.modes import Condition
-from adapters.hl7.sender import Awaited, MllpClient, NoAnswer, control_id_of
+from adapters.hl7.sender import MllpClient, NoAnswer
 from adapters.hl7.settings import MllpSourceSettings
 from gateway.model import Again, Cause, CauseCode, Delivered, Outcome, Refused
 from gateway.ports import Clock, Unreadable, Worded
 
-_TAKEN = frozenset({b"CA", b"AA"})
+_TAKEN = frozenset({"CA", "AA"})
 
 
 class MllpReturnLink:
@@ -58,9 +58,9 @@ class MllpReturnLink:
         """See :meth:`gateway.ports.ReturnLink.send`."""
         if self._runner is None:
             self._runner = asyncio.Runner()
-        awaited = Awaited.ALWAYS if self._confirmed else Awaited.NEVER
+        asked = COMMIT if self._confirmed else NOTHING
         try:
-            answer = self._runner.run(self._client.send(acknowledgement, awaited))
+            exchange = self._runner.run(self._client.exchange(acknowledgement, asked=asked))
             if not self._confirmed:
                 # What is known of it is that the peer read to the end.
                 self._runner.run(self._client.close())
@@ -71,10 +71,9 @@ class MllpReturnLink:
             return _again(str(error))
         except OSError as error:
             return _again(error.strerror or type(error).__name__)
-        code = _code(answer)
-        if code in _TAKEN:
-            return Delivered(evidence=code.decode("ascii"))
-        told = code.decode("ascii", "replace")
+        told = code_of(exchange.answers[0])
+        if told in _TAKEN:
+            return Delivered(evidence=told)
         return Refused(
             cause=Cause(
                 code=CauseCode.DESTINATION_REFUSED,
@@ -102,10 +101,3 @@ def _header(head: bytes) -> Header | None:
 
 def _again(detail: str) -> Again:
     return Again(cause=Cause(code=CauseCode.DESTINATION_UNAVAILABLE, detail=detail))
-
-
-def _code(answer: bytes) -> bytes:
-    for line in re.split(rb"[\r\n]+", answer):
-        if line.startswith(b"MSA"):
-            return line.split(line[3:4])[1][:2]
-    return b""

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import mmap
+import random
 import re
-from collections.abc import Iterator, Sequence
+import ssl
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from adapters.hl7.answer import Asked, AskedFor, asked_for, code_of, control_id_of
+from adapters.hl7.batch import parts
 from adapters.hl7.framing import (
     FRAME_BYTES_MAX,
     START,
@@ -23,29 +26,16 @@ from adapters.hl7.framing import (
     Truncated,
     frame,
 )
-from adapters.hl7.header import header_line, read_header
-from adapters.hl7.modes import is_response, mode_of
+from adapters.hl7.link import Link, LinkEnded
 from gateway.ports import Unreadable
 
-_READ_BYTES = 1 << 16
-# A header segment at the start of a line; what follows its name is no letter or digit.
-_HEADER = re.compile(
-    rb"(?:(?<=[\r\n])|\A)(?:\xef\xbb\xbf)?[ \t]*(MSH|FHS|BHS|BTS|FTS)(?![A-Za-z0-9])"
-)
-_FRAMED = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\x0b")
-
-
-PERHAPS_SECONDS = 1.0
-"""How long to wait for an answer that only comes when something is wrong, or right."""
+QUIET_SECONDS = 2.0
+"""How long a refusal is waited for where only that would be answered (ER)."""
 SEE_OFF_SECONDS = 5.0
-
-
-class Awaited(Enum):
-    """Whether an answer on the connection is to be expected."""
-
-    ALWAYS = "always"
-    PERHAPS = "perhaps"
-    NEVER = "never"
+"""How long to wait at the end for a receiver to read what was sent without awaiting an answer."""
+_CLOSE_SECONDS = 1.0
+_READ_BYTES = 1 << 16
+_FRAMED = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\x0b")
 
 
 class NoAnswer(Exception):
@@ -56,12 +46,51 @@ class NoAnswer(Exception):
     """
 
 
+@dataclass(frozen=True, slots=True)
+class Reconnect:
+    """How often and how long a connection is tried for, before nothing was sent on it.
+
+    The pause before each further attempt is drawn between 0 and an upper bound that doubles
+    from ``base_seconds`` to ``cap_seconds`` (full jitter), so that many senders do not come back
+    at the same moment. ``within_seconds`` 0 tries once.
+    """
+
+    within_seconds: float = 0.0
+    base_seconds: float = 0.5
+    cap_seconds: float = 15.0
+    draw: Callable[[], float] = random.random
+
+    def pauses(self) -> Iterator[float]:
+        """The pauses, without end."""
+        bound = self.base_seconds
+        while True:
+            yield bound * self.draw()
+            bound = min(bound * 2, self.cap_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What came back for one message.
+
+    ``answers`` holds the commit acknowledgement, the application acknowledgement or both.
+    Empty: none came, and none was asked for (``NE``) or only one on an error (``ER``).
+    ``missing`` tells that an application acknowledgement was asked and waited for and did
+    not come, although the receiver has the message.
+    """
+
+    answers: tuple[bytes, ...]
+    missing: bool = False
+
+
 class MllpClient:
     """Sends messages over one connection, one at a time, and matches their answers.
 
-    An answer whose MSA-2 is not the message's MSH-10 is never taken for it; after
-    a time-out the connection is closed, so that a late answer cannot be taken for
-    the next one's.
+    An answer whose MSA-2 is not the message's MSH-10 is never taken for it, nor one that
+    comes while nothing is waited for; after a time-out the connection is closed, so that a
+    late answer cannot be taken for the next one's. ``strays`` counts such answers.
+
+    A message is written once. Only connecting is tried again (``reconnect``, told to
+    ``on_pause`` with the fault and the pause): nothing has been sent then.
     """
 
     def __init__(
@@ -70,16 +99,31 @@ class MllpClient:
         port: int,
         *,
         timeout_seconds: float = 30.0,
+        connect_seconds: float = 10.0,
         answer_bytes_max: int = 1 << 20,
+        tls: ssl.SSLContext | None = None,
+        server_name: str = "",
+        reconnect: Reconnect = Reconnect(),
+        on_pause: Callable[[OSError, float], None] = lambda _error, _seconds: None,
     ) -> None:
+        self.reconnect = reconnect
         self._host = host
         self._port = port
         self._timeout_seconds = timeout_seconds
+        self._connect_seconds = min(connect_seconds, timeout_seconds)
         self._answer_bytes_max = answer_bytes_max
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        self._frames = FrameReader(answer_bytes_max)
+        self._tls = tls
+        self._server_name = server_name or host
+        self._on_pause = on_pause
+        self._link: Link | None = None
+        self._strays = 0
         self._sending = asyncio.Lock()
         self._unanswered = False  # something was sent whose answer nobody waited for
+
+    @property
+    def strays(self) -> int:
+        """Blocks that came back and were an answer to nothing that was waited for."""
+        return self._strays + (self._link.strays if self._link is not None else 0)
 
     async def __aenter__(self) -> Self:
         return self
@@ -92,157 +136,158 @@ class MllpClient:
     ) -> None:
         await self.close()
 
-    async def send(self, message: bytes, awaited: Awaited | None = None) -> bytes:
-        """Send one message; the bytes of its acknowledgement, without framing.
+    async def send(self, message: bytes) -> bytes:
+        """Send one message; the bytes of its first acknowledgement, without framing.
 
-        ``awaited`` says whether an answer is waited for; as the message asks
-        (:func:`awaited_answer`) when it is not given. Empty bytes: none was awaited, or,
-        for a message that wants one of some kinds only, none came within a second.
         Connects when there is no connection. Raises NoAnswer when none comes in
         time or the connection ends, OSError when there can be no connection,
         ValueError when MLLP cannot carry the message.
         """
-        block = frame(message)
-        expected = control_id_of(message)
-        awaited = awaited or awaited_answer(message)
-        seconds = self._timeout_seconds
+        exchange = await self.exchange(message)
+        if not exchange.answers:
+            raise NoAnswer("no answer came, and the message asks for none")
+        return exchange.answers[0]
+
+    async def exchange(
+        self, message: bytes, *, application: bool = False, asked: AskedFor | None = None
+    ) -> Exchange:
+        """Send one message and wait for what it asks for; raises as :meth:`send`.
+
+        In the enhanced mode the first acknowledgement is enough, unless ``application``: then
+        after a positive commit acknowledgement the application's is waited for, too.
+        ``asked`` is given where the message itself does not tell what will be answered.
+        """
+        block, asked = frame(message), asked or asked_for(message)
         async with self._sending:
-            written = False
+            link = await self._connected()
             try:
-                async with asyncio.timeout(seconds) as limit:
-                    reader, writer = await self._connect()
-                    writer.write(block)
-                    await writer.drain()
-                    written = True
-                    if awaited is not Awaited.ALWAYS:
-                        self._unanswered = True
-                    if awaited is Awaited.NEVER:
-                        return b""
-                    if awaited is Awaited.PERHAPS:
-                        limit.reschedule(self._loop_time() + min(seconds, PERHAPS_SECONDS))
-                    return await self._answer(reader, expected)
-            except TimeoutError:
-                if written and awaited is Awaited.PERHAPS:
-                    return b""
-                self._drop()
-                raise NoAnswer(f"no answer within {self._timeout_seconds} s") from None
-            except (ConnectionError, asyncio.IncompleteReadError) as error:
-                connected = self._streams is not None
-                self._drop()
-                if not connected:
-                    raise
-                raise NoAnswer("the connection ended before the answer") from error
+                link.begin(control_id_of(message))
+                exchange = await self._exchange(link, block, asked, application=application)
             except BaseException:
                 self._drop()
                 raise
+            finally:
+                link.finish()
+            self._unanswered = self._unanswered or not exchange.answers
+            return exchange
 
     async def close(self) -> None:
         """Close the connection, if any."""
-        streams, self._streams = self._streams, None
-        if streams is not None:
+        link = self._link
+        self._forget()
+        if link is not None:
             if self._unanswered:
-                await self._see_off(*streams)
-            streams[1].close()
-            with contextlib.suppress(OSError):  # it may have failed already
-                await streams[1].wait_closed()
+                # Closing with answers unread would reset the connection, and with it what the
+                # peer has not read yet: it is left to the peer to close first.
+                link.end()
+                with contextlib.suppress(TimeoutError):
+                    seconds = min(self._timeout_seconds, SEE_OFF_SECONDS)
+                    await asyncio.wait_for(link.over.wait(), seconds)
+            link.close()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(link.over.wait(), _CLOSE_SECONDS)
 
-    async def _see_off(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Say that no more comes, and read until the peer closes, too.
+    # --- one message --------------------------------------------------------------
 
-        Closing with answers unread would reset the connection, and with it what the peer
-        has not read yet.
-        """
-        with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(min(self._timeout_seconds, SEE_OFF_SECONDS)):
-                if writer.can_write_eof():
-                    writer.write_eof()
-                while await reader.read(_READ_BYTES):
-                    pass
+    async def _exchange(
+        self, link: Link, block: bytes, asked: AskedFor, *, application: bool
+    ) -> Exchange:
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await link.write(block)
+        except TimeoutError:
+            raise NoAnswer("the receiver does not read the message") from None
+        except LinkEnded as error:
+            raise NoAnswer(str(error)) from None
+        if asked.first is Asked.NEVER:
+            return Exchange(())
+        first = await self._wait(link, lambda _: True, asked.first)
+        if first is None:
+            return Exchange(())
+        wanted = application and code_of(first) == "CA" and asked.application is not Asked.NEVER
+        if not wanted:
+            return Exchange((first,))
+        try:
+            second = await self._wait(
+                link, lambda answer: code_of(answer).startswith("A"), asked.application
+            )
+        except NoAnswer:
+            self._drop()
+            return Exchange((first,), missing=True)
+        return Exchange((first,) if second is None else (first, second))
 
-    @staticmethod
-    def _loop_time() -> float:
-        return asyncio.get_running_loop().time()
+    async def _wait(self, link: Link, fits: Callable[[bytes], bool], asked: Asked) -> bytes | None:
+        """The answer; None when it would come on an error only and none comes."""
+        silent = asked is Asked.ON_ERROR
+        seconds = min(QUIET_SECONDS, self._timeout_seconds) if silent else self._timeout_seconds
+        try:
+            return await asyncio.wait_for(link.answer(fits), seconds)
+        except TimeoutError:
+            if silent:
+                return None
+            half = "only half an answer" if link.half_an_answer else "no answer"
+            raise NoAnswer(f"{half} within {seconds:g} s") from None
+        except LinkEnded as error:
+            raise NoAnswer(str(error)) from None
+
+    # --- the connection -----------------------------------------------------------
+
+    async def _connected(self) -> Link:
+        if self._link is not None:
+            # Let what lies in the socket already be read as what it is: no answer to the next
+            # message, or the end of the connection, on which nothing is sent then.
+            for _ in range(2):
+                await asyncio.sleep(0)
+            if self._link.ended is None:
+                return self._link
+        self._forget()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.reconnect.within_seconds
+        for pause in self.reconnect.pauses():
+            try:
+                self._link = await self._connect()
+                self._unanswered = False
+            except OSError as error:
+                if isinstance(error, ssl.SSLCertVerificationError) or loop.time() >= deadline:
+                    raise
+                wait = min(pause, max(deadline - loop.time(), 0.0))
+                self._on_pause(error, wait)
+                await asyncio.sleep(wait)
+            else:
+                return self._link
+        raise AssertionError("the pauses have no end")
+
+    async def _connect(self) -> Link:
+        options: dict[str, Any] = {}
+        if self._tls is not None:
+            options = {
+                "ssl": self._tls,
+                "server_hostname": self._server_name,
+                "ssl_handshake_timeout": self._connect_seconds,
+                "ssl_shutdown_timeout": _CLOSE_SECONDS,
+            }
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._connect_seconds):
+                _, link = await loop.create_connection(
+                    lambda: Link(self._answer_bytes_max), self._host, self._port, **options
+                )
+        except TimeoutError:
+            said = f"no connection within {self._connect_seconds:g} s"
+            raise ConnectionError(said) from None
+        return link
 
     def _drop(self) -> None:
         """Close at once, whatever is unsent: what follows must not be mistaken for an answer."""
-        streams, self._streams = self._streams, None
-        if streams is not None:
-            streams[1].transport.abort()
+        if self._link is not None:
+            self._link.abort()
+        self._forget()
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if self._streams is None:
-            self._frames = FrameReader(self._answer_bytes_max)
-            self._unanswered = False
-            self._streams = await asyncio.open_connection(self._host, self._port)
-        return self._streams
-
-    async def _answer(self, reader: asyncio.StreamReader, expected: bytes) -> bytes:
-        while True:
-            data = await reader.read(_READ_BYTES)
-            for event in self._frames.receive(data) if data else self._frames.end():
-                if isinstance(event, Frame) and acknowledges(event.payload, expected):
-                    return event.payload
-            if not data:
-                raise ConnectionResetError("the peer closed the connection")
-            if self._frames.ending:
-                for event in self._frames.settle():
-                    if isinstance(event, Frame) and acknowledges(event.payload, expected):
-                        return event.payload
-
-
-def awaited_answer(message: bytes) -> Awaited:
-    """Whether a message will be answered on its connection (``adapters.hl7.modes``).
-
-    An acknowledgement or a response is not, nor is a message that wants none; ER and SU want
-    an answer in one case only. A receiver that answers in the original mode all the same
-    does no harm: its answers are read and left.
-    """
-    try:
-        start, header = read_header(message)
-    except Unreadable:
-        return Awaited.ALWAYS
-    if is_response(message, header, start):
-        return Awaited.NEVER
-    # Whether the receiver has a way back to the sender is not known here.
-    modes = [mode_of(header, "auto", linked=linked) for linked in (True, False)]
-    answered = {given for mode in modes for given in (mode.positive, mode.negative)}
-    if len(answered) > 1:
-        return Awaited.PERHAPS
-    return Awaited.ALWAYS if answered == {True} else Awaited.NEVER
-
-
-def control_id_of(message: bytes) -> bytes:
-    """MSH-10 byte for byte; empty when there is no MSH.
-
-    Only the field separator is needed for it: a receiver names the control id of a
-    message whose encoding characters it refuses, too.
-    """
-    try:
-        _, line = header_line(message)
-    except Unreadable:
-        return b""
-    fields = line.split(line[3:4])
-    return fields[9] if len(fields) > 9 else b""
-
-
-def acknowledges(answer: bytes, control_id: bytes) -> bool:
-    """Is ``answer`` an acknowledgement of the message with that MSH-10?
-
-    An answer with an empty MSA-2 is one to a message that has no MSH-10, and a
-    refusal by a receiver that could not read it.
-    """
-    try:
-        _, header = read_header(answer)
-    except Unreadable:
-        return False
-    separator = header.encode(header.delimiters.field)
-    for line in re.split(rb"[\r\n]+", answer):
-        if line.startswith(b"MSA" + separator):
-            fields = line.split(separator)
-            told = fields[2] if len(fields) > 2 else b""
-            positive = fields[1][1:2] == b"A"
-            return told == control_id or (not told and not positive)
-    return False
+    def _forget(self) -> None:
+        if self._link is not None:
+            self._link.finish()
+            self._strays += self._link.strays
+        self._link = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,14 +321,20 @@ def _messages(path: Path, limits: FileLimits) -> Iterator[bytes]:
         if not stream.read(1):
             return
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if _FRAMED.match(content):
-                yield from _unwrapped(content, limits)
+            if is_framed(content):
+                yield from unwrapped(content, limits.message_bytes_max)
             else:
                 yield from _cut_at_headers(content, limits)
 
 
-def _unwrapped(content: mmap.mmap, limits: FileLimits) -> Iterator[bytes]:
-    reader = FrameReader(limits.message_bytes_max, kept_bytes_max=0)
+def is_framed(content: bytes | mmap.mmap) -> bool:
+    """Whether a file holds MLLP blocks."""
+    return _FRAMED.match(content) is not None
+
+
+def unwrapped(content: bytes | mmap.mmap, message_bytes_max: int) -> Iterator[bytes]:
+    """The messages of a file of MLLP blocks. Raises Unreadable when a block is cut."""
+    reader = FrameReader(message_bytes_max, kept_bytes_max=0)
     for position in range(content.find(START.to_bytes()), len(content), _READ_BYTES):
         yield from _payloads(reader.receive(content[position : position + _READ_BYTES]))
     yield from _payloads(reader.end())
@@ -300,15 +351,13 @@ def _payloads(events: Sequence[Event]) -> Iterator[bytes]:
 
 
 def _cut_at_headers(content: mmap.mmap, limits: FileLimits) -> Iterator[bytes]:
-    begin = -1
     found = False
-    for match in _HEADER.finditer(content):
-        if begin >= 0:
-            yield _slice(content, begin, match.start(), limits)
-        begin = match.start() if match[1] == b"MSH" else -1
-        found = found or begin >= 0
-    if begin >= 0 or not found:
-        yield _slice(content, max(begin, 0), len(content), limits)
+    for part in parts(content):
+        if part.name == "MSH":
+            found = True
+            yield _slice(content, part.begin, part.end, limits)
+    if not found:
+        yield _slice(content, 0, len(content), limits)
 
 
 def _slice(content: mmap.mmap, begin: int, end: int, limits: FileLimits) -> bytes:

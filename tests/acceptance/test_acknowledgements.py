@@ -140,7 +140,7 @@ def test_an_acknowledgement_is_never_answered(site: Site, tmp_path: Path) -> Non
     path = tmp_path / "ack.hl7"
     path.write_bytes(message.replace(b"ACK1", b"ACK2"))
     done = site.gateway.command("send", str(path), "--to", target(site), "--json")
-    assert [(a["code"], a["awaited"]) for a in done["messages"]] == [("", False)]
+    assert [(a["code"], a["silent"]) for a in done["messages"]] == [("", True)]
     assert site.back.of("ACK1") == []
 
 

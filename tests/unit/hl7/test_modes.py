@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapters.hl7.answer import Asked, asked_for
 from adapters.hl7.header import Header
 from adapters.hl7.modes import ORIGINAL, SILENT, Condition, is_response, mode_of
-from adapters.hl7.sender import Awaited, awaited_answer
 
 
 def message(accept: str, application: str, kind: str = "ADT^A01", more: str = "") -> bytes:
@@ -120,21 +120,22 @@ def test_a_response_is_known_by_its_msa(more: str, expected: bool) -> None:
     data = message("", "", "RSP^K22", more)
     found = is_response(data, Header.read(data.split(b"\r")[0]), 0)
     assert found is expected
-    assert awaited_answer(data) is (Awaited.NEVER if expected else Awaited.ALWAYS)
+    assert asked_for(data).first is (Asked.NEVER if expected else Asked.ALWAYS)
 
 
 @pytest.mark.parametrize(
-    ("accept", "application", "awaited"),
+    ("accept", "application", "first"),
     [
-        ("", "", Awaited.ALWAYS),
-        ("AL", "AL", Awaited.ALWAYS),
-        ("ER", "NE", Awaited.PERHAPS),
-        ("NE", "AL", Awaited.PERHAPS),
-        ("NE", "NE", Awaited.NEVER),
+        ("", "", Asked.ALWAYS),
+        ("AL", "AL", Asked.ALWAYS),
+        ("ER", "NE", Asked.ON_ERROR),
+        ("NE", "AL", Asked.ALWAYS),
+        ("NE", "NE", Asked.NEVER),
     ],
 )
-def test_what_a_sender_waits_for(accept: str, application: str, awaited: Awaited) -> None:
-    assert awaited_answer(message(accept, application)) is awaited
+def test_what_a_sender_waits_for(accept: str, application: str, first: Asked) -> None:
+    assert asked_for(message(accept, application)).first is first
+    assert asked_for(message(accept, application, "ACK")).first is Asked.NEVER
 
 
 def test_conditions() -> None:

@@ -25,6 +25,7 @@ from adapters.dicom.language import DicomLanguage, DicomReader
 from adapters.dicom.listener import DicomSource
 from adapters.dicom.notation import study_files
 from adapters.dicom.settings import DicomSourceSettings
+from adapters.hl7.continuation import fragment_kept
 from adapters.hl7.language import Hl7Language, Hl7Reader
 from adapters.hl7.listener import MllpSource
 from adapters.hl7.settings import MllpSourceSettings
@@ -34,6 +35,7 @@ from gateway.gate import PermissionGate
 from gateway.ins import ROOTS, TEST_ROOTS
 from gateway.instruments import TimedIntake, TimedNormaliser, timed
 from gateway.intake import JournalIntake
+from gateway.journal import gatherings
 from gateway.journal.journal import Journal
 from gateway.journal.writer import GroupWriter
 from gateway.mapping import Library, MappingContext, packaged_mappings, serialise
@@ -168,9 +170,17 @@ class Gateway:
                 source.name: timedelta(seconds=source.quiet_seconds)
                 for source in settings.sources
                 if isinstance(source, DicomSourceSettings)
+            }
+            | {
+                source.name: timedelta(seconds=source.continuation_timeout_seconds)
+                for source in settings.sources
+                if isinstance(source, MllpSourceSettings)
             },
         )
         sources = make_sources(settings, TimedIntake(intake))
+        for source in sources:
+            if isinstance(source, MllpSource):
+                restore_fragments(journal, source)
         return cls(settings, journal, record, library, normaliser, intake, writer, pool, sources)
 
     async def start(self) -> None:
@@ -240,6 +250,14 @@ def make_sources(settings: Settings, intake: Intake) -> list[Source]:
             case CdaFolderSourceSettings():
                 made.append(CdaFolderSource(each, intake, clock))
     return made
+
+
+def restore_fragments(journal: Journal, source: MllpSource) -> None:
+    """Let a source know the continued messages of which fragments wait in the journal."""
+    with journal.read() as connection:
+        for kept in gatherings.waiting(connection, source.name):
+            fragment = fragment_kept(kept.attributes, kept.control_id, kept.sha256, kept.size)
+            source.continuations.restore(kept.group_key, fragment, kept.received_at)
 
 
 async def serve(

@@ -181,17 +181,19 @@ class InboundDrain:
         return reading
 
     def _original(self, message: Message) -> Original:
+        encoding = message.encoding
         if not message.group_key:
             payloads = [messages.payload(self._journal, message)]
         else:
             with self._journal.read() as connection:
                 members = gatherings.members(connection, message.source, message.group_key)
+                encoding = gatherings.encoding(members)
                 payloads = [messages.payload(self._journal, member) for member in members]
         return Original(
             source=message.source,
             format=message.format,
             payloads=payloads,
-            encoding=message.encoding,
+            encoding=encoding,
         )
 
     # --- the transaction ----------------------------------------------------------

@@ -10,10 +10,14 @@ import socket
 import ssl
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from adapters.hl7.acknowledge import Code
-from adapters.hl7.connection import Connection, Exchange
+from adapters.hl7.batches import BatchArrival, BatchReception, begins_batch
+from adapters.hl7.connection import Connection
+from adapters.hl7.continuation import Continuations
+from adapters.hl7.exchange import BatchExchange, Exchange
 from adapters.hl7.framing import Deviation, Truncated
 from adapters.hl7.grammar import VERSIONS, known_types
 from adapters.hl7.reception import Arrival, Reception
@@ -45,7 +49,13 @@ class MllpSource:
         self.settings = settings
         self.name = settings.name
         self.intake = intake
-        self.reception = Reception(settings, clock)
+        self.continuations = Continuations(
+            lifetime=timedelta(seconds=settings.continuation_timeout_seconds),
+            fragments_max=settings.continuation_fragments_max,
+            bytes_max=settings.continuation_bytes_max,
+        )
+        self.reception = Reception(settings, clock, self.continuations)
+        self.batches = BatchReception(settings, self.reception, clock)
         self._ssl_context = ssl_context
         self._server: asyncio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -162,11 +172,19 @@ class MllpSource:
         self.count("evidence")
         self._hand_over(arrival.received, None)
 
-    def answer_to(self, arrival: Arrival, word: Word) -> bytes:
-        """The answer to a message, counted by its code."""
-        code, answer = self.reception.answer(arrival, word)
+    def answer_to(self, exchange: Exchange | BatchExchange) -> bytes:
+        """The answer to a settled exchange, each acknowledgement counted by its code."""
+        if isinstance(exchange, BatchExchange):
+            self.count("batches")
+            return self.batches.answer(exchange.arrived, exchange.words, self._count_answer)
+        if exchange.word is None:
+            raise RuntimeError("an answer before intake's word")
+        code, answer = self.reception.answer(exchange.arrival, exchange.word)
         self._counts[_ANSWERS[code]] += 1
         return answer
+
+    def _count_answer(self, code: Code) -> None:
+        self._counts[_ANSWERS[code]] += 1
 
     def _hand_over(self, received: Received, exchange: Exchange | None) -> None:
         if not self._handed and self._loop is not None:
@@ -181,11 +199,20 @@ class MllpSource:
             self._take_word([(exchange, unavailable) for _, exchange in handed])
 
     def examine_aside(self, connection: Connection, payload: bytes, cut: Truncated | None) -> None:
-        """Examine a large message in a thread, then give it back to its connection."""
+        """Examine a large message or a batch in a thread, then give it back to its connection."""
         loop = asyncio.get_running_loop()
-        task = loop.run_in_executor(None, self.reception.open, payload, connection.peer, cut)
+        if begins_batch(payload):
+            task = loop.run_in_executor(None, self._open_batch, payload, connection.peer)
+        else:
+            task = loop.run_in_executor(None, self._open, payload, connection.peer, cut)
         size = len(payload)
         task.add_done_callback(lambda done: connection.examined(done.result(), size))
+
+    def _open_batch(self, payload: bytes, peer: str) -> BatchArrival | Arrival:
+        return self.batches.open(payload, peer)
+
+    def _open(self, payload: bytes, peer: str, cut: Truncated | None) -> BatchArrival | Arrival:
+        return self.reception.open(payload, peer, cut)
 
     # --- from other threads -------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from adapters.hl7.acknowledge import (
@@ -12,6 +13,14 @@ from adapters.hl7.acknowledge import (
     Acknowledger,
     Code,
     code_for,
+)
+from adapters.hl7.continuation import (
+    CONTINUED,
+    CONTINUES,
+    Continuations,
+    Fragment,
+    fingerprint,
+    sender_of,
 )
 from adapters.hl7.envelope import Envelope, Rules, examine
 from adapters.hl7.framing import Truncated
@@ -33,11 +42,17 @@ class Arrival:
 class Reception:
     """Examines what arrives at one source and words the answers. No I/O; any thread."""
 
-    def __init__(self, settings: MllpSourceSettings, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: MllpSourceSettings,
+        clock: Clock,
+        continuations: Continuations | None = None,
+    ) -> None:
         self._name = settings.name
         self._rules = Rules.of(settings)
         self._frame_bytes_max = settings.frame_bytes_max
         self._clock = clock
+        self._continuations = continuations
         self._acknowledger = Acknowledger(ZoneInfo(settings.zone))
 
     def open(self, payload: bytes, peer: str, cut: Truncated | None = None) -> Arrival:
@@ -66,6 +81,10 @@ class Reception:
         detail = f"{count} bytes of a message without the start byte of MLLP"
         return self._evidence(kept, peer, Cause(code=CauseCode.NOT_THE_FORMAT, detail=detail))
 
+    def refused(self, kept: bytes, peer: str, cause: Cause) -> Arrival:
+        """Bytes that are refused for a cause outside the message."""
+        return self._evidence(kept, peer, cause)
+
     def answer(self, arrival: Arrival, word: Word) -> tuple[Code, bytes]:
         """The acknowledgement, once intake has given its word: positive only for what is kept."""
         envelope, received = arrival.envelope, arrival.received
@@ -89,6 +108,14 @@ class Reception:
 
     def _arrive(self, envelope: Envelope, payload: bytes, peer: str) -> Arrival:
         now = self._clock.now()
+        content, group, attributes = Payload.from_bytes(payload), "", envelope.attributes
+        if envelope.refusal is None and (envelope.continues or envelope.continued):
+            group = self._place(envelope, content, now)
+            attributes = {
+                **attributes,
+                CONTINUES: envelope.continues,
+                CONTINUED: envelope.continued,
+            }
         header, charset, refusal = envelope.header, envelope.charset, envelope.refusal
         if refusal is None and header is not None and charset is not None:
             answer = self._acknowledger.accept(header, charset, now)
@@ -98,7 +125,7 @@ class Reception:
         received = Received(
             source=self._name,
             format=Format.HL7V2,
-            payload=Payload.from_bytes(payload),
+            payload=content,
             received_at=now,
             peer=peer,
             control_id=envelope.control_id,
@@ -106,11 +133,31 @@ class Reception:
             encoding=charset.name if charset else "",
             subject=envelope.subject,
             carries_permission=envelope.carries_permission,
+            group=group,
+            group_complete=bool(group) and not envelope.continued,
             refusal=refusal,
             answer=answer,
-            attributes=envelope.attributes,
+            attributes=attributes,
         )
         return Arrival(received, envelope)
+
+    def _place(self, envelope: Envelope, content: Payload, now: datetime) -> str:
+        """The chain of a fragment; sets the refusal of one that has none."""
+        if self._continuations is None:
+            return ""
+        fragment = Fragment(
+            sender=sender_of(envelope.attributes),
+            continues=envelope.continues,
+            continued=envelope.continued,
+            fingerprint=fingerprint(envelope.control_id, content.sha256),
+            size=content.size,
+            whole_like=envelope.has_patient,
+        )
+        placed = self._continuations.place(fragment, now)
+        if isinstance(placed, Cause):
+            envelope.refusal = placed
+            return ""
+        return placed
 
     def _refuse(self, envelope: Envelope, cause: Cause) -> tuple[Code, bytes]:
         header, charset = envelope.header, envelope.charset

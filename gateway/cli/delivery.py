@@ -62,8 +62,8 @@ class Peer:
         except ValueError as error:
             raise ValueError(f"{to}: {error}") from None
         scheme, host = parts.scheme.lower(), parts.hostname or ""
-        if scheme not in {"mllp", "dicom", "http", "https"}:
-            raise ValueError(f"{to}: begins with mllp://, dicom://, http:// or https://")
+        if scheme not in {"mllp", "mllp2", "dicom", "http", "https"}:
+            raise ValueError(f"{to}: begins with mllp://, mllp2://, dicom://, http:// or https://")
         if not host:
             raise ValueError(f"{to}: has no host")
         if port is None:
@@ -90,7 +90,7 @@ def answers(peer: Peer, files: Sequence[Path]) -> Iterator[tuple[int, Answer]]:
 
     Raises ConnectionError when nobody is there at the first message.
     """
-    send = {"mllp": _mllp, "dicom": _dicom}.get(peer.scheme, _http)
+    send = {"mllp": _mllp, "mllp2": _mllp, "dicom": _dicom}.get(peer.scheme, _http)
     return send(peer, files)
 
 
@@ -98,10 +98,12 @@ def answers(peer: Peer, files: Sequence[Path]) -> Iterator[tuple[int, Answer]]:
 
 
 def _mllp(peer: Peer, files: Sequence[Path]) -> Iterator[tuple[int, Answer]]:
+    from adapters.hl7.release2_sender import Release2Client
     from adapters.hl7.sender import MllpClient, control_id_of, read_messages
     from gateway.ports import Unreadable
 
-    client = MllpClient(peer.host, peer.port, timeout_seconds=peer.timeout_seconds)
+    kind = Release2Client if peer.scheme == "mllp2" else MllpClient
+    client = kind(peer.host, peer.port, timeout_seconds=peer.timeout_seconds)
     reached = False
     with asyncio.Runner() as runner:
         try:

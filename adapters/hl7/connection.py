@@ -111,7 +111,7 @@ class Connection(asyncio.Protocol):
         size = len(event.payload)
         if size > LARGE_BYTES or len(self._pending) + 1 >= self._in_flight_max:
             return False
-        if event.payload in COMMITS or begins_batch(event.payload):
+        if size < 2 or begins_batch(event.payload):
             return False
         self._block_since = None
         self._whole += size
@@ -134,6 +134,8 @@ class Connection(asyncio.Protocol):
         self._stuck_since = None
         if not self._stopping:
             self._take_end()
+        self._reader.end()  # what is left of a block when nothing more was handed over
+        self._account()
         self.source.leave(self)
 
     def pause_writing(self) -> None:
@@ -186,7 +188,7 @@ class Connection(asyncio.Protocol):
 
     def _take_frame(self, payload: bytes) -> None:
         size = len(payload)
-        if payload in COMMITS:
+        if size == 1 and payload in COMMITS:
             self._whole -= size
             self._account()
             if self._flow is not None:
@@ -223,7 +225,11 @@ class Connection(asyncio.Protocol):
     def examined(self, arrival: Arrival | BatchArrival, size: int) -> None:
         """A large message or a batch has been examined off the loop: it is its turn."""
         self._aside = 0
-        if not self._stopping:
+        if self._stopping:
+            self._whole -= size
+            self._account()
+            self._finish()
+        else:
             self._submit(arrival, size)
             self._work()
 

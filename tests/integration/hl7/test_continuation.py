@@ -96,7 +96,7 @@ async def test_fragments_are_acknowledged_each_and_delivered_as_one(tmp_path: Pa
         carrier = kept(running, "F3")
         assert kept(running, "F1").carrier_id == carrier.id
         with running.journal.read() as connection:
-            mapped = messages.normalised(connection, running.journal.blobs, carrier.id)
+            mapped = messages.normalised(connection, carrier.id)
         assert mapped is not None
         entries = mapped.entries
         observations = [e.resource for e in entries if e.resource["resourceType"] == "Observation"]

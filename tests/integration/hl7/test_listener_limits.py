@@ -208,6 +208,18 @@ async def test_a_storm_of_cut_messages_ends_the_connection() -> None:
         assert await peer.closed()
         assert len(run.intake.submitted) <= 32
         assert run.source.statistics()["faults-limit"] == 1
+        # Bytes that stayed counted after their connection would close the others in the end.
+        await until(lambda: run.source.statistics()["held-bytes"] == 0)
+
+
+async def test_a_stop_while_a_large_message_is_examined_leaves_nothing_behind() -> None:
+    async with running(frame_bytes_max=8 << 20) as run:
+        peer = await run.peer()
+        await peer.send(frame(adt("LARGE") + b"OBX|1|ED|D||" + PDF * 1000 + b"\r"))
+        await until(lambda: run.source.statistics()["held-bytes"] > 4_000_000)
+        await run.source.stop()
+        await until(lambda: run.source.statistics()["held-bytes"] == 0)
+        assert run.source.statistics()["connections"] == 0
 
 
 async def test_stopping_answers_what_was_handed_over() -> None:

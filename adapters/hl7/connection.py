@@ -377,5 +377,5 @@ class Connection(asyncio.Protocol):
     def _account(self) -> None:
         held = self._reader.buffered + self._whole
         change, self._held = held - self._held, held
-        if change and not self.source.hold(change):
+        if change and not self.source.hold(self.address, change):
             self._give_up("held-bytes-limit", abort=True)

@@ -65,6 +65,7 @@ class MllpSource:
         self._addresses: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
         self._held = 0
+        self._held_by: Counter[str] = Counter()
         self._handed: list[tuple[Received, Exchange | None]] = []
         self._settled: deque[tuple[Exchange | None, Word]] = deque()
         self._wake_scheduled = False
@@ -158,10 +159,19 @@ class MllpSource:
             if not self._addresses[connection.address]:
                 del self._addresses[connection.address]
 
-    def hold(self, change: int) -> bool:
-        """Count bytes in memory; False when more are held than may be."""
+    def hold(self, address: str, change: int) -> bool:
+        """Count bytes in memory; False when more are held, in all or by the address, than may be.
+
+        The limit by address keeps one sender from taking the room of all the others.
+        """
         self._held += change
-        return change < 0 or self._held <= self.settings.held_bytes_max
+        held = self._held_by[address] = self._held_by[address] + change
+        if not held:
+            del self._held_by[address]
+        settings = self.settings
+        return change < 0 or (
+            self._held <= settings.held_bytes_max and held <= settings.held_bytes_per_address_max
+        )
 
     def hand_over(self, exchange: Exchange) -> None:
         """Give a message to intake, with all that arrive in the same turn of the loop."""

@@ -56,6 +56,9 @@ class MllpSourceSettings(BaseModel):
     held_bytes_max: int = Field(
         512 << 20, ge=1 << 20, description="Bytes of all connections in memory at a time"
     )
+    held_bytes_per_address_max: int = Field(
+        256 << 20, ge=1 << 20, description="Bytes of all connections of one address in memory"
+    )
     connections_max: int = Field(1024, ge=1, description="Connections at a time")
     connections_per_address_max: int = Field(
         128, ge=1, description="Connections of one address at a time"
@@ -141,6 +144,8 @@ class MllpSourceSettings(BaseModel):
             raise ValueError(f"listen: {self.listen!r} is not host:port")
         if self.held_bytes_max < self.frame_bytes_max:
             raise ValueError("held_bytes_max is less than frame_bytes_max")
+        if self.held_bytes_per_address_max < self.frame_bytes_max:
+            raise ValueError("held_bytes_per_address_max is less than frame_bytes_max")
         return self
 
     def host_and_port(self) -> tuple[str, int]:

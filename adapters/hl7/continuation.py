@@ -31,6 +31,7 @@ CONTINUED = "continued"
 _INTERACTIVE = b"I"
 _UNCONTINUED = (b"MSH", b"MSA", b"DSC", b"PID", b"QRD", b"QRF", b"URD", b"URS")
 _DSC = re.compile(rb"[\r\n]DSC(?![A-Za-z0-9])")
+_PATIENT = re.compile(rb"[\r\n]PID(?![A-Za-z0-9])")
 _ADD = re.compile(rb"[\r\n]ADD(?![A-Za-z0-9])")
 
 
@@ -201,10 +202,16 @@ class _Part:
 
 
 def needs_joining(payload: bytes) -> bool:
-    """Does one message hold an ADD, or end with the pointer to another?"""
+    """Is one message no whole one as it stands?
+
+    It holds an ADD, ends with the pointer to another, or continues another and has no
+    patient of its own.
+    """
     if b"ADD" in payload and _ADD.search(payload) is not None:
         return True
-    return b"DSC" in payload and _DSC.search(payload) is not None and bool(_part(payload).continued)
+    if b"DSC" in payload and _DSC.search(payload) is not None and _part(payload).continued:
+        return True
+    return _PATIENT.search(payload) is None and bool(_part(payload).continues)
 
 
 def join(payloads: Sequence[bytes]) -> bytes:

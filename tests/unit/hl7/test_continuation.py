@@ -160,6 +160,7 @@ def test_a_message_cut_anywhere_is_whole_again(places: list[int], chance: random
 @given(st.lists(st.integers(40, len(WHOLE) - 1), min_size=1, max_size=6, unique=True), st.data())
 def test_a_missing_fragment_is_never_passed_over(places: list[int], data: st.DataObject) -> None:
     fragments = cut(WHOLE, places)
+    assert all(needs_joining(each) for each in fragments)
     del fragments[data.draw(st.integers(0, len(fragments) - 1))]
     with pytest.raises(Unreadable):
         Hl7Reader().read([Payload.from_bytes(each) for each in fragments] or [])

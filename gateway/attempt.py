@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -15,6 +16,9 @@ from gateway.journal.journal import JournalUnavailable
 from gateway.model import Cause, CauseCode, Delivered, Delivery, Outcome, Refused, Wait
 from gateway.ports import DeliversTogether, Destination
 from gateway.subjects import rewrite, successor_of
+
+# The record speaks to SQLite's driver itself where it writes many rows.
+_AWAY = (OperationalError, InterfaceError, sqlite3.OperationalError, JournalUnavailable)
 
 NOT_CONFIGURED_WAIT = timedelta(minutes=1)
 """How often a delivery is looked at whose destination is no longer configured."""
@@ -76,7 +80,7 @@ def attempt_at_once(
 def _one_at_once(connection: Connection, destination: Destination, item: Delivery) -> Outcome:
     try:
         outcome = destination.deliver(current(item), connection)
-    except (OperationalError, InterfaceError, JournalUnavailable):
+    except _AWAY:
         raise
     except Exception as error:  # noqa: BLE001  a fault of one item is that item's cause
         outcome = Refused(cause=internal(error))
@@ -96,7 +100,7 @@ def attempt(connection: Connection, destination: Destination, item: Delivery) ->
             if not isinstance(outcome, Delivered):
                 savepoint.rollback()
             return outcome
-    except (OperationalError, InterfaceError, JournalUnavailable):
+    except _AWAY:
         raise
     except Exception as error:  # noqa: BLE001  a fault in one item must not undo the others
         return Refused(cause=internal(error))

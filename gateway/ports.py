@@ -15,7 +15,16 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Protocol, runtime_checkable
 
-from gateway.model import Delivery, Flag, Format, Outcome, Payload, Receipt, Received
+from gateway.model import (
+    Delivery,
+    Flag,
+    Format,
+    Identifier,
+    Outcome,
+    Payload,
+    Receipt,
+    Received,
+)
 
 
 class Clock(Protocol):
@@ -71,6 +80,14 @@ class Source(Protocol):
 
     async def stop(self) -> None:
         """Take no more, finish what is in flight, close. Idempotent."""
+        ...
+
+    async def reconfigure(self, settings: Any) -> None:
+        """Take other settings of its own kind and name, from the next message on.
+
+        What is in flight is finished, and with an unchanged address no connection is
+        closed. Raises what :meth:`start` raises; then nothing is changed.
+        """
         ...
 
     def address(self) -> str:
@@ -246,6 +263,32 @@ class Unreadable(Exception):
     def __init__(self, message: str, location: str = "") -> None:
         super().__init__(message)
         self.location = location
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentHeader:
+    """What the header of a CDA document says, for those who carry it in a message.
+
+    ``identifier`` and ``replaces`` (the documents that it replaces) are ``root`` or
+    ``root^extension``; ``traits_missing`` names what a complete INS would need and the
+    header does not have. No more than that may leave the document.
+    """
+
+    identifier: str
+    patient: tuple[Identifier, ...] = ()
+    replaces: tuple[str, ...] = ()
+    traits_missing: tuple[str, ...] = ()
+
+
+class DocumentHeaders(Protocol):
+    """Reads the header of a document that another protocol's message carries."""
+
+    def header(self, data: bytes) -> DocumentHeader | None:
+        """The header, or None when the bytes are no CDA document at all.
+
+        Raises Unreadable for a CDA that is broken or hostile.
+        """
+        ...
 
 
 class Reader(Protocol):

@@ -11,7 +11,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from gateway.model import Again, Cause, CauseCode, Delivered, Delivery, Outcome, Refused
 from record.faults import BytesMissing, EntryRefused, MergeRefused
-from record.store import Put, PutResult, Record
+from record.feeding import Put, PutResult
+from record.store import Record
 
 
 class RecordDestination:

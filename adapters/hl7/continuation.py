@@ -113,13 +113,17 @@ class Continuations:
     chain follows from its first fragment, so that all of it sent again is all known.
     """
 
-    def __init__(self, *, lifetime: timedelta, fragments_max: int, bytes_max: int) -> None:
-        self._lifetime = lifetime
-        self._fragments_max = fragments_max
-        self._bytes_max = bytes_max
+    def __init__(self, lifetime: timedelta, fragments_max: int, bytes_max: int) -> None:
+        self.bound(lifetime, fragments_max, bytes_max)
         self._lock = threading.Lock()
         self._chains: OrderedDict[str, _Chain] = OrderedDict()
         self._pointers: dict[tuple[str, ...], _Chain] = {}
+
+    def bound(self, lifetime: timedelta, fragments_max: int, bytes_max: int) -> None:
+        """Take other bounds, for the fragments to come."""
+        self._lifetime = lifetime
+        self._fragments_max = fragments_max
+        self._bytes_max = bytes_max
 
     def place(self, fragment: Fragment, now: datetime) -> str | Cause:
         """The group of a fragment, "" for a message that is none, or why it is refused."""

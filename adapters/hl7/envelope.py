@@ -17,7 +17,7 @@ from adapters.hl7.grammar import VERSIONS, known_types
 from adapters.hl7.header import NULL, Header, header_line
 from adapters.hl7.identifiers import PatientIdentifiers
 from adapters.hl7.remembered import Remembered
-from adapters.hl7.settings import MllpSourceSettings
+from adapters.hl7.settings import Hl7SourceSettings
 from gateway.model import Cause, CauseCode, Identifier
 from gateway.ports import Unreadable
 
@@ -37,7 +37,7 @@ class Rules:
     profiles: Remembered[Profile]
 
     @classmethod
-    def of(cls, settings: MllpSourceSettings) -> Rules:
+    def of(cls, settings: Hl7SourceSettings) -> Rules:
         return cls(
             settings.charset_default,
             PatientIdentifiers(settings.authorities),

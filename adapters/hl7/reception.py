@@ -24,9 +24,11 @@ from adapters.hl7.continuation import (
 )
 from adapters.hl7.envelope import Envelope, Rules, examine
 from adapters.hl7.framing import Truncated
-from adapters.hl7.settings import MllpSourceSettings
+from adapters.hl7.header import Header
+from adapters.hl7.profiles import ProfileChecks
+from adapters.hl7.settings import Hl7SourceSettings
 from gateway.model import Cause, CauseCode, Disposition, Format, Payload, Received
-from gateway.ports import Clock, IntakeUnavailable, Word
+from gateway.ports import Clock, DocumentHeaders, IntakeUnavailable, Word
 
 log = logging.getLogger("ecluse.hl7")
 
@@ -44,8 +46,9 @@ class Reception:
 
     def __init__(
         self,
-        settings: MllpSourceSettings,
+        settings: Hl7SourceSettings,
         clock: Clock,
+        documents: DocumentHeaders | None = None,
         continuations: Continuations | None = None,
     ) -> None:
         self._name = settings.name
@@ -54,6 +57,11 @@ class Reception:
         self._clock = clock
         self._continuations = continuations
         self._acknowledger = Acknowledger(ZoneInfo(settings.zone))
+        self._profiles = (
+            ProfileChecks(documents, settings.profile_bytes_max)
+            if settings.profile_checks
+            else None
+        )
 
     def open(self, payload: bytes, peer: str, cut: Truncated | None = None) -> Arrival:
         """Examine a whole block.
@@ -65,6 +73,8 @@ class Reception:
         if cut is not None and envelope.header is None:
             envelope.header = examine(cut.kept, self._rules).header
             envelope.refusal = _truncated(len(payload) + cut.count)
+        if envelope.header is not None and envelope.header.parts[20]:
+            self._check_profile(envelope, envelope.header, payload)
         return self._arrive(envelope, payload, peer)
 
     def oversized(self, kept: bytes, peer: str) -> Arrival:
@@ -100,6 +110,16 @@ class Reception:
         if word.disposition is Disposition.DUPLICATE and word.answer:
             return Code.ACCEPT, word.answer
         return Code.ACCEPT, received.answer
+
+    def _check_profile(self, envelope: Envelope, header: Header, payload: bytes) -> None:
+        """Let the profile that MSH-21 names refuse what the protocol does not."""
+        if self._profiles is None or envelope.refusal is not None or envelope.charset is None:
+            return
+        if envelope.continues or envelope.continued:
+            return  # part of a message cannot have all that the profile asks of the whole
+        envelope.refusal = self._profiles.refusal(
+            payload, header, envelope.charset, envelope.subject
+        )
 
     def _evidence(self, kept: bytes, peer: str, cause: Cause) -> Arrival:
         envelope = examine(kept, self._rules)

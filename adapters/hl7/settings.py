@@ -1,4 +1,4 @@
-"""Configuration of an MLLP source."""
+"""Configuration of the sources of HL7 v2: MLLP, HTTP, folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from adapters.certificate import ClientName
+from adapters.doors.settings import MIB, FolderDoorSettings, HttpDoorSettings
 from adapters.hl7.charset import charset_named
+from adapters.tls import TlsSettings
 
 _OID = re.compile(r"[0-2](\.(0|[1-9]\d*))+\Z")
 _LOCAL_TYPE = re.compile(r"[A-Z][A-Z0-9]{2}(\^[A-Z][A-Z0-9]{2})?\Z")
@@ -17,14 +20,12 @@ _LOCAL_TYPE = re.compile(r"[A-Z][A-Z0-9]{2}(\^[A-Z][A-Z0-9]{2})?\Z")
 FRENCH_EVENTS = ("ADT^Z80", "ADT^Z81", "ADT^Z84", "ADT^Z85", "ADT^Z99")
 
 
-class MllpSourceSettings(BaseModel):
-    """One MLLP listener: where it listens, what it takes, and its limits."""
+class Hl7SourceSettings(BaseModel):
+    """What a source of HL7 v2 takes, whatever the way in."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, Field(min_length=1, description="Name of the source, unique")]
-    type: Literal["mllp"] = Field("mllp", description="The kind of source")
-    listen: str = Field("127.0.0.1:2575", description="host:port; port 0 takes any free port")
     zone: str = Field("Europe/Paris", description="Time zone of times without offset, and of ours")
     authorities: dict[str, str] = Field(
         default_factory=dict, description="Assigning authority: namespace id (CX-4.1) to OID"
@@ -43,7 +44,68 @@ class MllpSourceSettings(BaseModel):
     permission_segments: tuple[str, ...] = Field(
         ("ZFA", "CON"), description="Segments in which a message speaks of permission"
     )
+    profile_checks: bool = Field(
+        True,
+        description="Refuse a message that breaks the profile it names in MSH-21 (CI-SIS) in its "
+        "acknowledgement",
+    )
+    profile_bytes_max: int = Field(
+        8 << 20,
+        ge=0,
+        description="Size of a message up to which the documents inside it are looked into for "
+        "that; of a larger one only the message around them is judged",
+    )
     frame_bytes_max: int = Field(16 << 20, ge=1 << 10, description="Largest message, in bytes")
+
+    @field_validator("zone")
+    @classmethod
+    def _known_zone(cls, zone: str) -> str:
+        try:
+            ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"{zone!r} is not a time zone such as Europe/Paris") from None
+        return zone
+
+    @field_validator("charset_default")
+    @classmethod
+    def _known_charset(cls, name: str) -> str:
+        if name and charset_named(name) is None:
+            raise ValueError(f"{name!r} is not a supported character set: try UTF-8 or 8859/15")
+        return name
+
+    @field_validator("authorities")
+    @classmethod
+    def _oids(cls, authorities: dict[str, str]) -> dict[str, str]:
+        for namespace, oid in authorities.items():
+            if not _OID.match(oid):
+                raise ValueError(f"the authority {namespace!r} is given {oid!r}, not an OID")
+        return authorities
+
+    @field_validator("local_types")
+    @classmethod
+    def _types(cls, types: tuple[str, ...]) -> tuple[str, ...]:
+        for text in types:
+            if not _LOCAL_TYPE.match(text):
+                raise ValueError(f"{text!r} is not a message type such as ADT^Z99 or ZXX")
+        return types
+
+
+class MllpSourceSettings(Hl7SourceSettings):
+    """One MLLP listener: where it listens, what it takes, and its limits."""
+
+    type: Literal["mllp"] = Field("mllp", description="The kind of source")
+    listen: str = Field("127.0.0.1:2575", description="host:port; port 0 takes any free port")
+    tls: TlsSettings | None = Field(
+        None, description="TLS of the port; nothing: messages travel in the clear"
+    )
+    clients: tuple[str, ...] = Field(
+        (),
+        max_length=1_000,
+        description="Whose connections belong to this source, by the client's certificate: "
+        "fingerprint:<SHA-256>, subject:CN=…,O=…, cn:…, dns:…, email:…, uri:… or ip:…. Empty: "
+        "every client that tls.client_ca trusts. Sources with the same listen and tls share the "
+        "port, each with its own clients",
+    )
     junk_bytes_max: int = Field(
         64 << 10, ge=0, description="Bytes outside a block after which the connection is closed"
     )
@@ -105,37 +167,12 @@ class MllpSourceSettings(BaseModel):
         64 << 20, ge=1 << 10, le=256 << 20, description="Bytes of one continued message"
     )
 
-    @field_validator("zone")
+    @field_validator("clients")
     @classmethod
-    def _known_zone(cls, zone: str) -> str:
-        try:
-            ZoneInfo(zone)
-        except (ZoneInfoNotFoundError, ValueError):
-            raise ValueError(f"{zone!r} is not a time zone such as Europe/Paris") from None
-        return zone
-
-    @field_validator("charset_default")
-    @classmethod
-    def _known_charset(cls, name: str) -> str:
-        if name and charset_named(name) is None:
-            raise ValueError(f"{name!r} is not a supported character set: try UTF-8 or 8859/15")
-        return name
-
-    @field_validator("authorities")
-    @classmethod
-    def _oids(cls, authorities: dict[str, str]) -> dict[str, str]:
-        for namespace, oid in authorities.items():
-            if not _OID.match(oid):
-                raise ValueError(f"the authority {namespace!r} is given {oid!r}, not an OID")
-        return authorities
-
-    @field_validator("local_types")
-    @classmethod
-    def _types(cls, types: tuple[str, ...]) -> tuple[str, ...]:
-        for text in types:
-            if not _LOCAL_TYPE.match(text):
-                raise ValueError(f"{text!r} is not a message type such as ADT^Z99 or ZXX")
-        return types
+    def _readable_clients(cls, clients: tuple[str, ...]) -> tuple[str, ...]:
+        for text in clients:
+            ClientName.parse(text)
+        return clients
 
     @model_validator(mode="after")
     def _listenable(self) -> Self:
@@ -148,7 +185,50 @@ class MllpSourceSettings(BaseModel):
             raise ValueError("held_bytes_per_address_max is less than frame_bytes_max")
         return self
 
+    @model_validator(mode="after")
+    def _clients_show_certificates(self) -> Self:
+        if self.clients and (self.tls is None or self.tls.client_ca is None):
+            raise ValueError("clients are told apart by certificates: set tls.client_ca")
+        return self
+
+    def client_names(self) -> tuple[ClientName, ...]:
+        """``clients``, read."""
+        return tuple(map(ClientName.parse, self.clients))
+
     def host_and_port(self) -> tuple[str, int]:
         """``listen`` in its two parts; an IPv6 address is written in brackets."""
-        host, _, port = self.listen.rpartition(":")
-        return host.removeprefix("[").removesuffix("]"), int(port) if port.isdecimal() else -1
+        return split_address(self.listen)
+
+
+def split_address(listen: str) -> tuple[str, int]:
+    """Host and port of ``host:port`` or ``[IPv6]:port``; the port is -1 when it is no number."""
+    host, _, port = listen.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port) if port.isdecimal() else -1
+
+
+class Hl7FileSettings(Hl7SourceSettings):
+    """What a source takes of files and bodies, which may hold many messages."""
+
+    file_bytes_max: int = Field(
+        64 * MIB, ge=1 << 10, le=256 * MIB, description="Largest file or body, in bytes"
+    )
+    messages_max: int = Field(
+        10_000, ge=1, le=1_000_000, description="Most messages in one file or body"
+    )
+    batch_counts: Literal["refuse", "note"] = Field(
+        "refuse",
+        description="When BTS-1 or FTS-1 does not agree with what is there: refuse the whole "
+        "file, or take it and note it with each message",
+    )
+
+
+class Hl7HttpSourceSettings(HttpDoorSettings, Hl7FileSettings):
+    """``POST /intake/hl7`` on the gateway's HTTP server: HL7 over HTTP."""
+
+    type: Literal["hl7-http"] = "hl7-http"
+
+
+class Hl7FolderSourceSettings(FolderDoorSettings, Hl7FileSettings):
+    """A folder of HL7 v2 files with ``incoming/``, ``accepted/`` and ``refused/``."""
+
+    type: Literal["hl7-folder"] = "hl7-folder"

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
+
+if TYPE_CHECKING:
+    from adapters.tls import ClientTlsSettings
 
 _AET = re.compile(r"[ -\[\]-~]{1,16}")
 """An AE title: up to 16 characters without backslash and controls (PS3.5 6.2, VR AE)."""
-CDA_PATH = "/intake/cda"
+INTAKES = {
+    "cda": ("/intake/cda", "application/xml"),
+    "hl7": ("/intake/hl7", "application/hl7-v2"),
+    "hprim": ("/intake/hprim", "text/plain"),
+}
+"""Where a file of a format goes when the address has no path, and its type."""
 ERROR_MAX = 500
 
 
@@ -31,6 +39,16 @@ class Answer:
     answered: bool
     accepted: bool
     error: str = ""
+    attempts: int = 1
+    """How often it was sent."""
+    silent: bool = False
+    """HL7 v2: it asked for no answer (MSH-15, MSH-16), and none came."""
+    commit_code: str = ""
+    """HL7 v2: the commit acknowledgement before an application acknowledgement."""
+    location: str = ""
+    """HL7 v2: the first place that ERR names."""
+    notes: tuple[str, ...] = ()
+    """HL7 v2: every ERR: severity, code, location, words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +63,10 @@ class Peer:
     calling: str = ""
     token_file: Path | None = None
     timeout_seconds: float = 30.0
+    tls: ClientTlsSettings | None = None
+    reconnect_seconds: float = 15.0
+    resend: int = 0
+    application: bool = False
 
     @property
     def name(self) -> str:
@@ -62,8 +84,10 @@ class Peer:
         except ValueError as error:
             raise ValueError(f"{to}: {error}") from None
         scheme, host = parts.scheme.lower(), parts.hostname or ""
-        if scheme not in {"mllp", "mllp2", "dicom", "http", "https"}:
-            raise ValueError(f"{to}: begins with mllp://, mllp2://, dicom://, http:// or https://")
+        if scheme not in {"mllp", "mllps", "mllp2", "dicom", "http", "https"}:
+            raise ValueError(
+                f"{to}: begins with mllp://, mllps://, mllp2://, dicom://, http:// or https://"
+            )
         if not host:
             raise ValueError(f"{to}: has no host")
         if port is None:
@@ -77,7 +101,7 @@ class Peer:
             for title in (called, calling):
                 if _AET.fullmatch(title) is None:
                     raise ValueError(f"{title!r} is no AE title (1 to 16 characters)")
-        path = parts.path if parts.path not in {"", "/"} else CDA_PATH
+        path = "" if parts.path == "/" else parts.path
         url = urlunsplit((scheme, parts.netloc, path, parts.query, ""))
         return cls(
             scheme=scheme, host=host, port=port, url=url, called=called, calling=calling,
@@ -88,86 +112,17 @@ class Peer:
 def answers(peer: Peer, files: Sequence[Path]) -> Iterator[tuple[int, Answer]]:
     """Send the files one after the other; each answer with the number of files done.
 
-    Raises ConnectionError when nobody is there at the first message.
+    Raises ConnectionError when nobody is there at the first message, ``adapters.tls.TlsUnusable``
+    when the files of TLS cannot be used.
     """
-    send = {"mllp": _mllp, "mllp2": _mllp, "dicom": _dicom}.get(peer.scheme, _http)
+    from gateway.cli.mllp_delivery import mllp_answers
+
+    mllp = dict.fromkeys(("mllp", "mllps", "mllp2"), mllp_answers)
+    send = {**mllp, "dicom": _dicom}.get(peer.scheme, _http)
     return send(peer, files)
 
 
-# --- HL7 v2 -----------------------------------------------------------------------
-
-
-def _mllp(peer: Peer, files: Sequence[Path]) -> Iterator[tuple[int, Answer]]:
-    from adapters.hl7.release2_sender import Release2Client
-    from adapters.hl7.sender import MllpClient, control_id_of, read_messages
-    from gateway.ports import Unreadable
-
-    kind = Release2Client if peer.scheme == "mllp2" else MllpClient
-    client = kind(peer.host, peer.port, timeout_seconds=peer.timeout_seconds)
-    reached = False
-    with asyncio.Runner() as runner:
-        try:
-            for number, path in enumerate(files, 1):
-                index = 0
-                try:
-                    for index, message in enumerate(read_messages(path), 1):
-                        control_id = control_id_of(message).decode("utf-8", "replace")
-                        code, error = _one_mllp(runner, client, message, first=not reached)
-                        reached = True
-                        yield number, _answer(path, index, control_id, code, error,
-                                              accepted=code in {"AA", "CA"})  # fmt: skip
-                except (Unreadable, OSError) as fault:
-                    if isinstance(fault, ConnectionError) and not reached:
-                        raise
-                    yield number, _answer(path, index + 1, "", "", f"not sent: {_said(fault)}")
-                if index == 0 and path.stat().st_size == 0:
-                    yield number, _answer(path, 1, "", "", "not sent: the file is empty")
-        finally:
-            runner.run(client.close())
-
-
-def _one_mllp(
-    runner: asyncio.Runner, client: object, message: bytes, *, first: bool
-) -> tuple[str, str]:
-    """Code and error text of one exchange. Raises ConnectionError when the first one fails."""
-    from adapters.hl7.sender import MllpClient, NoAnswer
-
-    assert isinstance(client, MllpClient)
-    try:
-        answer = runner.run(client.send(message))
-    except NoAnswer as error:
-        return "", str(error)
-    except ValueError as error:
-        return "", f"not sent: {error}"
-    except OSError as error:
-        if first:
-            raise ConnectionError(_said(error)) from None
-        return "", f"not sent: {_said(error)}"
-    return read_acknowledgement(answer)
-
-
-def read_acknowledgement(answer: bytes) -> tuple[str, str]:
-    """MSA-1, and the error text of an acknowledgement: ERR-8, ERR-7, ERR-3 or MSA-3."""
-    from adapters.hl7.message import Message
-    from gateway.ports import Unreadable
-
-    try:
-        message = Message.read(answer)
-    except Unreadable:
-        # A receiver that refuses a message for its character set may send the bytes of its
-        # header back; the code of the acknowledgement is ASCII all the same.
-        try:
-            message = Message.read(answer, encoding="8859/1")
-        except Unreadable as fault:
-            return "", f"an answer that cannot be read: {fault}"
-    first = {name: message.positions(name)[:1] for name in ("MSA", "ERR")}
-    code = message.text(first["MSA"][0], 1) if first["MSA"] else ""
-    said = [message.text(at, field) for at in first["ERR"] for field in (8, 7, 3)]
-    said += [message.text(at, 3) for at in first["MSA"]]
-    return code, next((each for each in said if each), "")
-
-
-# --- DICOM and CDA -------------------------------------------------------------------
+# --- DICOM and HTTP ------------------------------------------------------------------
 
 
 def _dicom(peer: Peer, files: Sequence[Path]) -> Iterator[tuple[int, Answer]]:
@@ -196,7 +151,7 @@ def _sop_instance(path: Path) -> str:
 def _http(peer: Peer, files: Sequence[Path]) -> Iterator[tuple[int, Answer]]:
     import httpx2
 
-    from adapters.cda.sender import CONNECT_SECONDS, post_file
+    from adapters.doors.sender import CONNECT_SECONDS, post_file
     from gateway.api.security import read_token
 
     headers = {}
@@ -207,7 +162,9 @@ def _http(peer: Peer, files: Sequence[Path]) -> Iterator[tuple[int, Answer]]:
     with httpx2.Client(timeout=timeout, headers=headers, follow_redirects=False) as client:
         for number, path in enumerate(files, 1):
             try:
-                status, body = post_file(peer.url, path, client=client)
+                intake, media_type = INTAKES[_kind_of(path)]
+                url = peer.url if urlsplit(peer.url).path else _with_path(peer.url, intake)
+                status, body = post_file(url, path, media_type=media_type, client=client)
             except httpx2.ConnectError as error:
                 if not reached:
                     raise ConnectionError(_said(error)) from None
@@ -216,10 +173,72 @@ def _http(peer: Peer, files: Sequence[Path]) -> Iterator[tuple[int, Answer]]:
                 yield number, _answer(path, 1, "", "", f"no answer: {_said(error)}")
             else:
                 reached = True
-                control_id, error_text = _http_words(status, body)
-                accepted = 200 <= status < 300
-                yield number, _answer(path, 1, control_id, str(status), error_text,
-                                      accepted=accepted)  # fmt: skip
+                for index, told in enumerate(_http_answers(status, body), 1):
+                    control_id, code, error_text, accepted = told
+                    yield number, _answer(path, index, control_id, code, error_text,
+                                          accepted=accepted)  # fmt: skip
+
+
+def _kind_of(path: Path) -> str:
+    """Which intake a file is for, by its beginning."""
+    from adapters.hprim.reception import is_hprim
+
+    with path.open("rb") as stream:
+        head = stream.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if head.startswith((b"MSH", b"FHS", b"BHS", b"\x0b")):
+        return "hl7"
+    return "hprim" if is_hprim(path) else "cda"
+
+
+def _with_path(url: str, path: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+
+
+def _http_answers(status: int, body: bytes) -> Iterator[tuple[str, str, str, bool]]:
+    """Control id, code, error text and whether it was accepted, for each message of a file.
+
+    HL7 over HTTP answers with acknowledgements; a file of several messages may have
+    an entry for each of them in JSON; all else is one answer.
+    """
+    from adapters.hl7.batch import parts
+
+    acknowledgements = [part for part in parts(body) if part.name == "MSH"]
+    for part in acknowledgements:
+        yield _acknowledged(body[part.begin : part.end])
+    if acknowledgements:
+        return
+    listed = _several(body)
+    for told in listed:
+        refused = told.get("disposition") == "refused"
+        error = str(told.get("detail") or told.get("cause") or "") if refused else ""
+        yield str(told.get("control_id") or ""), str(status), error, not refused
+    if not listed:
+        control_id, error_text = _http_words(status, body)
+        yield control_id, str(status), error_text, 200 <= status < 300
+
+
+def _acknowledged(answer: bytes) -> tuple[str, str, str, bool]:
+    from adapters.hl7.message import Message
+    from gateway.cli.mllp_delivery import read_acknowledgement
+    from gateway.ports import Unreadable
+
+    code, error = read_acknowledgement(answer)
+    try:
+        message = Message.read(answer, encoding="8859/1")
+        control_id = message.text(message.positions("MSA")[0], 2)
+    except (Unreadable, IndexError):
+        control_id = ""
+    return control_id, code, error, code in {"AA", "CA"}
+
+
+def _several(body: bytes) -> list[dict[str, object]]:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return []
+    listed = found.get("messages") if isinstance(found, dict) else None
+    return [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
 
 
 def _http_words(status: int, body: bytes) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from adapters.cda.transmitted import CdaHeaders
 from adapters.hl7.framing import Frame, FrameReader
 from adapters.hl7.listener import MllpSource
 from adapters.hl7.settings import MllpSourceSettings
@@ -150,7 +151,7 @@ async def running(**settings: Any) -> AsyncIterator[Running]:
     """A listening source with these settings."""
     configuration = MllpSourceSettings(**{"name": "lab", "listen": "127.0.0.1:0", **settings})
     intake = FakeIntake()
-    source = MllpSource(configuration, intake, RealClock())
+    source = MllpSource(configuration, intake, RealClock(), documents=CdaHeaders())
     await source.start()
     run = Running(source, intake)
     try:

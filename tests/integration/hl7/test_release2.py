@@ -162,5 +162,5 @@ async def test_our_client_gives_up_without_a_commit() -> None:
     async with server:
         port = server.sockets[0].getsockname()[1]
         async with Release2Client("127.0.0.1", port, timeout_seconds=0.2) as client:
-            with pytest.raises(NoAnswer, match="no answer within"):
+            with pytest.raises(NoAnswer, match="no commit acknowledgement"):
                 await client.send(adt("C"))

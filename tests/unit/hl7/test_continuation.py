@@ -34,7 +34,7 @@ def message(body: bytes, control_id: bytes = b"1", pointer: bytes = b"") -> byte
 
 def chain(**bounds: int) -> Continuations:
     given = {"fragments_max": 100, "bytes_max": 1 << 20, **bounds}
-    return Continuations(lifetime=timedelta(minutes=5), **given)
+    return Continuations(timedelta(minutes=5), **given)
 
 
 def fragment(name: str, continues: str = "", continued: str = "", **more: bool) -> Fragment:

@@ -146,7 +146,8 @@ class InboundDrain:
             batch = messages.claim(connection, lane, token, BATCH_MAX)
             if not batch:
                 return lanes.release(connection, lane, token, now)
-        return _Turn(lane, token, batch, Ahead(self._processes, self._accused, self._payload))
+        ahead = Ahead(self._processes, self._accused, self._payload, self._normaliser.contexts)
+        return _Turn(lane, token, batch, ahead)
 
     # --- outside any transaction --------------------------------------------------
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 
 from gateway.journal.messages import SUSPECT_STARTS
 from gateway.journal.values import Message
+from gateway.mapping import MappingContext
 from gateway.mapping_processes import MappingProcess, MappingProcesses, ProcessLost
 from gateway.mapping_wire import Task
 from gateway.model import Cause, CauseCode, Payload
@@ -74,7 +75,8 @@ class Accused:
 class Ahead:
     """One turn's use of a mapping process; for the thread that has the lane.
 
-    ``payload`` gives a message's bytes (KeyError: they are not in the store).
+    ``payload`` gives a message's bytes (KeyError: they are not in the store), ``contexts``
+    what the mapping is told of each source.
     """
 
     def __init__(
@@ -82,10 +84,12 @@ class Ahead:
         processes: MappingProcesses | None,
         accused: Accused,
         payload: Callable[[Message], Payload],
+        contexts: Mapping[str, MappingContext],
     ) -> None:
         self._processes = processes
         self._accused = accused
         self._payload = payload
+        self._contexts = contexts
         self._process: MappingProcess | None = None
         self._done: dict[int, Prepared] = {}
 
@@ -188,4 +192,5 @@ class Ahead:
             payloads=[payload],
             encoding=message.encoding,
         )
-        return Task(message_id=message.id, original=original)
+        context = self._contexts.get(message.source)
+        return Task(message_id=message.id, original=original, context=context)

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from gateway.mapping import MappingContext
 from gateway.model import Mapped
 from gateway.normalise import Original, Reading, Unusable
 from gateway.settings import Settings
@@ -51,10 +52,12 @@ class Ready:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One message to be read and mapped."""
+    """One message to be read and mapped. ``context`` is what the mapping is told of its
+    source at this moment: a reload may change it."""
 
     message_id: int
     original: Original
+    context: MappingContext | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.mapping import MappingContext
 from gateway.mapping_wire import (
     FRAME_BYTES_MAX,
     Answer,
@@ -97,8 +98,10 @@ def test_a_task_carries_the_exact_bytes() -> None:
         encoding="x",
     )
     frames = Frames()
-    frames.feed(frame(Task(message_id=7, original=original)))
-    assert list(frames) == [Task(message_id=7, original=original)]
+    context = MappingContext(zone="Europe/Paris", authorities={"CHU": "1.2.3"}, source="lab")
+    task = Task(message_id=7, original=original, context=context)
+    frames.feed(frame(task))
+    assert list(frames) == [task]
 
 
 @pytest.mark.parametrize(

@@ -211,7 +211,7 @@ def _charset_name(header: Header, charset: Charset | None) -> str:
     """MSH-18 of the answer: the character set that its bytes are in."""
     declared = header.field(18)
     known = charset_named(declared) if declared else None
-    if known is not None:
+    if known is not None and not known.wide:
         return known.name
     if charset is None or charset is ASCII:
         return ""  # empty means ASCII

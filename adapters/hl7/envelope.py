@@ -29,6 +29,7 @@ class Rules:
     """What one source takes."""
 
     charset_default: str
+    charset_fallbacks: tuple[str, ...]
     identifiers: PatientIdentifiers
     permission_segments: frozenset[bytes]
     local_types: frozenset[str]
@@ -39,6 +40,7 @@ class Rules:
     def of(cls, settings: MllpSourceSettings) -> Rules:
         return cls(
             settings.charset_default,
+            settings.charset_fallbacks,
             PatientIdentifiers(settings.authorities),
             frozenset(name.encode("ascii") for name in settings.permission_segments),
             frozenset(settings.local_types),
@@ -130,25 +132,16 @@ def _read_body(
     envelope: Envelope, header: Header, payload: bytes, start: int, rules: Rules
 ) -> None:
     """Character set, a second header, the patient, permission segments."""
-    try:
-        envelope.charset = charsets.choose(payload, header.field(18), rules.charset_default)
-    except Undecodable as fault:
-        envelope.refusal = envelope.refusal or Cause(
-            code=CauseCode.CHARACTER_SET,
-            detail=str(fault),
-            location="MSH-18",
-            protocol_code="103",
-        )
+    charset, fault, fell_back = charsets.decide(
+        payload, header.whole(18), rules.charset_default, rules.charset_fallbacks,
+        start=start, scheme=header.whole(20), delimiters=header.delimiters,
+    )  # fmt: skip
+    envelope.charset = charset
+    if charset is None or fault is not None:
+        envelope.refusal = envelope.refusal or _undecodable(fault, payload, header, charset)
         return
-    wrong = charsets.first_undecodable(payload, envelope.charset, start)
-    if wrong is not None:
-        envelope.refusal = envelope.refusal or Cause(
-            code=CauseCode.CHARACTER_SET,
-            detail=f"The byte at offset {wrong} is not {envelope.charset.name}",
-            location=locate(payload, wrong, header),
-            protocol_code="102",
-        )
-        return
+    if fell_back:  # said with the message, so that nobody takes it for what MSH-18 declares
+        envelope.attributes = {**envelope.attributes, "character_set": f"fallback {charset.name}"}
     separator = header.encode(header.delimiters.field)
     lines = (payload.replace(b"\n", b"\r") if b"\n" in payload else payload).split(b"\r")
     names = [line[:3] for line in lines]
@@ -162,7 +155,7 @@ def _read_body(
         )
         return
     if names.count(b"PID") == 1:
-        envelope.subject = _subject(lines[names.index(b"PID")], header, envelope.charset, rules)
+        envelope.subject = _subject(lines[names.index(b"PID")], header, charset, rules)
     envelope.carries_permission = not rules.permission_segments.isdisjoint(names)
 
 
@@ -172,6 +165,19 @@ def _subject(line: bytes, header: Header, charset: Charset, rules: Rules) -> tup
     if len(fields) < 4:
         return ()
     return rules.identifiers.read(fields[3], header.delimiters, charset.codec)
+
+
+def _undecodable(
+    fault: Undecodable | None, payload: bytes, header: Header, charset: Charset | None
+) -> Cause:
+    """MSH-18 names no set that we read, or a byte is not of the one that it names."""
+    known = fault is not None and fault.charset_known
+    return Cause(
+        code=CauseCode.CHARACTER_SET,
+        detail=_sentence(str(fault)),
+        location=locate(payload, fault.offset, header, charset) if fault and known else "MSH-18",
+        protocol_code="102" if known else "103",
+    )
 
 
 def _unreadable(fault: Unreadable) -> Cause:
@@ -237,15 +243,21 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def locate(payload: bytes, offset: int, header: Header) -> str:
-    """The field in which a byte stands (``PID-5``, ``OBX(3)-5``), for ERR-2."""
+def locate(payload: bytes, offset: int, header: Header, charset: Charset | None = None) -> str:
+    """The field in which a byte stands (``PID-5``, ``OBX(3)-5``), for ERR-2.
+
+    ``charset`` is that of the bytes before it, where some may look like separators.
+    """
     before = payload[:offset]
     begin = max(before.rfind(b"\r"), before.rfind(b"\n")) + 1
     line = payload[begin:offset]
     name = line[:3].decode("latin-1")
     if len(line) <= 3 or not name.isalnum() or not name.isupper():
         return ""
-    field_number = line.count(header.encode(header.delimiters.field))
+    if charset is not None and charset.double:
+        field_number = line.decode(charset.codec, "ignore").count(header.delimiters.field)
+    else:
+        field_number = line.count(header.encode(header.delimiters.field))
     if name == "MSH":
         field_number += 1
     marks = (b"\r" + line[:3], b"\n" + line[:3])

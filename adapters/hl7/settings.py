@@ -34,6 +34,12 @@ class MllpSourceSettings(BaseModel):
         description="Character set of messages that are not ASCII and whose MSH-18 is empty; "
         "empty here means that such messages are refused",
     )
+    charset_fallbacks: tuple[str, ...] = Field(
+        (),
+        max_length=8,
+        description="Character sets that are tried, in this order, when a message is not in the "
+        "one that it declares; the one taken is recorded with the message. Empty: it is refused",
+    )
     local_types: tuple[str, ...] = Field(
         FRENCH_EVENTS, description="Types beyond HL7's tables that are taken: ADT^Z99, ZXX"
     )
@@ -90,9 +96,19 @@ class MllpSourceSettings(BaseModel):
     @field_validator("charset_default")
     @classmethod
     def _known_charset(cls, name: str) -> str:
-        if name and charset_named(name) is None:
+        charset = charset_named(name)
+        if name and (charset is None or charset.wide):
             raise ValueError(f"{name!r} is not a supported character set: try UTF-8 or 8859/15")
         return name
+
+    @field_validator("charset_fallbacks")
+    @classmethod
+    def _known_charsets(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            charset = charset_named(name)
+            if charset is None or charset.wide or charset.switched:
+                raise ValueError(f"{name!r} cannot be a fallback: try WINDOWS-1252 or 8859/15")
+        return names
 
     @field_validator("authorities")
     @classmethod

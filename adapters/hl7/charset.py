@@ -27,6 +27,9 @@ from adapters.hl7.delimiters import DEFAULT, Delimiters
 
 BYTE_ORDER_MARK = codecs.BOM_UTF8
 _BLOCK_BYTES = 1 << 18
+VISIBLE = "ecluse_visible"
+"""The error handler for showing what cannot be read: each wrong byte becomes U+DC00 plus
+its value, which no text of a message can hold. Never used where a message is taken."""
 NAMES_MAX = 16
 """Repetitions of MSH-18 that are looked at."""
 
@@ -295,3 +298,13 @@ def decode(payload: bytes, charset: Charset, start: int = 0) -> str:
     # Raised outside the handler: the decoder's own error holds the patient's bytes.
     offset += start
     raise Undecodable(f"the byte at offset {offset} is not {charset.name}", offset)
+
+
+def _make_visible(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    wrong = error.object[error.start : error.end]
+    return "".join(chr(0xDC00 + byte) for byte in wrong), error.end
+
+
+codecs.register_error(VISIBLE, _make_visible)

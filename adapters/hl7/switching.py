@@ -335,14 +335,14 @@ class Switcher:
         """One character's bytes, with the switch that it needs before it."""
         if character < "!" or character.encode("latin-1", "ignore") in self._separators:
             back = _back(state)
-            if back:
-                state.lower = b""
+            if back:  # which takes the upper half back as well: see _State.switch
+                state.reset()
             if character > " " or character in "\r\n":
                 state.reset()
             return back + character.encode("ascii")
         for sequence in (state.lower, state.upper):
             data = REPERTOIRES[sequence].encode(character) if sequence else None
-            if data is not None:
+            if data is not None and data not in self._separators:
                 return _raised(data) if REPERTOIRES[sequence].upper else data
         data = self._in_default(character, state)
         if data is not None:
@@ -350,7 +350,7 @@ class Switcher:
         for sequence in _WRITTEN_IN:
             repertoire = REPERTOIRES[sequence]
             data = repertoire.encode(character)
-            if data is not None:
+            if data is not None and data not in self._separators:
                 state.switch(sequence)
                 state.by_escape = state.by_escape or not repertoire.upper
                 return b"\x1b" + sequence + (_raised(data) if repertoire.upper else data)

@@ -118,15 +118,16 @@ def _structure(scope: MessageScope, allowances: Allowances) -> Iterator[Finding]
             if follows and segment not in binding.node[index].definition.places:
                 after = binding.names[binding.owner[index]]
                 text = f"{segment} is not foreseen after {after}"
-                yield Finding(_place(message, index), "100", text, rule=rule)
+                yield Finding(segment_place(message, index), "100", text, rule=rule)
         else:
             yield Finding(
-                _place(message, index), "100", f"{segment} is not part of {name}", rule=rule
+                segment_place(message, index), "100", f"{segment} is not part of {name}", rule=rule
             )
     yield from _group(message, binding.root, binding.names, name, rule)
 
 
-def _place(message: Message, index: int) -> str:
+def segment_place(message: Message, index: int) -> str:
+    """``OBX(2)``: a segment's name, and which of several it is."""
     name = message.name(index)
     same = message.positions(name)
     return f"{name}({bisect(same, index)})" if len(same) > 1 else name
@@ -158,7 +159,7 @@ def _group(
             yield Finding(_opening(item), "100", text, rule=rule)
         if 0 <= most < len(indexes):
             text = f"{item_name} occurs {len(indexes)} times in {name}, at most {most} are allowed"
-            yield Finding(_place(message, indexes[most]), "198", text, rule=rule)
+            yield Finding(segment_place(message, indexes[most]), "198", text, rule=rule)
     if definition.choice and definition.items and not (node.segments or node.children):
         yield Finding(_opening(definition.items[0]), "100", f"{name} is empty", rule=rule)
     if not definition.choice:
@@ -183,7 +184,11 @@ def _wanted(
 
 def _which(message: Message, node: Node) -> str:
     first = _first(node)
-    return f", here at {_place(message, first)}" if node.parent is not None and first >= 0 else ""
+    return (
+        f", here at {segment_place(message, first)}"
+        if node.parent is not None and first >= 0
+        else ""
+    )
 
 
 def _opening(item: Item) -> str:
@@ -209,7 +214,7 @@ def _order(
         else:
             before = node.definition.items[cursor].name
             text = f"{names[index]} stands after {before}, in {name} it comes before"
-            yield Finding(_place(message, index), "100", text, rule=rule)
+            yield Finding(segment_place(message, index), "100", text, rule=rule)
 
 
 # --- fields -------------------------------------------------------------------------
@@ -259,7 +264,7 @@ class _Segment:
         self._message = message
         self._index = index
         self._known = known
-        self._place = _place(message, index)
+        self._place = segment_place(message, index)
         self._rule = f"HL7 {known.version}"
         self._allowances = allowances
 

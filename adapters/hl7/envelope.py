@@ -16,6 +16,7 @@ from adapters.hl7.grammar import VERSIONS, known_types
 from adapters.hl7.header import NULL, Header, header_line
 from adapters.hl7.identifiers import PatientIdentifiers
 from adapters.hl7.remembered import Remembered
+from adapters.hl7.requirements import Requirements
 from adapters.hl7.settings import MllpSourceSettings
 from gateway.model import Cause, CauseCode, Identifier
 from gateway.ports import Unreadable
@@ -35,9 +36,11 @@ class Rules:
     local_types: frozenset[str]
     processing_ids: frozenset[str]
     profiles: Remembered[Profile]
+    requirements: Requirements | None
 
     @classmethod
     def of(cls, settings: MllpSourceSettings) -> Rules:
+        """Those of the settings. Raises ProfileError when the profile cannot be used."""
         return cls(
             settings.charset_default,
             settings.charset_fallbacks,
@@ -46,6 +49,7 @@ class Rules:
             frozenset(settings.local_types),
             frozenset(settings.processing_ids),
             Remembered(),
+            Requirements.of(settings.profile, settings.profile_mode),
         )
 
 
@@ -157,6 +161,10 @@ def _read_body(
     if names.count(b"PID") == 1:
         envelope.subject = _subject(lines[names.index(b"PID")], header, charset, rules)
     envelope.carries_permission = not rules.permission_segments.isdisjoint(names)
+    if rules.requirements is not None and envelope.refusal is None:
+        judgement = rules.requirements.judge(payload, charset.name)
+        envelope.refusal = judgement.refusal
+        envelope.attributes = {**envelope.attributes, **(judgement.attributes or {})}
 
 
 def _subject(line: bytes, header: Header, charset: Charset, rules: Rules) -> tuple[Identifier, ...]:

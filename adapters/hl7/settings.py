@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -45,6 +46,14 @@ class MllpSourceSettings(BaseModel):
     )
     processing_ids: tuple[str, ...] = Field(
         (), description="MSH-11.1 values that are taken (P, T, D); empty takes all"
+    )
+    profile: Path | None = Field(
+        None, description="A profile file that every message is held against; see hl7.md"
+    )
+    profile_mode: Literal["refuse", "flag"] = Field(
+        "refuse",
+        description="What becomes of a message that breaks the profile: refused with AE and the "
+        "profile's ERR, or taken with the findings noted",
     )
     permission_segments: tuple[str, ...] = Field(
         ("ZFA", "CON"), description="Segments in which a message speaks of permission"

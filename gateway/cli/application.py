@@ -85,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _known(error: Exception) -> Code | None:
     """The exit code of an error that needs no traceback, after saying what is wrong."""
+    from adapters.hl7.profile_files import ProfileError
     from gateway.api.security import TokenUnusable
     from gateway.journal.faults import JournalInUse, JournalUnavailable
     from gateway.mapping.findings import MappingError
@@ -99,6 +100,11 @@ def _known(error: Exception) -> Code | None:
             for finding in error.findings:
                 say(str(finding))
             say("ecluse: the mappings cannot be used; ecluse mapping check looks at them alone")
+            return Code.USAGE
+        case ProfileError():
+            for problem in error.problems:
+                say(problem)
+            say("ecluse: the profile cannot be used")
             return Code.USAGE
         case TokenUnusable():
             say(f"ecluse: {error}")

@@ -30,6 +30,7 @@ _BLOCK_BYTES = 1 << 18
 VISIBLE = "ecluse_visible"
 """The error handler for showing what cannot be read: each wrong byte becomes U+DC00 plus
 its value, which no text of a message can hold. Never used where a message is taken."""
+_INVISIBLE = 0xDC00
 NAMES_MAX = 16
 """Repetitions of MSH-18 that are looked at."""
 
@@ -300,11 +301,15 @@ def decode(payload: bytes, charset: Charset, start: int = 0) -> str:
     raise Undecodable(f"the byte at offset {offset} is not {charset.name}", offset)
 
 
-def _make_visible(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
-    wrong = error.object[error.start : error.end]
-    return "".join(chr(0xDC00 + byte) for byte in wrong), error.end
+def _make_visible(error: UnicodeError) -> tuple[str | bytes, int]:
+    if isinstance(error, UnicodeDecodeError):
+        wrong = error.object[error.start : error.end]
+        return "".join(chr(_INVISIBLE + byte) for byte in wrong), error.end
+    if isinstance(error, UnicodeEncodeError):
+        shown = [ord(character) - _INVISIBLE for character in error.object[error.start : error.end]]
+        if all(0 <= byte < 0x100 for byte in shown):
+            return bytes(shown), error.end
+    raise error
 
 
 codecs.register_error(VISIBLE, _make_visible)

@@ -83,6 +83,28 @@ class Message:
         return cls(raw, charset, delimiters, split_segments(text, delimiters))
 
     @classmethod
+    def show(cls, raw: bytes, *, charset_default: str = "UTF-8") -> Message:
+        """Read a message for showing it: what does not decode stands in it as VISIBLE.
+
+        For the eyes of a person only. Raises Unreadable where there is no header.
+        """
+        try:
+            return cls.read(raw, charset_default=charset_default)
+        except Unreadable as fault:
+            if fault.location != "MSH-18" and not fault.location.startswith("byte "):
+                raise
+        head, header = read_header(raw)
+        try:
+            charset = charsets.choose(
+                raw, header.whole(18), charset_default,
+                scheme=header.whole(20), delimiters=header.delimiters,
+            )  # fmt: skip
+        except Undecodable:
+            charset = charsets.ASCII
+        text = raw[head:].decode(charset.codec, charsets.VISIBLE)
+        return cls(raw, charset, header.delimiters, split_segments(text, header.delimiters))
+
+    @classmethod
     def _read_wide(cls, raw: bytes, charset: Charset) -> Message:
         """A file in UTF-16 or UTF-32, whose bytes say so whatever MSH-18 says."""
         text = charsets.decode(raw, charset).removeprefix("\ufeff")
@@ -164,7 +186,11 @@ class Message:
         In a message that switches between character sets by ISO 2022, bytes that mean
         the same: where such a sequence stood is not part of the text.
         """
-        return text.encode(self.charset.codec)
+        return text.encode(self.charset.codec, charsets.VISIBLE)
+
+    def text_of(self, data: bytes) -> str:
+        """The text of bytes of this message; undecodable ones as VISIBLE shows them."""
+        return data.decode(self.charset.codec, charsets.VISIBLE)
 
     @property
     def grammar_version(self) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -118,6 +118,18 @@ class CompiledProfile:
         """The codes of a table of the file, or of HL7's with those that the file adds."""
         own = frozenset(self.profile.tables.get(table, ()))
         return own | grammar(version).table(table) if _HL7_TABLE.match(table) else own
+
+
+def allowances_of(profiles: Sequence[CompiledProfile], scope: MessageScope) -> Allowances:
+    """What the profiles for a message take beyond the grammar, together."""
+    segments: frozenset[str] = frozenset()
+    tables: dict[str, frozenset[str]] = {}
+    for each in profiles:
+        if each.applies(scope):
+            segments |= each.allowances.segments
+            for table, codes in (each.allowances.tables or {}).items():
+                tables[table] = tables.get(table, frozenset()) | codes
+    return Allowances(segments, tables)
 
 
 def load_profile(path: Path) -> CompiledProfile:

@@ -49,14 +49,13 @@ class Requirements:
         try:
             scope = MessageScope(Message.read(payload, encoding=charset))
         except Unreadable as fault:
-            return Judgement(
-                Cause(
-                    code=CauseCode.UNREADABLE,
-                    detail=str(fault),
-                    location=fault.location,
-                    protocol_code="102",
-                )  # fmt: skip
+            cause = Cause(
+                code=CauseCode.UNREADABLE,
+                detail=str(fault),
+                location=fault.location,
+                protocol_code="102",
             )
+            return Judgement(cause)
         findings = list(self._profile.check_all(scope))
         errors = [finding for finding in findings if finding.severity == "error"]
         if errors and self._mode == "refuse":

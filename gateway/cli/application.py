@@ -12,6 +12,7 @@ import typer
 from gateway.cli.configuration import config
 from gateway.cli.dead import app as dead
 from gateway.cli.doctor import doctor
+from gateway.cli.hl7 import app as hl7
 from gateway.cli.mapping import app as mapping
 from gateway.cli.message import app as message
 from gateway.cli.output import Code, say
@@ -57,6 +58,7 @@ app.add_typer(message, name="message")
 app.add_typer(dead, name="dead")
 app.add_typer(record, name="record")
 app.add_typer(mapping, name="mapping")
+app.add_typer(hl7, name="hl7")
 app.command("status")(status)
 app.command("doctor")(doctor)
 app.command("config")(config)

@@ -32,6 +32,7 @@ from adapters.hl7.grammar import (
 from adapters.hl7.header import NULL
 from adapters.hl7.message import Message
 from adapters.hl7.scopes import MessageScope
+from adapters.hl7.structure_events import structure_candidates
 
 FINDINGS_MAX = 1_000
 """Findings of one message; what comes after is not looked for."""
@@ -39,6 +40,8 @@ _SEGMENT_NAME = re.compile(r"[A-Z][A-Z0-9]{2}\Z")
 _DELIMITER_FIELDS = 2
 _TYPES_TABLE = "0125"
 """Its list of data types lacks some that the same version defines (CWE in 2.5.1)."""
+_CODING_SYSTEMS_TABLE = "0396"
+"""HL7 adds coding systems between versions; a message may use those of any day."""
 _GAP = re.compile(r"\.\.\.|<\w+>|< \w+ >|and higher")
 _PLACEHOLDER = re.compile(r"([A-Z0-9]+)(?:n{3,}|z{3,}|x{3,})s*")
 
@@ -98,14 +101,16 @@ def _version(message: Message) -> Iterator[Finding]:
 def _structure(scope: MessageScope, allowances: Allowances) -> Iterator[Finding]:
     message, name = scope.message, scope.structure_name
     rule = f"HL7 {message.grammar_version}"
-    message_type, _, declared = scope.structure
+    message_type, event, declared = scope.structure
+    known = grammar(message.grammar_version)
     if not name:
-        known, _ = known_types(message.grammar_version)
-        wrong = ("MSH-9.2", "201") if message_type in known else ("MSH-9.1", "200")
+        types, _ = known_types(known.version)
+        wrong = ("MSH-9.2", "201") if message_type in types else ("MSH-9.1", "200")
         yield Finding(*wrong, "no structure is known, so segments are not checked", rule=rule)
         return
-    if declared and declared != name:
-        text = f"{name} is the structure of this event, and is used"
+    right = [each for each in structure_candidates(message_type, event) if each in known.structures]
+    if declared and right and declared not in right:
+        text = f"table 0354 gives this event {right[0]}; {name} is used"
         yield Finding("MSH-9.3", "103", text, "warning", rule, declared)
     binding = scope.binding
     known_segments = binding.root.definition.contains
@@ -245,6 +250,8 @@ def _table(version: str, number: str) -> tuple[frozenset[str], re.Pattern[str] |
     what it does not list cannot be told from what it leaves out.
     """
     codes = grammar(version).table(number)
+    if codes and number == _CODING_SYSTEMS_TABLE:
+        codes |= grammar(VERSIONS[-1]).table(number)
     if any(_GAP.search(code) for code in codes):
         return frozenset(), None
     forms = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from adapters.hl7.profile_model import Profile
+from adapters.hl7.profile_model import FORMS, Profile, Rule
 
 FILE_BYTES_MAX = 1 << 20
 DEPTH_MAX = 10
@@ -132,6 +133,10 @@ def _problem(marks: Marks, error: Any) -> str:
     place = tuple(part for part in error["loc"] if part != "[key]")
     words = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
-        words = "there is no such key"
+        keys = Rule.model_fields if len(place) > 3 else Profile.model_fields
+        near = difflib.get_close_matches(str(place[-1]), list(keys), n=1)
+        words = f"there is no such key (did you mean {near[0]}?)" if near else "no such key"
+    elif error["type"] == "string_pattern_mismatch":
+        words = FORMS.get(error["ctx"]["pattern"], "not written as it should be")
     named = ".".join(map(str, place))
     return f"{marks.of(place)}: {named + ': ' if named else ''}{words}"

@@ -10,6 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 RANGE = r"^(\d{1,6}|\d{1,6}\.\.(\d{1,6}|\*)?|\.\.\d{1,6})$"
 MESSAGE = r"^(\*|[A-Z][A-Z0-9]{2}(\^[A-Z0-9]{3})?)$"
 CODE = r"^(10[0-3]|198|199|20[0-7])$"
+SEGMENT = r"^[A-Z][A-Z0-9]{2}$"
+FORMS = {
+    RANGE: "how many is written 3, 1..3, 2..* or ..20",
+    MESSAGE: "a message type is written ORU^R01, ORU or *",
+    CODE: "a code of HL7 table 0357: 100 to 103, 198, 199, 200 to 207",
+    SEGMENT: "the name of a segment has three capitals or digits",
+}
+"""What a text should have been that is not of one of these forms."""
 _RANGE = re.compile(RANGE, re.ASCII)
 
 Range = Annotated[
@@ -99,7 +107,7 @@ class Profile(_Block):
         description="At a source: check the grammar of the message's version, too. "
         "`ecluse hl7 check` always does",
     )
-    segments: tuple[Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{2}$")], ...] = Field(
+    segments: tuple[Annotated[str, Field(pattern=SEGMENT)], ...] = Field(
         (), description="Segments that are taken wherever they stand, beside the grammar's"
     )
     tables: dict[str, tuple[str, ...]] = Field(

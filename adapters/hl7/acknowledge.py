@@ -49,6 +49,7 @@ _LOCATION = re.compile(
 )
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
 _DEFAULT_VERSION = "2.5"
+_OFFSET_SIGNS = frozenset("+-")
 
 
 class Code(StrEnum):
@@ -114,7 +115,7 @@ class _Form:
     before_time: str
     before_control_id: str
     after_control_id: str
-    before_2_2: bool = False
+    without_offset: bool = False
     before_2_5: bool = False
 
 
@@ -145,8 +146,10 @@ class Acknowledger:
         delimiters = header.delimiters if header else DEFAULT
         control_id = header.whole(10) if header else ""
         codec = header.codec if header else "ascii"
-        # Our own words, in the bytes that the answer's character set gives them.
-        words = cause.detail.encode(charset.codec if charset else "ascii", "replace")
+        # Our own words, in the bytes that the answer's character set gives them. A header
+        # that is not kept byte for byte (Header.codec) says itself which set that is.
+        spoken = codec if codec != "latin-1" else charset.codec if charset else "ascii"
+        words = cause.detail.encode(spoken, "replace")
         text = escape_text(words.decode(codec), delimiters)
         acknowledgement = ["MSA", code_for(cause), control_id]
         if form.before_2_5 and text:
@@ -161,7 +164,7 @@ class Acknowledger:
 
     def _header(self, form: _Form, now: datetime) -> str:
         stamp = self._stamp(now)
-        if form.before_2_2:  # offsets came with 2.2
+        if form.without_offset:  # offsets came with 2.2, and hold a + or -
             stamp = stamp[:14]
         control_id = self._control_ids.next()
         return (
@@ -202,7 +205,7 @@ def _form(header: Header, charset: Charset | None) -> _Form:
         before_time,
         separator.join(("", "", kind, "")),
         after_control_id,
-        before_2_2=known and order < (2, 2),
+        without_offset=(known and order < (2, 2)) or not _OFFSET_SIGNS.isdisjoint(delimiters.all),
         before_2_5=known and order < (2, 5),
     )
 

@@ -186,6 +186,8 @@ def _switching(names: Sequence[str], default: str, delimiters: Delimiters) -> Ch
     codec = switching.codec_name(
         first.codec, delimiters.escape, delimiters.field, delimiters.repetition
     )
+    if not codec:
+        raise Undecodable("MSH-18 switches in too many ways", -1, charset_known=False)
     others = [known.name for known in map(charset_named, names[1:]) if known is not None]
     return Charset("~".join((first.name, *(others or [_JIS_X_0202.name]))), codec)
 

@@ -42,8 +42,19 @@ class Delimiters:
         """MSH-2."""
         return self.component + self.repetition + self.escape + self.subcomponent + self.truncation
 
+    @property
+    def all(self) -> str:
+        """MSH-1 and MSH-2."""
+        return self.field + self.encoding_characters
+
 
 DEFAULT = Delimiters()
+
+
+def is_separator(character: str) -> bool:
+    """Can it separate: one character, printed, no letter, digit or space?"""
+    printed = character.isprintable() and character != " "
+    return len(character) == 1 and printed and not character.isalnum()
 
 
 @lru_cache(maxsize=128)
@@ -53,15 +64,18 @@ def read_delimiters(separator: str, encoding_characters: str) -> Delimiters:
     MSH-2 has two to five characters: the escape and subcomponent characters may
     be left out by a sender that uses neither, the truncation character came with
     2.7 and is seen before. Raises Unreadable (location MSH-1 or MSH-2) when a
-    separator is missing, is a letter, digit, space or control character in
-    MSH-1's case, or is used twice.
+    separator is missing, is a letter, digit, space or control character, or is used
+    twice: an MSH-2 of letters is the next field of a header that lacks it, and no
+    answer could be written with it.
     """
-    if len(separator) != 1 or separator.isalnum() or not separator.isprintable():
+    if not is_separator(separator):
         raise Unreadable("MSH-1 is not a field separator", "MSH-1")
     if not 2 <= len(encoding_characters) <= 5:
         raise Unreadable("MSH-2 does not have the two to five encoding characters", "MSH-2")
     if not encoding_characters.isprintable():
         raise Unreadable("MSH-2 holds a control character", "MSH-2")
+    if not all(map(is_separator, encoding_characters)):
+        raise Unreadable("MSH-2 holds a letter, a digit or a space", "MSH-2")
     characters = separator + encoding_characters
     if len(set(characters)) != len(characters):
         raise Unreadable("MSH-2 uses one character for two purposes", "MSH-2")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from adapters.hl7 import switching
+from adapters.hl7.repertoires import designation
+from adapters.hl7.switching import is_switching
 
 if TYPE_CHECKING:
     from adapters.hl7.delimiters import Delimiters
@@ -60,7 +61,7 @@ def _resolve(sequence: str, delimiters: Delimiters, codec: str) -> str | None:
         return "\n"
     if sequence.startswith("X") and _HEXADECIMAL.match(sequence):
         return _hexadecimal(sequence, codec)
-    if switching.is_switching(codec) and switching.designation(sequence) is not None:
+    if is_switching(codec) and designation(sequence) is not None:
         return ""
     skip = _SKIP.match(sequence)
     return _skipped(skip) if skip else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from adapters.hl7 import switching
 from adapters.hl7.charset import BYTE_ORDER_MARK, charset_named, wide_charset
-from adapters.hl7.delimiters import DEFAULT, Delimiters, read_delimiters
+from adapters.hl7.delimiters import DEFAULT, Delimiters, is_separator, read_delimiters
 from gateway.ports import Unreadable
 
 NULL = '""'
@@ -69,7 +69,7 @@ class Header:
         """
         parts, codec = _split(line)
         separator = parts[0]
-        if len(parts) < 2 or not separator.isprintable() or separator.isalnum():
+        if len(parts) < 2 or not is_separator(separator):
             return None
         if separator in DEFAULT.encoding_characters:
             return None
@@ -138,9 +138,18 @@ def _split_decoded(line: bytes, separator: str, parts: list[str]) -> tuple[list[
         text = line.decode(codec) if codec else ""
     except UnicodeDecodeError:
         return parts, "latin-1"  # the whole message will be refused, with the byte's place
-    if not codec or text.encode(codec) != line:
+    decoded = text.split(separator)
+    if not codec or text.encode(codec) != line or not _declares(decoded[17:20], codec):
         return parts, "latin-1"
-    return [separator, *text.split(separator)[1:]], codec
+    return [separator, *decoded[1:]], codec
+
+
+def _declares(fields: list[str], codec: str) -> bool:
+    """Do MSH-18 to MSH-20, as this codec has them, say that it is the right one?"""
+    names = [charset_named(name) for name in fields[0].split("~")] if fields else []
+    if switching.is_switching(codec):
+        return any(fields[2:]) or any(known is not None and known.switched for known in names)
+    return bool(names) and names[0] is not None and names[0].codec == codec
 
 
 def header_line(raw: bytes) -> tuple[int, bytes]:

@@ -70,11 +70,11 @@ class Message:
                 return cls._read_wide(raw, wide)
             head, header = read_header(raw)
             delimiters = header.delimiters
-            declared = header.whole(18)
-            if encoding:
-                declared = encoding.replace("~", delimiters.repetition)
+            declared, scheme = header.whole(18), header.whole(20)
+            if encoding:  # decided before, whatever the header says of switching
+                declared, scheme = encoding.replace("~", delimiters.repetition), ""
             charset = charsets.choose(
-                raw, declared, charset_default, scheme=header.whole(20), delimiters=delimiters
+                raw, declared, charset_default, scheme=scheme, delimiters=delimiters
             )
             text = charsets.decode(raw, charset, head)
         except Undecodable as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ from adapters.hl7.scopes import MessageScope
 from adapters.hl7.segment_names import segment_name
 from adapters.hl7.values import Hl7Value
 
+_LINE = re.compile(rb"[^\r\n]+")
 _INVISIBLE = range(0xDC00, 0xDD00)
 
 
@@ -88,25 +90,20 @@ def undecodable(message: Message) -> int:
 
 def offsets(message: Message) -> list[int]:
     """Where each segment begins, in bytes from the message's first."""
+    lines = [m.start() for m in _LINE.finditer(message.raw) if m[0].strip(b" \t")]
+    if len(lines) == len(message.segments) and not message.charset.wide:
+        lines[0] = message.raw.find(b"MSH", lines[0])
+        return lines
+    # A line feed inside a field, or wide characters: then the bytes are looked for.
     found = []
     position = 0
     for text in message.segments:
         data = message.bytes_of(text)
         begin = message.raw.find(data, position)
-        if begin < 0:  # switched by ISO 2022 in another way than we would write it
-            begin = _next_line(message.raw, position)
-            data = b""
+        begin = begin if begin >= 0 else min(position, len(message.raw))
         found.append(begin)
-        position = begin + max(len(data), 1)
+        position = begin + len(data)
     return found
-
-
-def _next_line(raw: bytes, position: int) -> int:
-    while position and position < len(raw) and raw[position - 1] not in b"\r\n":
-        position += 1
-    while position < len(raw) and raw[position] in b"\r\n":
-        position += 1
-    return position
 
 
 def outline(scope: MessageScope) -> GroupOutline:

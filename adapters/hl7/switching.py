@@ -21,85 +21,15 @@ import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from adapters.hl7.repertoires import ASCII, REPERTOIRES, WRITTEN_IN, Repertoire, designation
+
 PREFIX = "ecluse2022"
 _NAME = re.compile(PREFIX + r"_([a-z0-9]+)_([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})\Z")
+CODECS_MAX = 256
 _ESCAPE = 0x1B
 _LINE_ENDS = b"\r\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Repertoire:
-    """A set that can be switched to: ``width`` bytes a character, each 21 to 7E.
-
-    ``upper`` sets are written with the high bit on and leave the lower half as it is.
-    """
-
-    width: int
-    codec: str
-    lead: bytes = b""
-    upper: bool = False
-
-    def decode(self, data: bytes) -> str:
-        """The text of whole characters; raises UnicodeDecodeError."""
-        if self.codec == "":
-            return data.decode("ascii")
-        raised = bytes(byte | 0x80 for byte in data)
-        if self.lead:
-            pieces = (raised[at : at + self.width] for at in range(0, len(raised), self.width))
-            raised = b"".join(self.lead + piece for piece in pieces)
-        return raised.decode(self.codec)
-
-    def encode(self, character: str) -> bytes | None:
-        """The bytes (21 to 7E) of one character, or None."""
-        try:
-            raised = character.encode(self.codec or "ascii")
-        except UnicodeEncodeError:
-            return None
-        if self.codec and min(raised) < 0x80:
-            return None
-        data = bytes(byte & 0x7F for byte in raised.removeprefix(self.lead))
-        same = len(data) == self.width and len(raised) == self.width + len(self.lead)
-        return data if same and (self.upper or data >= b"!") else None
-
-
-class _Romaji(Repertoire):
-    """ISO-IR 14: ASCII but for the yen sign and the overline."""
-
-    __slots__ = ()
-
-    def decode(self, data: bytes) -> str:
-        return data.decode("ascii").replace("\\", "\u00a5").replace("~", "\u203e")
-
-    def encode(self, character: str) -> bytes | None:
-        special = {"\u00a5": b"\\", "\u203e": b"~"}.get(character)
-        if special is not None:
-            return special
-        return character.encode() if "!" <= character <= "}" and character != "\\" else None
-
-
-ASCII = Repertoire(1, "")
-_LATIN = {  # the final byte of ESC - F and the part of ISO 8859 (ISO-IR 100, 101, …)
-    b"A": 1, b"B": 2, b"C": 3, b"D": 4, b"L": 5, b"G": 6, b"F": 7, b"H": 8, b"M": 9,
-    b"V": 10, b"T": 11, b"Y": 13, b"_": 14, b"b": 15,
-}  # fmt: skip
-REPERTOIRES: dict[bytes, Repertoire] = {
-    b"(B": ASCII,
-    b"(J": _Romaji(1, ""),
-    b"(I": Repertoire(1, "shift_jis"),
-    b")I": Repertoire(1, "shift_jis", upper=True),
-    b"$@": Repertoire(2, "euc_jp"),
-    b"$B": Repertoire(2, "euc_jp"),
-    b"$(D": Repertoire(2, "euc_jp", b"\x8f"),
-    b"$(C": Repertoire(2, "euc_kr"),
-    b"$)C": Repertoire(2, "euc_kr", upper=True),
-    b"$A": Repertoire(2, "gb2312"),
-    b"$)A": Repertoire(2, "gb2312", upper=True),
-    **{b"-" + final: Repertoire(1, f"iso8859-{n}", upper=True) for final, n in _LATIN.items()},
-}
-"""What an ISO 2022 sequence (without ESC) switches to."""
-
-_WRITTEN_IN = (b"$B", b"(J", b")I", b"$(D", b"$)C", b"$)A", b"-A", b"-b", b"-F", b"-L", b"-H")
-"""In what order :func:`encode` looks for a character that the default set does not have."""
 # The rows 85 to 94 of JIS X 0208 and 78 to 94 of JIS X 0212 are empty: where a pair
 # could begin, a byte from there on can only be a separator.
 _EMPTY_ROWS = frozenset({b"$@", b"$B", b"$(D"})
@@ -107,10 +37,21 @@ _EMPTY_FROM = 0x7B
 
 
 def codec_name(base: str, escape: str, separator: str, repetition: str) -> str:
-    """The name of the codec of a message: its default set's codec and its delimiters."""
+    """The name of the codec of a message: its default set's codec and its delimiters.
+
+    Empty once 256 others were made: Python keeps each for ever, and a sender that
+    never uses the same delimiters twice must not fill the memory. The delimiters that
+    HL7 recommends always have theirs.
+    """
     compact = re.sub(r"[^a-z0-9]", "", base.lower())
+    delimiters = (escape, separator, repetition)
+    name = f"{PREFIX}_{compact}_" + "".join(map(_hexadecimal, delimiters))
+    if name not in _MADE and delimiters != ("\\", "|", "~"):
+        if len(_MADE) >= CODECS_MAX:
+            return ""
+        _MADE.add(name)
     _BASES[compact] = base
-    return f"{PREFIX}_{compact}_" + "".join(map(_hexadecimal, (escape, separator, repetition)))
+    return name
 
 
 def _hexadecimal(delimiter: str) -> str:
@@ -118,6 +59,7 @@ def _hexadecimal(delimiter: str) -> str:
 
 
 _BASES: dict[str, str] = {}
+_MADE: set[str] = set()
 
 
 def is_switching(codec: str) -> bool:
@@ -131,17 +73,6 @@ def switches(data: bytes, escape: str) -> bool:
         return True
     mark = escape.encode()
     return bool(mark) and (mark + b"C" in data or mark + b"M" in data)
-
-
-def designation(sequence: str) -> bytes | None:
-    r"""The ISO 2022 sequence that an HL7 one (``C2D41``, without ``\``) names, if we know it."""
-    if sequence[:1] not in {"C", "M"} or len(sequence) not in {5, 7}:
-        return None
-    try:
-        named = bytes.fromhex(sequence[1:])
-    except ValueError:
-        return None
-    return named if named in REPERTOIRES else None
 
 
 @dataclass(slots=True)
@@ -347,7 +278,7 @@ class Switcher:
         data = self._in_default(character, state)
         if data is not None:
             return data
-        for sequence in _WRITTEN_IN:
+        for sequence in WRITTEN_IN:
             repertoire = REPERTOIRES[sequence]
             data = repertoire.encode(character)
             if data is not None and data not in self._separators:

@@ -69,7 +69,7 @@ def test_the_version_is_the_first_component() -> None:
     assert read("MSH|^~\\&|||||||||P|2.9").grammar_version == "2.8.2"
 
 
-@pytest.mark.parametrize("characters", ["^~\\&", "^~\\&#", "^~", "^~\\", "~!\\&", "$r?@", "^˜\\&"])
+@pytest.mark.parametrize("characters", ["^~\\&", "^~\\&#", "^~", "^~\\", "~!\\&", "$!?@", "^˜\\&"])
 def test_any_delimiters(characters: str) -> None:
     component, repetition = characters[:2]
     text = f"MSH|{characters}|A{component}B{repetition}C\rPID|1\r"

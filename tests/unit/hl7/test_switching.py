@@ -9,13 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.hl7 import charset as charsets
+from adapters.hl7 import switching
 from adapters.hl7.charset import charset_named, first_undecodable
 from adapters.hl7.compiling import compile_path
 from adapters.hl7.header import read_header
 from adapters.hl7.message import Message
 from adapters.hl7.paths import parse
+from adapters.hl7.repertoires import designation
 from adapters.hl7.scopes import MessageScope
-from adapters.hl7.switching import codec_name, designation
+from adapters.hl7.switching import codec_name
 from gateway.ports import Unreadable
 
 SWITCHING = codec_name("latin-1", "\\", "|", "~")
@@ -170,3 +172,12 @@ def test_names_of_switched_sets_alone_are_ascii_until_something_switches() -> No
     assert jis.switched
     decided = charsets.decide("MSH|é".encode(), "ISO IR87", "")
     assert decided.fault is not None
+
+
+def test_codecs_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(switching, "_MADE", {f"made {n}" for n in range(switching.CODECS_MAX)})
+    assert codec_name("latin-1", "%", "#", "!") == ""
+    assert codec_name("latin-1", "\\", "|", "~") == SWITCHING
+    data = message(YAMADA, "ASCII!ISO IR87").replace(b"|", b"#").replace(b"^~\\&", b"^!%&")
+    with pytest.raises(Unreadable, match="too many"):
+        Message.read(data)

@@ -100,7 +100,7 @@ class Message:
                 scheme=header.whole(20), delimiters=header.delimiters,
             )  # fmt: skip
         except Undecodable:
-            charset = charsets.ASCII
+            charset = charsets.UTF_8 if header.codec == "utf-8" else charsets.ASCII
         text = raw[head:].decode(charset.codec, charsets.VISIBLE)
         return cls(raw, charset, header.delimiters, split_segments(text, header.delimiters))
 

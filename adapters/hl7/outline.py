@@ -140,7 +140,7 @@ def _fields(message: Message, index: int, begin: int) -> Iterator[Part]:
     """The fields that are written."""
     written = message.fields(index)
     header = message.is_delimiter_field(index, 1)
-    separator = len(message.bytes_of(message.delimiters.field))
+    separator = _width(message, message.delimiters.field)
     position = begin + len(message.bytes_of(written[0]))
     for number in range(1, len(written)):
         # In a header segment field 1 is the separator that stands before field 2.
@@ -165,7 +165,7 @@ def _field(message: Message, index: int, number: int, offset: int) -> Part:
         if text:
             value = Hl7Value(message, index, (number, ordinal, 0, 0), text)
             parts.append(_value(message, value, text, definition, position))
-        position += len(message.bytes_of(text + message.delimiters.repetition))
+        position += len(message.bytes_of(text)) + _width(message, message.delimiters.repetition)
     if len(parts) == 1 and len(repetitions) == 1:
         return parts[0]
     whole = message.fields(index)[number]
@@ -193,7 +193,7 @@ def _value(
                 below = known[number - 1] if number <= len(known) else None
                 part = value.part_at((number,))
                 parts.append(_value(message, part, piece, below, position, level=level + 1))
-            position += len(message.bytes_of(piece + separator))
+            position += len(message.bytes_of(piece)) + _width(message, separator)
     return Part(
         value.path, _words(definition), datatype, "" if parts else value.text, text, offset,
         len(message.bytes_of(text)), null=text == NULL, parts=tuple(parts),
@@ -204,6 +204,14 @@ def _splits(definition: FieldDefinition | None, text: str, separator: str) -> bo
     """A field that no grammar knows is shown in the parts in which it is written."""
     unknown = definition is None or definition.datatype in {"", VARIES}
     return unknown and separator != "" and separator in text
+
+
+def _width(message: Message, delimiter: str) -> int:
+    """Bytes of a delimiter; 0 of one that the character set does not have: it splits nothing."""
+    try:
+        return len(message.bytes_of(delimiter))
+    except UnicodeEncodeError:
+        return 0
 
 
 def _words(definition: FieldDefinition | None) -> str:

@@ -21,13 +21,17 @@ NAMES = (
     b"8859/1~8859/7", b"GB 18030-2000", b"BIG-5", b"KS X 1001", b"CNS 11643-1992", b"EBCDIC",
     b"UNICODE UTF-16", b"",
 )  # fmt: skip
-SEEDS = [
-    HEAD % (kind, version, name, scheme) + BODY
-    for kind in KINDS[:3]
-    for version in VERSIONS[:4]
-    for name in NAMES
-    for scheme in (b"", b"2.3")
-] + [HEAD % (kind, version, NAMES[0], b"") + BODY for kind in KINDS for version in VERSIONS]
+SEEDS = (
+    [
+        HEAD % (kind, version, name, scheme) + BODY
+        for kind in KINDS[:3]
+        for version in VERSIONS[:4]
+        for name in NAMES
+        for scheme in (b"", b"2.3")
+    ]
+    + [(HEAD % (KINDS[0], b"2.5", name, b"") + BODY).replace(b"~", "˜".encode()) for name in NAMES]
+    + [HEAD % (kind, version, NAMES[0], b"") + BODY for kind in KINDS for version in VERSIONS]
+)
 TOKENS = [
     *(bytes([byte]) for byte in b"|^~\\&#\r\n\0\x0b\x1c\x1b \""), b"\x1c\r", b"\r\n", b"\\", b"\\E\\",
     b"\\X00\\", b"\\X", b"\\.sp99\\", b"\\M2442\\", b"\\C2842\\", b"\\C", b"\x1b$B", b"\x1b(B",

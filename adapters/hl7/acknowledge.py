@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from adapters.hl7.charset import ASCII, Charset, charset_named
@@ -143,7 +144,7 @@ class Acknowledger:
     ) -> bytes:
         """AE or AR with an ERR segment. Without a header: AR, MSA-2 empty, default delimiters."""
         form = self._form(header, charset) if header else _NO_HEADER
-        delimiters = header.delimiters if header else DEFAULT
+        delimiters = _spoken(header.delimiters) if header else DEFAULT
         control_id = header.whole(10) if header else ""
         codec = header.codec if header else "ascii"
         # Our own words, in the bytes that the answer's character set gives them. A header
@@ -187,7 +188,7 @@ class Acknowledger:
 
 
 def _form(header: Header, charset: Charset | None) -> _Form:
-    delimiters = header.delimiters
+    delimiters = _spoken(header.delimiters)
     separator = delimiters.field
     order = version_order(header.component(12, 1).strip())
     known = order > (0,)
@@ -208,6 +209,19 @@ def _form(header: Header, charset: Charset | None) -> _Form:
         without_offset=(known and order < (2, 2)) or not _OFFSET_SIGNS.isdisjoint(delimiters.all),
         before_2_5=known and order < (2, 5),
     )
+
+
+@lru_cache(maxsize=128)
+def _spoken(delimiters: Delimiters) -> Delimiters:
+    """The sender's delimiters, unless our own words would be split by them.
+
+    A letter, digit or space may separate what a sender writes; ``ACK`` and the numbers
+    of an answer need others beside the same field separator.
+    """
+    if not any(character.isalnum() or character == " " for character in delimiters.all):
+        return delimiters
+    others = [character for character in "^~\\&#!" if character != delimiters.field]
+    return Delimiters(delimiters.field, *others[:4])
 
 
 def _charset_name(header: Header, charset: Charset | None) -> str:

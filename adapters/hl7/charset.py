@@ -27,6 +27,9 @@ from adapters.hl7.delimiters import DEFAULT, Delimiters
 
 BYTE_ORDER_MARK = codecs.BOM_UTF8
 _BLOCK_BYTES = 1 << 18
+# Table 0211 means "the printable characters from the ISO 8859/1 character set": what
+# stands at 80-9F is Windows-1252 under a wrong name, and would become control characters.
+_UNPRINTABLE = re.compile(rb"[\x80-\x9f]")
 VISIBLE = "ecluse_visible"
 """The error handler for showing what cannot be read: each wrong byte becomes U+DC00 plus
 its value, which no text of a message can hold. Never used where a message is taken."""
@@ -69,6 +72,7 @@ _ISO_8859 = {
     part: Charset(f"8859/{part}", f"iso8859-{part}") for part in range(2, 17) if part != 12
 }
 _ISO_8859[1] = Charset("8859/1", "latin-1")
+_PRINTABLE_ONLY = frozenset(_ISO_8859.values())
 _WINDOWS = {page: Charset(f"WINDOWS-{page}", f"cp{page}") for page in (874, *range(1250, 1259))}
 _DOS = {page: Charset(f"CP{page}", f"cp{page}") for page in (437, 850, 852, 858)}
 _UTF_16 = Charset("UNICODE UTF-16", "utf-16", wide=True)
@@ -259,6 +263,11 @@ def first_undecodable(payload: bytes, charset: Charset, start: int = 0) -> int |
     Constant memory. A NUL counts as wrong in every character set: MLLP carries
     printable characters only, and no store of text keeps a NUL.
     """
+    if charset in _PRINTABLE_ONLY:
+        unprintable = _UNPRINTABLE.search(payload, start)
+        if unprintable is not None:
+            nul = payload.find(0, 0, unprintable.start())
+            return nul if nul >= 0 else unprintable.start()
     nul = payload.find(0)
     if charset is ASCII and payload.isascii():
         return nul if nul >= 0 else None
@@ -289,6 +298,7 @@ def decode(payload: bytes, charset: Charset, start: int = 0) -> str:
     """
     offset = -1
     text = ""
+    wrong = _UNPRINTABLE.search(payload, start) if charset in _PRINTABLE_ONLY else None
     try:
         text = (payload[start:] if start else payload).decode(charset.codec)
     except UnicodeDecodeError as error:
@@ -296,6 +306,9 @@ def decode(payload: bytes, charset: Charset, start: int = 0) -> str:
     else:
         if "\0" in text:
             offset = len(text[: text.index("\0")].encode(charset.codec))
+    if wrong is not None:
+        unprintable = wrong.start() - start
+        offset = unprintable if offset < 0 else min(offset, unprintable)
     if offset < 0:
         return text
     # Raised outside the handler: the decoder's own error holds the patient's bytes.

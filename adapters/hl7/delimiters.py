@@ -52,7 +52,7 @@ DEFAULT = Delimiters()
 
 
 def is_separator(character: str) -> bool:
-    """Can it separate: one character, printed, no letter, digit or space?"""
+    """Can it be MSH-1: one character, printed, no letter, digit or space?"""
     printed = character.isprintable() and character != " "
     return len(character) == 1 and printed and not character.isalnum()
 
@@ -64,9 +64,8 @@ def read_delimiters(separator: str, encoding_characters: str) -> Delimiters:
     MSH-2 has two to five characters: the escape and subcomponent characters may
     be left out by a sender that uses neither, the truncation character came with
     2.7 and is seen before. Raises Unreadable (location MSH-1 or MSH-2) when a
-    separator is missing, is a letter, digit, space or control character, or is used
-    twice: an MSH-2 of letters is the next field of a header that lacks it, and no
-    answer could be written with it.
+    separator is missing, is a letter, digit, space or control character in
+    MSH-1's case, or is used twice.
     """
     if not is_separator(separator):
         raise Unreadable("MSH-1 is not a field separator", "MSH-1")
@@ -74,8 +73,6 @@ def read_delimiters(separator: str, encoding_characters: str) -> Delimiters:
         raise Unreadable("MSH-2 does not have the two to five encoding characters", "MSH-2")
     if not encoding_characters.isprintable():
         raise Unreadable("MSH-2 holds a control character", "MSH-2")
-    if not all(map(is_separator, encoding_characters)):
-        raise Unreadable("MSH-2 holds a letter, a digit or a space", "MSH-2")
     characters = separator + encoding_characters
     if len(set(characters)) != len(characters):
         raise Unreadable("MSH-2 uses one character for two purposes", "MSH-2")

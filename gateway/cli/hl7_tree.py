@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters.hl7.message import Message
 from adapters.hl7.outline import GroupOutline, Part, SegmentOutline, outline, visible
 from adapters.hl7.scopes import MessageScope
-from gateway.cli.output import console
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LONG = 200
 """Characters of a value that is shown whole."""
+UNFOLDED = 1 << 24
 
 
 def shortened(text: str) -> str:
@@ -69,6 +70,7 @@ def _part(part: Part) -> dict[str, Any]:
 
 def draw(file: Path, number: int, message: Message, *, raw: bool, full: bool) -> None:
     """Print a message as a tree: in colour on a terminal."""
+    from rich.console import Console
     from rich.text import Text
     from rich.tree import Tree
 
@@ -79,7 +81,9 @@ def draw(file: Path, number: int, message: Message, *, raw: bool, full: bool) ->
     head.append("  " + " · ".join(filter(None, named)), style="dim")
     root = Tree(head, guide_style="dim")
     _Drawing(raw=raw, full=full).group(root, outline(scope))
-    console().print(root, soft_wrap=True)
+    # Into a pipe or a file a line is a line; on a terminal it is folded at its width.
+    width = None if sys.stdout.isatty() else UNFOLDED
+    Console(width=width, highlight=False).print(root)
 
 
 class _Drawing:

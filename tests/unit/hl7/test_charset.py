@@ -186,6 +186,23 @@ def test_a_message_that_ends_within_a_character() -> None:
     assert charsets.first_undecodable(b"a" * (1 << 19) + b"\xc3", UTF_8) == 1 << 19
 
 
+def test_windows_bytes_under_the_name_of_iso_8859_are_refused() -> None:
+    """Table 0211: the *printable* characters of ISO 8859."""
+    payload = b"MSH|caf\xe9 5 \x80"
+    for name in ("8859/1", "8859/15"):
+        charset = charset_named(name)
+        assert charset is not None
+        assert charsets.first_undecodable(payload, charset) == 11
+        assert charsets.first_undecodable(payload[:-1], charset) is None
+        assert charsets.first_undecodable(b"\0" + payload, charset) == 0
+        with pytest.raises(Undecodable) as wrong:
+            decode(payload, charset, 3)
+        assert wrong.value.offset == 11
+    fallen = decide(payload, "8859/1", "", ("WINDOWS-1252",))
+    assert fallen.charset == charset_named("CP1252")
+    assert fallen.fell_back
+
+
 def test_undefined_windows_bytes_and_nul_are_refused() -> None:
     windows = charset_named("CP1252")
     assert windows is not None

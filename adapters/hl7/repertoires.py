@@ -21,6 +21,8 @@ class Repertoire:
         """The text of whole characters; raises UnicodeDecodeError."""
         if self.codec == "":
             return data.decode("ascii")
+        if data and min(data) < 0x20:  # 80 to 9F are no printable characters
+            raise UnicodeDecodeError(self.codec, data, data.index(min(data)), len(data), "control")
         raised = bytes(byte | 0x80 for byte in data)
         if self.lead:
             pieces = (raised[at : at + self.width] for at in range(0, len(raised), self.width))
@@ -37,7 +39,7 @@ class Repertoire:
             return None
         data = bytes(byte & 0x7F for byte in raised.removeprefix(self.lead))
         same = len(data) == self.width and len(raised) == self.width + len(self.lead)
-        return data if same and (self.upper or data >= b"!") else None
+        return data if same and data >= (b" " if self.upper else b"!") else None
 
 
 class _Romaji(Repertoire):

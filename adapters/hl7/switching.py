@@ -273,7 +273,7 @@ class Switcher:
             return back + character.encode("ascii")
         for sequence in (state.lower, state.upper):
             data = REPERTOIRES[sequence].encode(character) if sequence else None
-            if data is not None and data not in self._separators:
+            if data is not None and self._is_safe(REPERTOIRES[sequence], data):
                 return _raised(data) if REPERTOIRES[sequence].upper else data
         data = self._in_default(character, state)
         if data is not None:
@@ -281,7 +281,7 @@ class Switcher:
         for sequence in WRITTEN_IN:
             repertoire = REPERTOIRES[sequence]
             data = repertoire.encode(character)
-            if data is not None and data not in self._separators:
+            if data is not None and self._is_safe(repertoire, data):
                 state.switch(sequence)
                 state.by_escape = state.by_escape or not repertoire.upper
                 return b"\x1b" + sequence + (_raised(data) if repertoire.upper else data)
@@ -298,6 +298,10 @@ class Switcher:
             return data
         state.reset()
         return b"\x1b(B" + data
+
+    def _is_safe(self, repertoire: Repertoire, data: bytes) -> bool:
+        """Would the byte not be taken for a separator?"""
+        return repertoire.upper or data not in self._separators
 
     @property
     def _separators(self) -> tuple[bytes, ...]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 CONNECTIONS = (1, 8, 64)
+STEADY_PER_SECOND = 500
 
 
 def load(port: int, connections: int, seconds: float, *more: str) -> dict[str, float]:
@@ -53,6 +54,7 @@ def measure(rounds: int, seconds: float) -> dict[str, Any]:
                 result[str(connections)] = _one(
                     bare_port, gateway.mllp_port, connections, rounds, seconds
                 )
+            result[f"at {STEADY_PER_SECOND} a second"] = _steady(gateway.mllp_port, rounds, seconds)
         finally:
             bare.kill()
             gateway.stop()
@@ -77,6 +79,17 @@ def _one(
         ),
         "gateway_p50_ms": median(line["p50_ms"] for line in ours),
         "gateway_p99_ms": median(line["p99_ms"] for line in ours),
+    }
+
+
+def _steady(port: int, rounds: int, seconds: float) -> dict[str, float]:
+    """Latencies of the acknowledgement at a rate that the door has to spare."""
+    rate, lines = ("--rate", str(STEADY_PER_SECOND)), []
+    for number in range(rounds):
+        lines.append(load(port, 64, seconds, "--run", f"s{number}", *rate))
+    return {
+        name: statistics.median(line[name] for line in lines)
+        for name in ("per_second", "p50_ms", "p99_ms")
     }
 
 

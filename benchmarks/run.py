@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import accept, end_to_end
+from benchmarks import accept, end_to_end, endurance
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SCRIPTS = ("mapping_oru", "journal_append")
@@ -66,6 +66,8 @@ def main() -> int:
         figures[name] = script(name)
     print("measuring accept …", file=sys.stderr)
     figures["accept"] = accept.measure(1 if quick else 5, 1.0 if quick else 3.0)
+    print("measuring endurance …", file=sys.stderr)
+    figures["endurance"] = endurance.measure(10_000, 20_000 if quick else 200_000, 10)
     print("measuring end_to_end …", file=sys.stderr)
     figures["end_to_end"] = end_to_end.measure(5.0 if quick else 20.0, 100.0)
     text = json.dumps(figures, indent=2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -12,8 +14,11 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from gateway.failure import internal
 from gateway.journal.journal import JournalUnavailable
 from gateway.model import Cause, CauseCode, Delivered, Delivery, Outcome, Refused, Wait
-from gateway.ports import Destination
+from gateway.ports import DeliversTogether, Destination
 from gateway.subjects import rewrite, successor_of
+
+# The record speaks to SQLite's driver itself where it writes many rows.
+_AWAY = (OperationalError, InterfaceError, sqlite3.OperationalError, JournalUnavailable)
 
 NOT_CONFIGURED_WAIT = timedelta(minutes=1)
 """How often a delivery is looked at whose destination is no longer configured."""
@@ -53,15 +58,29 @@ class NotAtOnce(Exception):
         self.outcome = outcome
 
 
-def attempt_at_once(connection: Connection, destination: Destination, item: Delivery) -> Delivered:
-    """An attempt at the record among others in one transaction, without a savepoint.
+def attempt_at_once(
+    connection: Connection, destination: Destination, items: Sequence[Delivery]
+) -> Sequence[tuple[Delivery, Outcome]]:
+    """Attempts at the record, all in one transaction, without savepoints.
 
-    Raises NotAtOnce, and what says that the database itself is away or full.
+    Raises NotAtOnce, what says that the database itself is away or full, and what a
+    destination that delivers together raises.
     """
-    outcome: Outcome
+    if isinstance(destination, DeliversTogether):
+        outcomes = destination.deliver_together([current(item) for item in items], connection)
+        ends = list(zip(items, outcomes, strict=True))
+    else:
+        ends = [(item, _one_at_once(connection, destination, item)) for item in items]
+    for item, outcome in ends:
+        if not isinstance(outcome, Delivered):
+            raise NotAtOnce(item.id, outcome)
+    return ends
+
+
+def _one_at_once(connection: Connection, destination: Destination, item: Delivery) -> Outcome:
     try:
         outcome = destination.deliver(current(item), connection)
-    except (OperationalError, InterfaceError, JournalUnavailable):
+    except _AWAY:
         raise
     except Exception as error:  # noqa: BLE001  a fault of one item is that item's cause
         outcome = Refused(cause=internal(error))
@@ -81,7 +100,7 @@ def attempt(connection: Connection, destination: Destination, item: Delivery) ->
             if not isinstance(outcome, Delivered):
                 savepoint.rollback()
             return outcome
-    except (OperationalError, InterfaceError, JournalUnavailable):
+    except _AWAY:
         raise
     except Exception as error:  # noqa: BLE001  a fault in one item must not undo the others
         return Refused(cause=internal(error))

@@ -175,10 +175,8 @@ class OutboundDrain:
         try:
             with self._journal.write() as connection:
                 convoy.fence_all(connection, tokens)
-                ends: list[End] = []
-                for each in held:
-                    for item in each.items:
-                        ends.append((item, attempt_at_once(connection, destination, item)))
+                items = [item for each in held for item in each.items]
+                ends: Sequence[End] = attempt_at_once(connection, destination, items)
                 self._settler.record(connection, ends)
                 convoy.release_all(connection, tokens, self._now())
         except JournalUnavailable:

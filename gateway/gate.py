@@ -1,12 +1,15 @@
 """The permission gate at the door: refuses early what stage 4 would refuse.
 
 Stage 4 decides; the gate only spares the sender a positive answer for something
-that will not go in. So it may let too much in, and never keeps too much out:
+that will not go in. It is asked within the transaction that keeps the messages. It may
+let too much in, and never keeps too much out:
 
 - "may pass" is remembered per identifier for ``remember_seconds`` and forgotten
   at once when this process changes a permission; another process's change is
   seen when the memory expires;
 - "may not pass" is never remembered: each refusal is read from the journal;
+- the bytes of a message that was accepted before the patient opposed pass: its sender
+  missed our answer, and gets the stored one instead of a refusal;
 - a message whose patient is named by a message of this process that carries a
   permission and is not processed yet passes: what that message says is not
   known here, and stage 4, which has the order of arrival, knows it.
@@ -22,12 +25,14 @@ from collections.abc import Callable, Iterable, Sequence
 from sqlalchemy import Connection, select
 
 from gateway.index import read_patients, survivor_of
+from gateway.journal.arrival import dedupe_key
 from gateway.journal.enrolment import owners
-from gateway.journal.journal import Journal
+from gateway.journal.fitting import fit
 from gateway.journal.states import MessageState
+from gateway.journal.tables import KEY_MAX
 from gateway.journal.tables import message as message_table
 from gateway.journal.values import Patient
-from gateway.model import Cause, Identifier
+from gateway.model import Cause, Identifier, Received
 from gateway.permit import denial
 from gateway.subjects import Key, key_of
 
@@ -43,12 +48,10 @@ class PermissionGate:
 
     def __init__(
         self,
-        journal: Journal,
         *,
         remember_seconds: float = 1.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._journal = journal
         self._remember = remember_seconds
         self._monotonic = monotonic
         self._lock = threading.Lock()
@@ -64,22 +67,29 @@ class PermissionGate:
         with self._lock:
             return any(self._passing.get(key_of(each), 0.0) > now for each in subject)
 
-    def judge(self, subjects: Sequence[Sequence[Identifier]]) -> list[Cause | None]:
-        """For each patient the cause for which nothing may go in, or None.
+    def judge(self, connection: Connection, messages: Sequence[Received]) -> list[Cause | None]:
+        """For each message the cause for which it may not go in, or None.
 
-        One short read of the journal for all. Raises JournalUnavailable.
+        Reads the journal as ``connection`` sees it, at most a few statements for all.
         """
+        asked = [each for each in messages if not self.remembered(each.subject)]
+        if not asked:
+            return [None] * len(messages)
         with self._lock:
             generation = self._generation
-        with self._journal.read() as connection:
-            verdicts = self._judge_all(connection, subjects)
+        verdicts = self._judge_all(connection, [each.subject for each in asked])
         until = self._monotonic() + self._remember
         with self._lock:
             if generation == self._generation:
-                for subject, verdict in zip(subjects, verdicts, strict=True):
+                for each, verdict in zip(asked, verdicts, strict=True):
                     if verdict is None:
-                        self._remember_all(subject, until)
-        return verdicts
+                        self._remember_all(each.subject, until)
+        causes = {
+            id(each): cause
+            for each, cause in zip(asked, verdicts, strict=True)
+            if cause is not None and not _kept_before(connection, each)
+        }
+        return [causes.get(id(each)) for each in messages]
 
     def _judge_all(
         self, connection: Connection, subjects: Sequence[Sequence[Identifier]]
@@ -155,3 +165,19 @@ class PermissionGate:
         with self._lock:
             self._generation += 1
             self._passing.clear()
+
+
+def _kept_before(connection: Connection, received: Received) -> bool:
+    """Whether these very bytes were accepted before."""
+    accepted = dedupe_key("accepted", received.control_id, received.payload.sha256)
+    known = connection.execute(
+        select(message_table.c.id)
+        .where(
+            message_table.c.source == received.source,
+            message_table.c.control_id == fit(received.control_id, KEY_MAX),
+            message_table.c.dedupe_key == accepted,
+            message_table.c.state != MessageState.REFUSED.value,
+        )
+        .limit(1)
+    ).first()
+    return known is not None

@@ -7,14 +7,18 @@ The stages themselves know no metrics. What is measured goes to
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, fields
 from typing import Any
 
 from gateway.model import Delivery, Outcome, Receipt, Received, Stage
 from gateway.normalise import Normaliser, Original, Reading, Unusable
-from gateway.ports import Destination, Intake
+from gateway.ports import DeliversTogether, Destination, Intake, Settle, Word
 from gateway.telemetry import METRICS
+
+_INTAKE_SECONDS = METRICS.stage_seconds.labels(Stage.INTAKE.value)
+_DELIVER_SECONDS = METRICS.stage_seconds.labels(Stage.DELIVER.value)
 
 
 class TimedIntake:
@@ -29,6 +33,18 @@ class TimedIntake:
         future = self._intake.submit(received)
         future.add_done_callback(lambda _: _observe(Stage.INTAKE, started))
         return future
+
+    def submit_all(self, handed: Sequence[tuple[Received, Any]], settle: Settle) -> None:
+        """As :meth:`gateway.ports.Intake.submit_all`."""
+        started = time.perf_counter()
+
+        def timed(words: Sequence[tuple[Any, Word]]) -> None:
+            seconds = time.perf_counter() - started
+            for _ in words:
+                _INTAKE_SECONDS.observe(seconds)
+            settle(words)
+
+        self._intake.submit_all(handed, timed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +80,33 @@ class TimedDestination:
             return self._destination.deliver(delivery, connection)
         finally:
             _observe(Stage.DELIVER, started)
+
+
+def timed(destination: Destination) -> TimedDestination:
+    """The same destination, measured."""
+    if isinstance(destination, DeliversTogether):
+        return TimedTogether(destination, destination)
+    return TimedDestination(destination)
+
+
+class TimedTogether(TimedDestination):
+    """The same for one that delivers together: each delivery took its share of the time."""
+
+    def __init__(self, destination: Destination, together: DeliversTogether) -> None:
+        super().__init__(destination)
+        self._together = together
+
+    def deliver_together(
+        self, deliveries: Sequence[Delivery], connection: Any
+    ) -> Sequence[Outcome]:
+        """As :meth:`gateway.ports.DeliversTogether.deliver_together`."""
+        started = time.perf_counter()
+        try:
+            return self._together.deliver_together(deliveries, connection)
+        finally:
+            share = (time.perf_counter() - started) / max(1, len(deliveries))
+            for _ in deliveries:
+                _DELIVER_SECONDS.observe(share)
 
 
 def _observe(stage: Stage, started: float) -> None:

@@ -18,11 +18,12 @@ from typing import Any, BinaryIO
 
 
 class Format(StrEnum):
-    """The three families of protocol that a gateway reads."""
+    """The families of formats that a gateway reads."""
 
     HL7V2 = "hl7v2"
     DICOM = "dicom"
     CDA = "cda"
+    HPRIM = "hprim"
 
 
 class Stage(StrEnum):

@@ -18,6 +18,7 @@ from gateway.model import Cause, CauseCode, Embedded, Entry, Format, Mapped, Pay
 from gateway.permit import Statement, read_statement
 from gateway.ports import Reader, Scope, Unreadable
 from gateway.subjects import Subjects, read_subjects
+from gateway.written import WrittenEntries, write
 
 EMBEDDED_MAX = 100
 """Documents inside one message."""
@@ -54,11 +55,16 @@ class Original:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What stage 2 made of a message, and what its entries say of patient and permission."""
+    """What stage 2 made of a message, and what its entries say of patient and permission.
+
+    ``written`` are the entries as bytes, made here because there is no transaction here
+    that others wait for.
+    """
 
     mapped: Mapped
     subjects: Subjects | Cause
     statement: Statement
+    written: tuple[WrittenEntries, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +121,12 @@ class Normaliser:
             if self.accepted_ins is None
             else read_subjects(entries, accepted=self.accepted_ins)
         )
-        return Reading(mapped=mapped, subjects=subjects, statement=read_statement(entries))
+        return Reading(
+            mapped=mapped,
+            subjects=subjects,
+            statement=read_statement(entries),
+            written=write(entries),
+        )
 
     def map(self, original: Original, *, depth: int = 0, trace: bool = False) -> Mapped:
         """The entries of a message with those of the documents inside it, unchecked.

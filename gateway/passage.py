@@ -8,7 +8,7 @@ deliveries, new states) is written at the end, in few statements.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, tuple_, update
 
@@ -22,13 +22,14 @@ from gateway.model import Cause, CauseCode, Mapped, Stage
 from gateway.normalise import Reading, Unusable
 from gateway.permit import permit
 from gateway.route import DestinationRule, route
-from gateway.subjects import rewrite
+from gateway.written import name
 
 
 @dataclass(frozen=True, slots=True)
 class _Passed:
     message: Message
     mapped: Mapped
+    entries: bytes
     patient_id: str
     deliveries: tuple[NewDelivery, ...]
 
@@ -119,9 +120,9 @@ class Passage:
                 patient_id=found.patient_id,
             )
             return
-        entries = rewrite(reading.mapped.entries, found.renamed, drop=found.dropped)
+        named = name(reading.written, found.renamed, drop=found.dropped)
         routed = route(
-            entries,
+            named.digest,
             patient_id=found.patient_id,
             source=message.source,
             sequence=message.sequence,
@@ -142,8 +143,7 @@ class Passage:
             )
             for each in routed
         )
-        mapped = replace(reading.mapped, entries=entries)
-        self._passed.append(_Passed(message, mapped, found.patient_id, new))
+        self._passed.append(_Passed(message, reading.mapped, named.kept, found.patient_id, new))
 
     def _stop(self, message: Message, stage: Stage, cause: Cause) -> None:
         if cause.code is CauseCode.UNMAPPED:
@@ -167,10 +167,13 @@ class Passage:
         passed, self._passed = self._passed, []
         if not passed:
             return
-        messages.store_all(
-            self._connection, self._blobs, [(each.message.id, each.mapped) for each in passed]
-        )
+        # First, because it locks the messages in the order of their ids.
         messages.move_all(self._connection, [_routed(each) for each in passed])
+        messages.store_all(
+            self._connection,
+            self._blobs,
+            [(each.message.id, each.mapped, each.entries) for each in passed],
+        )
         deliveries.insert(self._connection, [new for each in passed for new in each.deliveries])
         self._discard_replaced([each.message for each in passed])
         # A replay that made the same entries finds its deliveries done already.

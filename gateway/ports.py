@@ -15,7 +15,16 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Protocol, runtime_checkable
 
-from gateway.model import Delivery, Flag, Format, Outcome, Payload, Receipt, Received
+from gateway.model import (
+    Delivery,
+    Flag,
+    Format,
+    Identifier,
+    Outcome,
+    Payload,
+    Receipt,
+    Received,
+)
 
 
 class Clock(Protocol):
@@ -24,6 +33,17 @@ class Clock(Protocol):
     def now(self) -> datetime:
         """The present instant, aware, in UTC."""
         ...
+
+
+class IntakeUnavailable(Exception):
+    """Nothing was kept. Answer so that the sender tries again later."""
+
+
+Word = Receipt | Exception
+"""What intake says of a message: a receipt, or the error for which nothing was kept."""
+
+Settle = Callable[[Sequence[tuple[Any, Word]]], None]
+"""Takes intake's word on several messages, each with the token that was handed in with it."""
 
 
 class Intake(Protocol):
@@ -38,9 +58,14 @@ class Intake(Protocol):
         """
         ...
 
+    def submit_all(self, handed: Sequence[tuple[Received, Any]], settle: Settle) -> None:
+        """Keep messages in their order, each with a token of the caller's.
 
-class IntakeUnavailable(Exception):
-    """Nothing was kept. Answer so that the sender tries again later."""
+        For a door through which thousands come: those that share a commit are settled
+        in one call, from another thread or, when nothing can be kept, from this one.
+        ``settle`` must be quick and never raise.
+        """
+        ...
 
 
 @runtime_checkable
@@ -232,6 +257,32 @@ class Unreadable(Exception):
         self.location = location
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentHeader:
+    """What the header of a CDA document says, for those who carry it in a message.
+
+    ``identifier`` and ``replaces`` (the documents that it replaces) are ``root`` or
+    ``root^extension``; ``traits_missing`` names what a complete INS would need and the
+    header does not have. No more than that may leave the document.
+    """
+
+    identifier: str
+    patient: tuple[Identifier, ...] = ()
+    replaces: tuple[str, ...] = ()
+    traits_missing: tuple[str, ...] = ()
+
+
+class DocumentHeaders(Protocol):
+    """Reads the header of a document that another protocol's message carries."""
+
+    def header(self, data: bytes) -> DocumentHeader | None:
+        """The header, or None when the bytes are no CDA document at all.
+
+        Raises Unreadable for a CDA that is broken or hostile.
+        """
+        ...
+
+
 class Reader(Protocol):
     """Bytes to the root scope of a format's language. Pure."""
 
@@ -261,6 +312,21 @@ class Destination(Protocol):
 
     def deliver(self, delivery: Delivery, connection: Any | None) -> Outcome:
         """Make one attempt."""
+        ...
+
+
+@runtime_checkable
+class DeliversTogether(Protocol):
+    """A transactional destination that takes many deliveries in one go."""
+
+    def deliver_together(
+        self, deliveries: Sequence[Delivery], connection: Any
+    ) -> Sequence[Outcome]:
+        """Make one attempt for each, in their order, in the caller's transaction.
+
+        Raises whatever keeps one of them from going: the caller then undoes the
+        transaction and makes them one by one, which finds out which one it is.
+        """
         ...
 
 

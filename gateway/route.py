@@ -6,8 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.model import Cause, CauseCode, Entry
-from gateway.serialise import dumps
+from gateway.model import Cause, CauseCode
 
 LANE_SEPARATOR = "@"
 INBOUND_PREFIX = "in:"
@@ -56,16 +55,6 @@ def lane_destination(lane: str) -> str:
     return lane.rsplit(LANE_SEPARATOR, 1)[1]
 
 
-def entries_digest(entries: Sequence[Entry]) -> str:
-    """SHA-256 (hex) of the entries in canonical form: the same facts, the same digest."""
-    digest = hashlib.sha256()
-    for entry in entries:
-        digest.update(b"\x01" if entry.create_only else b"\x00")
-        digest.update(dumps(entry.resource, sort_keys=True))
-        digest.update(b"\n")
-    return digest.hexdigest()
-
-
 def idempotency_key(sequence: int, destination: str, digest: str) -> str:
     """The same for every attempt, retry and replay of the same entries.
 
@@ -77,15 +66,15 @@ def idempotency_key(sequence: int, destination: str, digest: str) -> str:
 
 
 def route(
-    entries: Sequence[Entry],
+    digest: str,
     *,
     patient_id: str,
     source: str,
     sequence: int,
     rules: Sequence[DestinationRule],
 ) -> tuple[Routed, ...] | Cause:
-    """The deliveries of a message, or NO_DESTINATION when none takes its source."""
-    digest = entries_digest(entries)
+    """The deliveries of a message whose entries have this digest (``gateway.written``), or
+    NO_DESTINATION when none takes its source."""
     routed = tuple(
         Routed(
             destination=rule.destination,

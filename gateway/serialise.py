@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from typing import Any
 
 import orjson
@@ -73,4 +74,10 @@ def loads(data: bytes | str) -> Any:
     ``dumps(loads(dumps(x))) == dumps(x)`` for every resource. Raises ValueError
     on text that is not JSON (NaN and Infinity among it).
     """
-    return json.loads(data, parse_float=DecimalText, parse_int=_integer, parse_constant=_constant)
+    return json.loads(
+        data, parse_float=_parsed_decimal, parse_int=_integer, parse_constant=_constant
+    )
+
+
+_parsed_decimal = partial(str.__new__, DecimalText)
+"""A DecimalText of what the JSON parser has taken for a number: looked at once is enough."""

@@ -21,13 +21,25 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings
 from adapters.dicom.settings import DicomSourceSettings
-from adapters.hl7.settings import MllpSourceSettings
+from adapters.hl7.settings import (
+    Hl7FolderSourceSettings,
+    Hl7HttpSourceSettings,
+    MllpSourceSettings,
+)
+from adapters.hprim.settings import HprimFolderSourceSettings, HprimHttpSourceSettings
 
 CONFIGURATION_BYTES_MAX = 1 << 20
 ENVIRONMENT_PREFIX = "ECLUSE_"
 
 SourceSettings = Annotated[
-    MllpSourceSettings | DicomSourceSettings | CdaHttpSourceSettings | CdaFolderSourceSettings,
+    MllpSourceSettings
+    | DicomSourceSettings
+    | CdaHttpSourceSettings
+    | CdaFolderSourceSettings
+    | Hl7HttpSourceSettings
+    | Hl7FolderSourceSettings
+    | HprimHttpSourceSettings
+    | HprimFolderSourceSettings,
     Field(discriminator="type"),
 ]
 
@@ -159,7 +171,9 @@ class Settings(_Block):
     identity: IdentitySettings = Field(default_factory=IdentitySettings, description="Identity.")
     log: LogSettings = Field(default_factory=LogSettings, description="Logs.")
     sources: list[SourceSettings] = Field(
-        default_factory=list, max_length=200, description="Ways in; empty: one of each kind."
+        default_factory=list,
+        max_length=200,
+        description="Ways in; empty: one for each protocol, and a folder for CDA.",
     )
     destinations: list[RecordDestinationSettings] = Field(
         default_factory=lambda: [RecordDestinationSettings()],
@@ -192,12 +206,14 @@ class ConfigurationError(Exception):
 
 
 def default_sources(state: Path) -> list[Any]:
-    """One source of each kind on the customary loopback ports, for a gateway without a file."""
+    """One source for each protocol, on customary loopback ports: a gateway without a file."""
     return [
         MllpSourceSettings(name="hl7", type="mllp", listen="127.0.0.1:2575"),
         DicomSourceSettings(name="dicom", type="dicom", listen="127.0.0.1:11112"),
         CdaHttpSourceSettings(name="cda", type="cda-http"),
         CdaFolderSourceSettings(name="cda-folder", type="cda-folder", path=state / "drop"),
+        Hl7HttpSourceSettings(name="hl7-http", type="hl7-http"),
+        HprimHttpSourceSettings(name="hprim", type="hprim-http"),
     ]
 
 
@@ -302,4 +318,9 @@ def _problems(
     return lines
 
 
-_TAGS = frozenset({"mllp", "dicom", "cda-http", "cda-folder"})
+_TAGS = frozenset(
+    {
+        *("mllp", "dicom", "cda-http", "cda-folder"),
+        *("hl7-http", "hl7-folder", "hprim-http", "hprim-folder"),
+    }
+)

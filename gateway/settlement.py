@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, select
 
+from gateway.bulk import Statement
 from gateway.journal import deadletters, deliveries, tables
 from gateway.journal.states import DeliveryState
 from gateway.journal.values import Settlement
@@ -20,6 +21,8 @@ UNFINISHED = Cause(
     code=CauseCode.UNFINISHED_ATTEMPTS,
     detail=f"{UNFINISHED_MAX} attempts were begun with nothing else in hand, and none ended",
 )
+
+_UNFINISHED = Statement("SELECT id FROM delivery WHERE id = ANY(:ids bigint) AND unfinished > 0")
 
 End = tuple[Delivery, Outcome | None]
 """A delivery and how its attempt ended; None for an attempt that was begun and not made, or
@@ -96,10 +99,8 @@ class Settler:
 
 def unfinished(connection: Connection, items: Sequence[Delivery]) -> frozenset[int]:
     """Those of the deliveries of which an earlier attempt was begun and never ended."""
-    column = tables.delivery.c
     ids = [item.id for item in items]
-    found = connection.execute(select(column.id).where(column.id.in_(ids), column.unfinished > 0))
-    return frozenset(found.scalars())
+    return frozenset(row[0] for row in _UNFINISHED.rows(connection, ids=ids))
 
 
 def _first_attempt_at(connection: Connection, delivery_id: int) -> datetime | None:

@@ -26,6 +26,9 @@ SHARED_SYSTEMS = frozenset({"urn:oid:1.2.250.1.213.1.4.13", "urn:oid:1.2.250.1.2
 """The NIR as social security number (may be the insured parent's) and the former
 INS-C (computed from traits, so two people may have the same)."""
 
+UNCONFIRMED = "temp"
+"""R4 Identifier.use of an INS that its sender does not vouch for (identity not qualified)."""
+
 IDENTIFIERS_MAX = 64
 """Identifiers of one patient in one message; more is no patient."""
 
@@ -44,12 +47,14 @@ class Claim:
 
     ``reference`` is the entry's own ``Patient/<id>``. ``national`` holds its
     valid INS (several only when the message contradicts itself), ``local`` the
-    identifiers that an authority assigned to the person.
+    identifiers that an authority assigned to the person. ``unconfirmed``: there is an INS
+    that counts for nothing, because its sender has not qualified the identity.
     """
 
     reference: str
     national: tuple[Identifier, ...] = ()
     local: tuple[Identifier, ...] = ()
+    unconfirmed: bool = False
 
     @property
     def identifiers(self) -> tuple[Identifier, ...]:
@@ -105,6 +110,8 @@ def read_subjects(
     subject = living[0]
     if any(successor != subject.reference for successor in replaced.values()):
         return _conflict("the message merges a patient into one that it does not describe")
+    if not subject.identifiers and subject.unconfirmed:
+        return _invalid("the patient's INS is not qualified and nothing else identifies them")
     if not subject.identifiers:
         return _invalid("no identifier of the patient has an assigning authority")
     subsumed = tuple(claim for claim in claims if claim.reference in replaced)
@@ -127,6 +134,7 @@ def _distinct(subjects: Subjects) -> Subjects | Cause:
 def _claim(entry: Entry, accepted: frozenset[str]) -> Claim | Cause:
     national: dict[tuple[str, str], Identifier] = {}
     local: dict[tuple[str, str], Identifier] = {}
+    unconfirmed = False
     stated = entry.resource.get("identifier", ())
     if len(stated) > IDENTIFIERS_MAX:
         return _invalid(f"the message gives one patient more than {IDENTIFIERS_MAX} identifiers")
@@ -138,6 +146,9 @@ def _claim(entry: Entry, accepted: frozenset[str]) -> Claim | Cause:
         if not _storable(identifier):
             return _invalid("an identifier is too long or holds what is no text", place)
         if ins.is_ins(identifier):
+            if raw.get("use") == UNCONFIRMED:
+                unconfirmed = True
+                continue
             if identifier.system not in accepted:
                 return _invalid("an INS of a test root does not count here", place)
             wrong = ins.fault(identifier.value)
@@ -150,6 +161,7 @@ def _claim(entry: Entry, accepted: frozenset[str]) -> Claim | Cause:
         reference=entry.reference,
         national=tuple(national.values()),
         local=tuple(local.values()),
+        unconfirmed=unconfirmed,
     )
 
 

@@ -46,7 +46,7 @@ STAGES = MappingProxyType(
 )
 """The stages in the order in which a message passes them."""
 
-FORMATS = MappingProxyType({"hl7v2": "HL7 v2", "dicom": "DICOM", "cda": "CDA"})
+FORMATS = MappingProxyType({"hl7v2": "HL7 v2", "dicom": "DICOM", "cda": "CDA", "hprim": "HPRIM"})
 
 PROTOCOLS = MappingProxyType(
     {
@@ -54,6 +54,10 @@ PROTOCOLS = MappingProxyType(
         "dicom": "DICOM C-STORE",
         "cda-http": "CDA over HTTP",
         "cda-folder": "CDA from a folder",
+        "hl7-http": "HL7 v2 over HTTP",
+        "hl7-folder": "HL7 v2 from a folder",
+        "hprim-http": "HPRIM over HTTP",
+        "hprim-folder": "HPRIM from a folder",
     }
 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -9,7 +11,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from gateway.model import Again, Cause, CauseCode, Delivered, Delivery, Outcome, Refused
 from record.faults import BytesMissing, EntryRefused, MergeRefused
-from record.store import PutResult, Record
+from record.feeding import Put, PutResult
+from record.store import Record
 
 
 class RecordDestination:
@@ -38,7 +41,7 @@ class RecordDestination:
             return Refused(cause=Cause(code=CauseCode.IDENTITY_CONFLICT, detail=str(fault)))
         except BytesMissing as fault:
             return Again(cause=Cause(code=CauseCode.DESTINATION_UNAVAILABLE, detail=str(fault)))
-        except SQLAlchemyError as fault:
+        except (SQLAlchemyError, sqlite3.Error) as fault:
             # The exception's own text quotes parameters, which are a patient's.
             code = getattr(fault.orig, "sqlstate", None) if isinstance(fault, DBAPIError) else None
             detail = f"the record's database answered {type(fault).__name__}"
@@ -51,6 +54,22 @@ class RecordDestination:
             )
         return Delivered(evidence=evidence(result))
 
+    def deliver_together(
+        self, deliveries: Sequence[Delivery], connection: Any
+    ) -> Sequence[Outcome]:
+        """Make one attempt each in the caller's transaction, in few statements.
+
+        See ``gateway.ports.DeliversTogether``. What cannot go raises: then the caller undoes
+        all and makes them one by one.
+        """
+        if any(delivery.merged_patients for delivery in deliveries):
+            return [
+                Delivered(evidence=evidence(self._deliver(delivery, connection)))
+                for delivery in deliveries
+            ]
+        results = self._record.put_all(connection, [_put(delivery) for delivery in deliveries])
+        return [Delivered(evidence=evidence(result)) for result in results]
+
     def _deliver(self, delivery: Delivery, connection: Connection) -> PutResult:
         for subsumed in delivery.merged_patients:
             if subsumed != delivery.patient_id:
@@ -62,15 +81,18 @@ class RecordDestination:
                     source=delivery.source,
                     mapping=delivery.mapping,
                 )
-        return self._record.put(
-            connection,
-            delivery.patient_id,
-            delivery.entries,
-            message_id=delivery.message_id,
-            sequence=delivery.sequence,
-            source=delivery.source,
-            mapping=delivery.mapping,
-        )
+        return self._record.put_all(connection, [_put(delivery)])[0]
+
+
+def _put(delivery: Delivery) -> Put:
+    return Put(
+        patient_id=delivery.patient_id,
+        entries=delivery.entries,
+        message_id=delivery.message_id,
+        sequence=delivery.sequence,
+        source=delivery.source,
+        mapping=delivery.mapping,
+    )
 
 
 def evidence(result: PutResult) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
+from functools import lru_cache
 from typing import Any
 
 from record.instants import UNDATED, element_span
@@ -17,7 +18,10 @@ Resource = Mapping[str, Any]
 TOKENS_CHARACTERS_MAX = 100_000
 """What the index keeps of one resource; the resource itself is kept whole."""
 
-_PATIENT_ELEMENTS = ("subject", "patient", "beneficiary", "for", "participant.actor")
+_PATIENT_ELEMENTS = (
+    *((name, f"{name}.reference") for name in ("subject", "patient", "beneficiary", "for")),
+    ("participant", "participant.actor.reference"),
+)
 _BINARY = "Binary/"
 _CONTROL = re.compile(r"[\x00-\x1f]")
 
@@ -49,23 +53,54 @@ def index(resource: Resource, text: str, zone: tzinfo) -> Indexed:
 
     ``text`` is its JSON, from which can be told at once that it has no attachment.
     """
-    parameters = parameters_of(resource["resourceType"])
+    plan = _plan(resource["resourceType"])
     span = None
-    if parameters.date:
-        values = (value for path in parameters.date[1] for value in at(resource, path))
-        span = next((found for value in values if (found := element_span(value, zone))), None)
+    for head, path in plan.dates:
+        if span is None and head in resource:
+            values = (element_span(value, zone) for value in at(resource, path))
+            span = next((found for found in values if found), None)
     return Indexed(
-        tokens=_tokens(resource),
+        tokens=_tokens(resource, plan),
         low=span[0] if span else UNDATED,
         high=span[1] if span else UNDATED,
         identifiers=frozenset(
             (cut(value, IDENTIFIER_MAX), cut(system, IDENTIFIER_MAX))
-            for path in parameters.identifiers
+            for head, path in plan.identifiers
+            if head in resource
             for system, value in _identifiers(at(resource, path))
         ),
         attachments=tuple(attachments(resource, text)),
         replaces=frozenset(_replaced(resource)),
         personal=is_personal(resource),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Where to look in one type: (first element, path), with the parameter before it where
+    one is told from the other."""
+
+    dates: tuple[tuple[str, str], ...]
+    identifiers: tuple[tuple[str, str], ...]
+    tokens: tuple[tuple[str, str, str], ...]
+    names: tuple[tuple[str, str, str], ...]
+
+
+@lru_cache(maxsize=256)
+def _plan(type_name: str) -> _Plan:
+    parameters = parameters_of(type_name)
+
+    def placed(paths: Iterable[str]) -> tuple[tuple[str, str], ...]:
+        return tuple((path.partition(".")[0], path) for path in paths)
+
+    def named(found: Mapping[str, tuple[str, ...]]) -> tuple[tuple[str, str, str], ...]:
+        return tuple((name, *place) for name, paths in found.items() for place in placed(paths))
+
+    return _Plan(
+        dates=placed(parameters.date[1]) if parameters.date else (),
+        identifiers=placed(parameters.identifiers),
+        tokens=named(parameters.tokens),
+        names=named(parameters.names),
     )
 
 
@@ -75,8 +110,9 @@ def is_personal(resource: Resource) -> bool:
         return True
     return any(
         isinstance(reference, str) and reference.startswith("Patient/")
-        for name in _PATIENT_ELEMENTS
-        for reference in at(resource, f"{name}.reference")
+        for head, path in _PATIENT_ELEMENTS
+        if head in resource
+        for reference in at(resource, path)
     )
 
 
@@ -101,7 +137,7 @@ def folded(text: str) -> str:
 
 def clean(text: str) -> str:
     """A text that can stand in a token and in any database: no control characters."""
-    return _CONTROL.sub(" ", text)
+    return text if text.isprintable() else _CONTROL.sub(" ", text)
 
 
 def cut(text: str, length: int) -> str:
@@ -125,16 +161,14 @@ def at(value: Any, path: str) -> Iterator[Any]:
             yield found
 
 
-def _tokens(resource: Resource) -> str:
-    parameters = parameters_of(resource["resourceType"])
+def _tokens(resource: Resource, plan: _Plan) -> str:
     found: dict[str, None] = {}
-    for name, paths in parameters.tokens.items():
-        for path in paths:
+    for name, head, path in plan.tokens:
+        if head in resource:
             for value in at(resource, path):
-                for text in _codes(value):
-                    found[token(name, clean(text))] = None
-    for name, paths in parameters.names.items():
-        for path in paths:
+                found.update(dict.fromkeys(_codes(name, value)))
+    for name, head, path in plan.names:
+        if head in resource:
             for value in at(resource, path):
                 if isinstance(value, str):
                     found[f"\n{name}^{folded(value)}\n"] = None
@@ -144,25 +178,33 @@ def _tokens(resource: Resource) -> str:
     return joined[: joined.rindex("\n", 0, TOKENS_CHARACTERS_MAX) + 1]
 
 
-def _codes(value: Any) -> Iterator[str]:
-    """A code, Coding or CodeableConcept in every form that a token search may take.
-
-    ``code``, ``system|code``, ``|code`` (a coding without system) and ``system|``.
-    """
+def _codes(name: str, value: Any) -> Iterator[str]:
+    """The tokens of a code, Coding or CodeableConcept."""
     if isinstance(value, bool):
-        yield "true" if value else "false"
+        yield token(name, "true" if value else "false")
     elif isinstance(value, str):
-        yield value
+        yield token(name, clean(value))
     elif isinstance(value, dict):
         for coding in value["coding"] if isinstance(value.get("coding"), list) else (value,):
-            if not isinstance(coding, dict):
-                continue
-            system, code = coding.get("system"), coding.get("code")
-            if isinstance(code, str):
-                yield code
-                yield f"{system}|{code}" if isinstance(system, str) else f"|{code}"
-            if isinstance(system, str):
-                yield f"{system}|"
+            if isinstance(coding, dict):
+                system, code = coding.get("system"), coding.get("code")
+                yield from _coding(
+                    name,
+                    system if isinstance(system, str) else None,
+                    code if isinstance(code, str) else None,
+                )
+
+
+@lru_cache(maxsize=4096)
+def _coding(name: str, system: str | None, code: str | None) -> tuple[str, ...]:
+    """A coding in every form that a token search may take: ``code``, ``system|code``,
+    ``|code`` (one without system) and ``system|``."""
+    forms = []
+    if code is not None:
+        forms += [code, f"{system or ''}|{code}"]
+    if system is not None:
+        forms.append(f"{system}|")
+    return tuple(token(name, clean(form)) for form in forms)
 
 
 def _identifiers(values: Iterator[Any]) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
 from typing import Any
 
 _FORM = re.compile(
@@ -38,8 +39,11 @@ def instant_text(value: int) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
+@lru_cache(maxsize=4096)
 def span(text: str, zone: tzinfo) -> Span | None:
     """What a FHIR date, dateTime or instant covers; None when it is none.
+
+    Remembers the last few thousand: the results of one order all have the same time.
 
     A second of 60 is taken as the last of its minute. Minutes alone are allowed, as
     R4 allows them in a search parameter.

@@ -1,77 +1,148 @@
-"""The statements that the record's writing shares: upserts, locks, batches."""
+"""The statements that the record's writing shares: locks, and many rows at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, bindparam, select
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.sql.dml import ReturningInsert
+from sqlalchemy import Connection, text
 
+from gateway.bulk import insert_new, insert_rows
 from record.tables import record_entry, record_patient
 
-IN_LIST_MAX = 500
-"""Values in one IN list; SQLite takes 32,766 parameters, PostgreSQL 65,535."""
+__all__ = [
+    "Current",
+    "batches",
+    "insert_entries",
+    "insert_new",
+    "insert_rows",
+    "locked_entries",
+    "locked_patients",
+]
 
-_ENTRIES = (
-    select(record_entry)
-    .where(record_entry.c.reference.in_(bindparam("batch", expanding=True)))
-    .order_by(record_entry.c.reference)
-    .with_for_update()
-)
-_SURVIVOR = (
-    select(record_patient.c.survivor)
-    .where(record_patient.c.patient_id == bindparam("patient"))
-    .with_for_update()
-)
+# Lists go in as one value (JSON, an array), because a statement with a placeholder for each
+# of them is made and prepared anew for every length.
+_LISTED = {
+    "sqlite": "FROM json_each(:names) AS k JOIN {table} AS t ON t.{column} = k.value"
+    " ORDER BY t.{column}",
+    "postgresql": "FROM {table} AS t WHERE t.{column} = ANY(CAST(:names AS varchar[]))"
+    " ORDER BY t.{column} FOR UPDATE",
+}
+_ENTRIES = {
+    dialect: text(
+        f"SELECT {', '.join(f't.{column.name}' for column in record_entry.c)} "
+        + listed.format(table="record_entry", column="reference")
+    ).columns(*record_entry.c)
+    for dialect, listed in _LISTED.items()
+}
+_SURVIVORS = {
+    dialect: text(
+        "SELECT t.patient_id, t.survivor "
+        + listed.format(table="record_patient", column="patient_id")
+    )
+    for dialect, listed in _LISTED.items()
+}
 
 
-def insert_new(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Insert the rows that are not there yet; those that are stay as they are."""
-    values = [dict(row) for row in rows]
-    if values:
-        connection.execute(_insert_new(connection.dialect.name, table), values)
+@dataclass(slots=True)
+class Current:
+    """What is true now of one entry: its row, changed as messages are judged.
+
+    ``said`` are hash and sequence of the contents that this transaction has added.
+    """
+
+    key: int
+    reference: str
+    type: str
+    patient_id: str | None
+    version: int
+    versions: int
+    base: int
+    hash: str
+    sequence: int
+    provisional: bool
+    recorded_at: int
+    date_low: int
+    date_high: int
+    tokens: str
+    said: list[tuple[str, int]] = field(default_factory=list)
+
+    def changing(self) -> dict[str, Any]:
+        """The columns that may have changed, and the key as ``k``."""
+        return {
+            "k": self.key,
+            "patient_id": self.patient_id,
+            "version": self.version,
+            "versions": self.versions,
+            "base": self.base,
+            "hash": self.hash,
+            "sequence": self.sequence,
+            "provisional": self.provisional,
+            "recorded_at": self.recorded_at,
+            "date_low": self.date_low,
+            "date_high": self.date_high,
+            "tokens": self.tokens,
+        }
 
 
-def insert_entries(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Insert entry rows; the keys of those that no other transaction put first."""
-    if not rows:
-        return {}
-    statement = _insert_entries(connection.dialect.name)
-    found = connection.execute(statement, [dict(row) for row in rows])
-    return {row.reference: row.key for row in found}
+def insert_entries(connection: Connection, rows: Sequence[Sequence[Any]]) -> dict[str, int]:
+    """Insert entry rows (all columns but the key); the keys of those that no other
+    transaction put first."""
+    names = tuple(column.name for column in record_entry.c)[1:]
+    found = insert_new(
+        connection, record_entry, rows, columns=names, returning=("reference", "key")
+    )
+    return {reference: key for reference, key in found}  # noqa: C416 - typed so
 
 
-def locked_entries(connection: Connection, references: Iterable[str]) -> dict[str, Row[Any]]:
+def locked_entries(connection: Connection, references: Iterable[str]) -> dict[str, Current]:
     """The rows of the entries that exist, locked until the transaction ends."""
-    found: dict[str, Row[Any]] = {}
-    for batch in batches(sorted(set(references)), IN_LIST_MAX):
-        found.update((row.reference, row) for row in connection.execute(_ENTRIES, {"batch": batch}))
-    return found
+    names = sorted(set(references))
+    if not names:
+        return {}
+    statement = _ENTRIES[connection.dialect.name]
+    rows = connection.execute(statement, {"names": _list(connection, names)})
+    return {row[1]: Current(*row) for row in rows}
 
 
-def locked_patient(connection: Connection, patient_id: str) -> str:
-    """Lock a patient's row, made if need be; the patient whose record it is now.
+def locked_patients(connection: Connection, patient_ids: Iterable[str]) -> dict[str, str]:
+    """Lock patients' rows, made if need be; for each the patient whose record it is now.
 
     While the rows are locked nobody merges these patients, so that no entry is put
     beside a merge that does not see it.
     """
-    owner: str | None = patient_id
-    while owner is not None:
-        patient_id, owner = owner, _locked_survivor(connection, owner)
+    wanted = sorted(set(patient_ids))
+    survivors: dict[str, str | None] = {}
+    asked = wanted
+    while asked:
+        found = _locked_survivors(connection, asked)
+        missing = [one for one in asked if one not in found]
+        if missing:
+            rows = [[one, None, None, None] for one in missing]
+            insert_new(connection, record_patient, rows)
+            found.update(_locked_survivors(connection, missing))
+        survivors.update(found)
+        asked = sorted({one for one in found.values() if one is not None} - survivors.keys())
+    return {one: _followed(one, survivors) for one in wanted}
+
+
+def _locked_survivors(connection: Connection, patient_ids: Sequence[str]) -> dict[str, str | None]:
+    statement = _SURVIVORS[connection.dialect.name]
+    rows = connection.execute(statement, {"names": _list(connection, patient_ids)})
+    return {row.patient_id: row.survivor for row in rows}
+
+
+def _followed(patient_id: str, survivors: dict[str, str | None]) -> str:
+    while (survivor := survivors.get(patient_id)) is not None:
+        patient_id = survivor
     return patient_id
 
 
-def _locked_survivor(connection: Connection, patient_id: str) -> str | None:
-    row = connection.execute(_SURVIVOR, {"patient": patient_id}).first()
-    if row is None:
-        insert_new(connection, record_patient, [{"patient_id": patient_id}])
-        row = connection.execute(_SURVIVOR, {"patient": patient_id}).one()
-    survivor: str | None = row.survivor
-    return survivor
+def _list(connection: Connection, values: Sequence[str]) -> Any:
+    return json.dumps(values) if connection.dialect.name == "sqlite" else list(values)
 
 
 def batches(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
@@ -79,17 +150,3 @@ def batches(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
     walk = iter(values)
     while batch := list(islice(walk, size)):
         yield batch
-
-
-@cache
-def _insert_new(dialect: str, table: Table) -> postgresql.Insert | sqlite.Insert:
-    """An INSERT that passes over what is there; made once, so that it is compiled once."""
-    if dialect == "postgresql":
-        return postgresql.insert(table).on_conflict_do_nothing()
-    return sqlite.insert(table).on_conflict_do_nothing()
-
-
-@cache
-def _insert_entries(dialect: str) -> ReturningInsert[Any]:
-    returned = (record_entry.c.reference, record_entry.c.key)
-    return _insert_new(dialect, record_entry).returning(*returned)

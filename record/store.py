@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, and_, delete, func, or_, select, update
+from sqlalchemy import Connection, and_, func, select
 
 from gateway.model import Entry, Payload
 from gateway.ports import BlobStore
-from record.content import Prepared, ResourceText, prepare, prepare_resource, provenance
-from record.deriving import Deriving
-from record.faults import BytesMissing, MergeRefused, SearchRefused
-from record.indexing import attachments, is_digest
-from record.instants import micros
+from record.content import ResourceText
+from record.faults import BytesMissing, SearchRefused
+from record.feeding import Feeding, Put, PutResult
+from record.indexing import is_digest
 from record.reading import HISTORY_MAX, Stored, selection, stored
-from record.rows import locked_patient
 from record.searching import (
     COUNT_MAX,
     Found,
@@ -34,33 +32,8 @@ from record.tables import (
     record_member,
     record_patient,
 )
-from record.writing import Origin, Writing
 
 DEFAULT_ZONE = ZoneInfo("Europe/Paris")
-
-
-@dataclass(frozen=True, slots=True)
-class PutResult:
-    """What one put did, as references ``Type/id`` (the message's Provenance among them).
-
-    ``created`` and ``updated`` have a new current version, ``derived`` one that the
-    record made because other entries imply it (a replaced document, a merged patient;
-    they may be among the others as well); ``late`` came after a later
-    message and are kept behind it; ``unchanged`` were known. ``ids`` are all that were
-    put.
-    """
-
-    created: tuple[str, ...] = ()
-    updated: tuple[str, ...] = ()
-    unchanged: tuple[str, ...] = ()
-    late: tuple[str, ...] = ()
-    derived: tuple[str, ...] = ()
-    ids: tuple[str, ...] = ()
-
-    @property
-    def changed(self) -> bool:
-        """Whether anything at all was written."""
-        return bool(self.created or self.updated or self.late or self.derived)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +77,9 @@ class Record:
         zone: tzinfo = DEFAULT_ZONE,
     ) -> None:
         self._blobs = blobs
-        self._now = now
         self.json = json
         self._zone = zone
+        self._feeding = Feeding(blobs, now, json, zone)
 
     # --- feeding -------------------------------------------------------------------
 
@@ -121,44 +94,20 @@ class Record:
         source: str,
         mapping: str,
     ) -> PutResult:
-        """Take one message's entries into a patient's record, in the caller's transaction.
-
-        Idempotent: what is known makes no version. ``sequence`` is the message's place in
-        the order of arrival, which alone decides what is current. Entries of a patient
-        who was merged go to the survivor. Raises EntryRefused and BytesMissing, before
-        anything is written.
-        """
-        prepared = prepare(entries, self.json)
-        self._demand_bytes(prepared.values())
-        if not prepared:
-            return PutResult()
-        at = micros(self._now())
-        made = provenance(
-            list(prepared), message_id=message_id, source=source, mapping=mapping, at=at
-        )
-        evidence = prepare_resource(made, self.json)
-        prepared.setdefault(evidence.reference, evidence)
-        origin = Origin(
-            patient_id=locked_patient(connection, patient_id),
-            given=patient_id,
+        """Take one message's entries into a patient's record; see :meth:`put_all`."""
+        one = Put(
+            patient_id=patient_id,
+            entries=entries,
             message_id=message_id,
             sequence=sequence,
             source=source,
             mapping=mapping,
-            at=at,
         )
-        writing = Writing(connection, origin, self._zone)
-        changes = writing.write(prepared)
-        touched = {*changes.created, *changes.updated, *changes.late, *changes.replaced}
-        deriving = Deriving(connection, origin, self.json, self._zone)
-        return PutResult(
-            created=tuple(changes.created),
-            updated=tuple(changes.updated),
-            unchanged=tuple(changes.unchanged),
-            late=tuple(changes.late),
-            derived=tuple(deriving.settle(touched)),
-            ids=tuple(prepared),
-        )
+        return self.put_all(connection, [one])[0]
+
+    def put_all(self, connection: Connection, puts: Sequence[Put]) -> list[PutResult]:
+        """Take messages' entries into patients' records; see :meth:`Feeding.put_all`."""
+        return self._feeding.put_all(connection, puts)
 
     def merge(
         self,
@@ -170,72 +119,10 @@ class Record:
         source: str = "",
         mapping: str = "",
     ) -> bool:
-        """Give a patient's whole record to another; False when that was so already.
-
-        What is put for the subsumed one later goes to the survivor as well. What was put
-        stays as it is; both Patients get a version that links them. A merge the other way
-        round, later, takes its place. Raises MergeRefused when the subsumed
-        one has been merged into a third, whose record would be mixed in, and for a
-        patient with themself.
-        """
-        if survivor == subsumed:
-            raise MergeRefused("a patient cannot be merged with themself")
-        # Locked in one order, so that two merges never wait for one another.
-        owners = {one: locked_patient(connection, one) for one in sorted({survivor, subsumed})}
-        target = owners[survivor]
-        if target == owners[subsumed]:
-            if target != subsumed:
-                return False
-            target = survivor
-        elif owners[subsumed] != subsumed:
-            raise MergeRefused("the subsumed patient has been merged into another before")
-        table = record_patient
-        group = or_(table.c.patient_id == subsumed, table.c.survivor == subsumed)
-        merged = {"survivor": target, "merged_at": micros(self._now()), "message_id": message_id}
-        connection.execute(update(table).where(group, table.c.patient_id != target).values(merged))
-        connection.execute(update(table).where(table.c.patient_id == target).values(survivor=None))
-        self._hand_over(connection, target, subsumed)
-        origin = Origin(
-            patient_id=target,
-            given=target,
-            message_id=message_id,
-            sequence=0,
-            source=source,
-            mapping=mapping,
-            at=micros(self._now()),
+        """Give a patient's whole record to another; see :meth:`Feeding.merge`."""
+        return self._feeding.merge(
+            connection, survivor, subsumed, message_id=message_id, source=source, mapping=mapping
         )
-        linked = connection.execute(select(table.c.patient_id).where(table.c.survivor == target))
-        patients = {target, survivor, subsumed, *linked.scalars()}
-        deriving = Deriving(connection, origin, self.json, self._zone)
-        deriving.settle(f"Patient/{one}" for one in patients)
-        return True
-
-    def _hand_over(self, connection: Connection, target: str, subsumed: str) -> None:
-        member, entry, attachment = record_member, record_entry, record_attachment
-        keys = select(member.c.entry_key).where(member.c.patient_id == subsumed)
-        connection.execute(
-            update(entry)
-            .where(entry.c.key.in_(keys), entry.c.patient_id == subsumed)
-            .values(patient_id=target)
-        )
-        connection.execute(
-            update(attachment).where(attachment.c.patient_id == subsumed).values(patient_id=target)
-        )
-        has = select(member.c.entry_key).where(member.c.patient_id == target)
-        connection.execute(
-            update(member)
-            .where(member.c.patient_id == subsumed, member.c.entry_key.not_in(has))
-            .values(patient_id=target)
-        )
-        connection.execute(delete(member).where(member.c.patient_id == subsumed))
-
-    def _demand_bytes(self, prepared: Iterable[Prepared]) -> None:
-        for one in prepared:
-            for note in attachments(one.resource, one.text):
-                try:
-                    self._blobs.payload(note.sha256)
-                except (KeyError, OSError) as error:
-                    raise BytesMissing("a document's bytes cannot be had") from error
 
     # --- reading -------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from adapters.hl7.delimiters import DEFAULT, Delimiters
 from adapters.hl7.escapes import escape_text
 from adapters.hl7.grammar import version_order
 from adapters.hl7.header import Header
+from adapters.hl7.profiles.errors import APPLICATION_ERRORS, APPLICATION_TABLE, MESSAGE_TABLE
 from adapters.hl7.remembered import Remembered
 from gateway.model import Cause, CauseCode
 
@@ -116,6 +117,8 @@ class _Form:
     before_time: str
     before_control_id: str
     after_control_id: str
+    french: bool = False
+    """Whether the profile is one of the CI-SIS, which names tables by their symbolic names."""
     without_offset: bool = False
     before_2_5: bool = False
 
@@ -152,13 +155,22 @@ class Acknowledger:
         spoken = codec if codec != "latin-1" else charset.codec if charset else "ascii"
         words = cause.detail.encode(spoken, "replace")
         text = escape_text(words.decode(codec), delimiters)
+        application: tuple[str, ...] = ()
+        if cause.protocol_code in APPLICATION_ERRORS:
+            label = APPLICATION_ERRORS[cause.protocol_code]
+            # The answer names the declared set, even where a message's own bytes are all ASCII.
+            declared = charset_named(header.field(18)) if header else None
+            named = declared if declared is not None and not declared.wide else charset
+            told = codec if codec != "latin-1" else (named or ASCII).codec
+            said = label.encode(told, "replace").decode(codec, "replace")
+            application = (cause.protocol_code, escape_text(said, delimiters), APPLICATION_TABLE)
         acknowledgement = ["MSA", code_for(cause), control_id]
         if form.before_2_5 and text:
             acknowledgement.append(text)
         lines = (
             self._header(form, now),
             delimiters.field.join(acknowledgement),
-            _error(cause, text, delimiters, before_2_5=form.before_2_5),
+            _error(cause, text, delimiters, form, application),
             "",
         )
         return "\r".join(lines).encode(codec)
@@ -199,13 +211,16 @@ def _form(header: Header, charset: Charset | None) -> _Form:
     swapped = [header.whole(number) for number in (5, 6, 3, 4)]
     before_time = separator.join(("MSH", delimiters.encoding_characters, *swapped, ""))
     after_control_id = separator.join(("", header.whole(11), header.whole(12)))
-    name = _charset_name(header, charset)
+    name, country = _charset_name(header, charset), header.whole(17)
+    if name or country:
+        after_control_id += separator * 5 + country
     if name:
-        after_control_id += separator * 6 + name
+        after_control_id += separator + name
     return _Form(
         before_time,
         separator.join(("", "", kind, "")),
         after_control_id,
+        french="CISIS_CDA_HL7" in header.whole(21),
         without_offset=(known and order < (2, 2)) or not _OFFSET_SIGNS.isdisjoint(delimiters.all),
         before_2_5=known and order < (2, 5),
     )
@@ -235,12 +250,14 @@ def _charset_name(header: Header, charset: Charset | None) -> str:
     return charset.name
 
 
-def _error(cause: Cause, text: str, delimiters: Delimiters, *, before_2_5: bool) -> str:
-    """The ERR segment: ERR-2, 3, 4 and 8 or, before 2.5, ERR-1 (ELD)."""
+def _error(
+    cause: Cause, text: str, delimiters: Delimiters, form: _Form, application: tuple[str, ...]
+) -> str:
+    """The ERR segment: ERR-2, 3, 4, 5 and 8 or, before 2.5, ERR-1 (ELD)."""
     number = cause.protocol_code if cause.protocol_code in ERROR_TEXTS else INTERNAL_ERROR
-    coded = (number, ERROR_TEXTS[number], _TABLE)
+    coded = (number, ERROR_TEXTS[number], MESSAGE_TABLE if form.french else _TABLE)
     location = error_location(cause.location)
-    if before_2_5:
+    if form.before_2_5:
         parts = [*location[:3], "", "", ""][:3]
         return delimiters.field.join(
             ("ERR", delimiters.component.join((*parts, delimiters.subcomponent.join(coded))))
@@ -252,7 +269,7 @@ def _error(cause: Cause, text: str, delimiters: Delimiters, *, before_2_5: bool)
             delimiters.component.join(location),
             delimiters.component.join(coded),
             "E",
-            "",
+            delimiters.component.join(application),
             "",
             "",
             text,

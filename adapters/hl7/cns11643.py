@@ -141,7 +141,7 @@ def _codec(name: str) -> codecs.CodecInfo | None:
     if name != CODEC:
         return None
     return codecs.CodecInfo(
-        name=CODEC,
+        name="euc-tw",
         encode=encode,
         decode=decode,  # type: ignore[arg-type]
         incrementaldecoder=_Characters,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, cast
 
 from adapters.hl7.framing import (
@@ -17,8 +16,8 @@ from adapters.hl7.framing import (
     Truncated,
     frame,
 )
-from adapters.hl7.reception import Arrival, hand_over
-from gateway.model import Receipt
+from adapters.hl7.reception import Arrival
+from gateway.ports import Word
 
 if TYPE_CHECKING:
     from adapters.hl7.listener import MllpSource
@@ -31,23 +30,15 @@ FAULTS_MAX = 32
 
 
 class Exchange:
-    """A message handed to intake, waiting for the commit and its turn to be answered."""
+    """A message handed to intake, waiting for its word and for its turn to be answered."""
 
-    __slots__ = ("arrival", "connection", "future", "resolved", "size")
+    __slots__ = ("arrival", "connection", "size", "word")
 
-    def __init__(
-        self, connection: Connection, arrival: Arrival, future: Future[Receipt], size: int
-    ) -> None:
+    def __init__(self, connection: Connection, arrival: Arrival, size: int) -> None:
         self.connection = connection
         self.arrival = arrival
-        self.future = future
         self.size = size
-        self.resolved = False
-
-    def resolve(self, _: Future[Receipt]) -> None:
-        """Intake has given its word. In any thread."""
-        self.resolved = True
-        self.connection.source.wake(self.connection)
+        self.word: Word | None = None
 
 
 class Connection(asyncio.Protocol):
@@ -102,6 +93,8 @@ class Connection(asyncio.Protocol):
         reader = self._reader
         self._active_at = now = self._loop.time()
         events = reader.receive(data)
+        if self._take_alone(events):
+            return
         if events or reader.inside:
             self._enqueue(events)
         if not reader.inside:
@@ -114,6 +107,24 @@ class Connection(asyncio.Protocol):
             self._work()
         if reader.junk_pending > self.source.settings.junk_bytes_max:
             self._give_up("junk-limit")
+
+    def _take_alone(self, events: list[Event]) -> bool:
+        """The usual case, without detours: one whole message of usual size, nothing waiting."""
+        if len(events) != 1 or self._backlog or self._aside or self._stuck_since is not None:
+            return False
+        event = events[0]
+        if type(event) is not Frame or self._reader.inside or self._reader.deviations:
+            return False
+        size = len(event.payload)
+        if size > LARGE_BYTES or len(self._pending) + 1 >= self._in_flight_max:
+            return False
+        self._block_since = None
+        self._whole += size
+        self._account()
+        if not self._stopping and not self._ended:
+            cut, self._cut = self._cut, None
+            self._submit(self.source.reception.open(event.payload, self.peer, cut), size)
+        return True
 
     def eof_received(self) -> bool:
         """The peer sends no more; it may still wait for answers."""
@@ -207,25 +218,22 @@ class Connection(asyncio.Protocol):
             self._work()
 
     def _submit(self, arrival: Arrival, size: int) -> None:
-        future = hand_over(self.source.intake, arrival.received)
-        exchange = Exchange(self, arrival, future, size)
+        exchange = Exchange(self, arrival, size)
         self._pending.append(exchange)
-        # Even a future that is done answers by way of the source's queue: an
-        # answer here would hand over the next message within this one's turn.
-        future.add_done_callback(exchange.resolve)
+        self.source.hand_over(exchange)
 
     def answer(self) -> None:
         """Write the answers that are due, in the order of the messages."""
         answers = []
-        pending = self._pending
-        while pending and pending[0].resolved:
+        pending, source = self._pending, self.source
+        while pending and (word := pending[0].word) is not None:
             exchange = pending.popleft()
             self._whole -= exchange.size
-            answers.append(frame(self.source.answer_to(exchange.arrival, exchange.future)))
+            answers.append(frame(source.answer_to(exchange.arrival, word)))
         transport = self._transport
         if answers and transport is not None and not transport.is_closing():
             self._active_at = self._loop.time()
-            transport.write(b"".join(answers))
+            transport.write(b"".join(answers) if len(answers) > 1 else answers[0])
         self._account()
         if self._backlog or self._paused:
             self._work()

@@ -17,7 +17,7 @@ from adapters.hl7.header import NULL, Header, header_line
 from adapters.hl7.identifiers import PatientIdentifiers
 from adapters.hl7.remembered import Remembered
 from adapters.hl7.requirements import Requirements
-from adapters.hl7.settings import MllpSourceSettings
+from adapters.hl7.settings import Hl7SourceSettings
 from gateway.model import Cause, CauseCode, Identifier
 from gateway.ports import Unreadable
 
@@ -32,20 +32,20 @@ class Rules:
     charset_default: str
     charset_fallbacks: tuple[str, ...]
     identifiers: PatientIdentifiers
-    permission_segments: frozenset[bytes]
+    permission_segments: tuple[bytes, ...]
     local_types: frozenset[str]
     processing_ids: frozenset[str]
     profiles: Remembered[Profile]
     requirements: Requirements | None
 
     @classmethod
-    def of(cls, settings: MllpSourceSettings) -> Rules:
-        """Those of the settings. Raises ProfileError when the profile cannot be used."""
+    def of(cls, settings: Hl7SourceSettings) -> Rules:
+        """Those of the settings. Raises ProfileError when a profile cannot be used."""
         return cls(
             settings.charset_default,
             settings.charset_fallbacks,
             PatientIdentifiers(settings.authorities),
-            frozenset(name.encode("ascii") for name in settings.permission_segments),
+            tuple(b"\r" + name.encode("ascii") for name in settings.permission_segments),
             frozenset(settings.local_types),
             frozenset(settings.processing_ids),
             Remembered(),
@@ -146,11 +146,10 @@ def _read_body(
         return
     if fell_back:  # said with the message, so that nobody takes it for what MSH-18 declares
         envelope.attributes = {**envelope.attributes, "character_set": f"fallback {charset.name}"}
-    separator = header.encode(header.delimiters.field)
-    lines = (payload.replace(b"\n", b"\r") if b"\n" in payload else payload).split(b"\r")
-    names = [line[:3] for line in lines]
-    headers = [i for i, name in enumerate(names) if name == b"MSH"]
-    if len([i for i in headers if lines[i].startswith(separator, 3)]) > 1:
+    # Segments begin behind a carriage return; the header is the first of them. Searching the
+    # whole is quicker than cutting it into lines.
+    text = payload.replace(b"\n", b"\r") if b"\n" in payload else payload
+    if text.find(b"\rMSH" + header.encode(header.delimiters.field), start) >= 0:
         envelope.refusal = envelope.refusal or Cause(
             code=CauseCode.NOT_THE_FORMAT,
             detail="Several messages in one block",
@@ -158,9 +157,14 @@ def _read_body(
             protocol_code="100",
         )
         return
-    if names.count(b"PID") == 1:
-        envelope.subject = _subject(lines[names.index(b"PID")], header, charset, rules)
-    envelope.carries_permission = not rules.permission_segments.isdisjoint(names)
+    patient = text.find(b"\rPID", start)
+    if patient >= 0 and text.find(b"\rPID", patient + 4) < 0:
+        end = text.find(b"\r", patient + 4)
+        line = text[patient + 1 : end if end >= 0 else len(text)]
+        envelope.subject = _subject(line, header, charset, rules)
+    for name in rules.permission_segments:
+        if text.find(name, start) >= 0:
+            envelope.carries_permission = True
     if rules.requirements is not None and envelope.refusal is None:
         judgement = rules.requirements.judge(payload, charset.name)
         envelope.refusal = judgement.refusal

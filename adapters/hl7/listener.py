@@ -9,17 +9,17 @@ import logging
 import socket
 import ssl
 from collections import Counter, deque
-from collections.abc import Mapping
-from concurrent.futures import Future
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from adapters.hl7.acknowledge import Code
-from adapters.hl7.connection import Connection
+from adapters.hl7.connection import Connection, Exchange
 from adapters.hl7.framing import Deviation, Truncated
 from adapters.hl7.grammar import VERSIONS, known_types
-from adapters.hl7.reception import Arrival, Reception, hand_over
+from adapters.hl7.reception import Arrival, Reception
 from adapters.hl7.settings import MllpSourceSettings
-from gateway.model import Receipt
-from gateway.ports import Clock, Intake
+from gateway.model import Received
+from gateway.ports import Clock, DocumentHeaders, Intake, IntakeUnavailable, Word
 
 log = logging.getLogger("ecluse.hl7")
 _BACKLOG = 512
@@ -41,11 +41,12 @@ class MllpSource:
         clock: Clock,
         *,
         ssl_context: ssl.SSLContext | None = None,
+        documents: DocumentHeaders | None = None,
     ) -> None:
         self.settings = settings
         self.name = settings.name
         self.intake = intake
-        self.reception = Reception(settings, clock)
+        self.reception = Reception(settings, clock, documents)
         self._ssl_context = ssl_context
         self._server: asyncio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -55,7 +56,8 @@ class MllpSource:
         self._addresses: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
         self._held = 0
-        self._woken: deque[Connection] = deque()
+        self._handed: list[tuple[Received, Exchange | None]] = []
+        self._settled: deque[tuple[Exchange | None, Word]] = deque()
         self._wake_scheduled = False
 
     # --- gateway.ports.Source -----------------------------------------------------
@@ -152,21 +154,32 @@ class MllpSource:
         self._held += change
         return change < 0 or self._held <= self.settings.held_bytes_max
 
-    def answer_to(self, arrival: Arrival, future: Future[Receipt]) -> bytes:
-        """The answer to a message, counted by its code."""
-        code, answer = self.reception.answer(arrival, future)
-        self._counts[_ANSWERS[code]] += 1
-        return answer
+    def hand_over(self, exchange: Exchange) -> None:
+        """Give a message to intake, with all that arrive in the same turn of the loop."""
+        self._hand_over(exchange.arrival.received, exchange)
 
     def keep(self, arrival: Arrival) -> None:
         """Hand over evidence that gets no answer."""
         self.count("evidence")
-        hand_over(self.intake, arrival.received).add_done_callback(self._kept)
+        self._hand_over(arrival.received, None)
 
-    def _kept(self, future: Future[Receipt]) -> None:
-        error = future.exception()
-        if error is not None:
-            log.error("source %s: evidence not kept (%s)", self.name, type(error).__name__)
+    def answer_to(self, arrival: Arrival, word: Word) -> bytes:
+        """The answer to a message, counted by its code."""
+        code, answer = self.reception.answer(arrival, word)
+        self._counts[_ANSWERS[code]] += 1
+        return answer
+
+    def _hand_over(self, received: Received, exchange: Exchange | None) -> None:
+        if not self._handed and self._loop is not None:
+            self._loop.call_soon(self._submit)
+        self._handed.append((received, exchange))
+
+    def _submit(self) -> None:
+        handed, self._handed = self._handed, []
+        try:
+            self.intake.submit_all(handed, self._take_word)
+        except IntakeUnavailable as unavailable:
+            self._take_word([(exchange, unavailable) for _, exchange in handed])
 
     def examine_aside(self, connection: Connection, payload: bytes, cut: Truncated | None) -> None:
         """Examine a large message in a thread, then give it back to its connection."""
@@ -177,26 +190,33 @@ class MllpSource:
 
     # --- from other threads -------------------------------------------------------
 
-    def wake(self, connection: Connection) -> None:
-        """An answer of the connection is due. Callable from any thread.
+    def _take_word(self, words: Sequence[tuple[Any, Word]]) -> None:
+        """Intake's word on several messages. Callable from any thread.
 
-        One wake-up of the loop serves all that become due until it runs: the
-        commits of a group come together.
+        One wake-up of the loop serves all that come until it runs: the commits of a
+        group come together. Even what is known at once is answered from there: an
+        answer here would hand over the next message within this one's turn.
         """
-        self._woken.append(connection)
+        self._settled.extend(words)
         if not self._wake_scheduled:
             self._wake_scheduled = True
             if self._loop is not None and not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._answer_woken)
+                self._loop.call_soon_threadsafe(self._answer)
 
-    def _answer_woken(self) -> None:
+    def _answer(self) -> None:
         # Cleared first: what is appended from here on either is seen below or
         # schedules another run.
         self._wake_scheduled = False
-        woken: set[Connection] = set()
-        while self._woken:
-            woken.add(self._woken.popleft())
-        for connection in woken:
+        due: dict[Connection, None] = {}
+        settled = self._settled
+        while settled:
+            exchange, word = settled.popleft()
+            if exchange is not None:
+                exchange.word = word
+                due[exchange.connection] = None
+            elif isinstance(word, Exception):
+                log.error("source %s: evidence not kept (%s)", self.name, type(word).__name__)
+        for connection in due:
             connection.answer()
 
     async def _sweep(self) -> None:

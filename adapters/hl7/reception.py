@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import Future
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
@@ -16,9 +15,11 @@ from adapters.hl7.acknowledge import (
 )
 from adapters.hl7.envelope import Envelope, Rules, examine
 from adapters.hl7.framing import Truncated
-from adapters.hl7.settings import MllpSourceSettings
-from gateway.model import Cause, CauseCode, Disposition, Format, Payload, Receipt, Received
-from gateway.ports import Clock, Intake, IntakeUnavailable
+from adapters.hl7.header import Header
+from adapters.hl7.profiles import ProfileChecks
+from adapters.hl7.settings import Hl7SourceSettings
+from gateway.model import Cause, CauseCode, Disposition, Format, Payload, Received
+from gateway.ports import Clock, DocumentHeaders, IntakeUnavailable, Word
 
 log = logging.getLogger("ecluse.hl7")
 
@@ -34,12 +35,22 @@ class Arrival:
 class Reception:
     """Examines what arrives at one source and words the answers. No I/O; any thread."""
 
-    def __init__(self, settings: MllpSourceSettings, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Hl7SourceSettings,
+        clock: Clock,
+        documents: DocumentHeaders | None = None,
+    ) -> None:
         self._name = settings.name
         self._rules = Rules.of(settings)
         self._frame_bytes_max = settings.frame_bytes_max
         self._clock = clock
         self._acknowledger = Acknowledger(ZoneInfo(settings.zone))
+        self._profiles = (
+            ProfileChecks(documents, settings.profile_bytes_max)
+            if settings.profile_checks
+            else None
+        )
 
     def open(self, payload: bytes, peer: str, cut: Truncated | None = None) -> Arrival:
         """Examine a whole block.
@@ -51,6 +62,8 @@ class Reception:
         if cut is not None and envelope.header is None:
             envelope.header = examine(cut.kept, self._rules).header
             envelope.refusal = _truncated(len(payload) + cut.count)
+        if envelope.header is not None and envelope.header.parts[20]:
+            self._check_profile(envelope, envelope.header, payload)
         return self._arrive(envelope, payload, peer)
 
     def oversized(self, kept: bytes, peer: str) -> Arrival:
@@ -67,23 +80,33 @@ class Reception:
         detail = f"{count} bytes of a message without the start byte of MLLP"
         return self._evidence(kept, peer, Cause(code=CauseCode.NOT_THE_FORMAT, detail=detail))
 
-    def answer(self, arrival: Arrival, future: Future[Receipt]) -> tuple[Code, bytes]:
+    def refused(self, kept: bytes, peer: str, cause: Cause) -> Arrival:
+        """Bytes that are refused for a cause outside the message."""
+        return self._evidence(kept, peer, cause)
+
+    def answer(self, arrival: Arrival, word: Word) -> tuple[Code, bytes]:
         """The acknowledgement, once intake has given its word: positive only for what is kept."""
         envelope, received = arrival.envelope, arrival.received
-        error = future.exception()
-        if error is not None:
-            if not isinstance(error, IntakeUnavailable):
+        if isinstance(word, Exception):
+            if not isinstance(word, IntakeUnavailable):
                 # The type only: a message's content may stand in an exception's text.
-                log.error("intake failed with %s at source %s", type(error).__name__, self._name)
+                log.error("intake failed with %s at source %s", type(word).__name__, self._name)
             return self._refuse(envelope, UNAVAILABLE)
-        receipt = future.result()
         if received.refusal is not None:
             return code_for(received.refusal), received.answer
-        if receipt.disposition is Disposition.REFUSED:
-            return self._refuse(envelope, receipt.cause or _UNEXPLAINED)
-        if receipt.disposition is Disposition.DUPLICATE and receipt.answer:
-            return Code.ACCEPT, receipt.answer
+        if word.disposition is Disposition.REFUSED:
+            return self._refuse(envelope, word.cause or _UNEXPLAINED)
+        if word.disposition is Disposition.DUPLICATE and word.answer:
+            return Code.ACCEPT, word.answer
         return Code.ACCEPT, received.answer
+
+    def _check_profile(self, envelope: Envelope, header: Header, payload: bytes) -> None:
+        """Let the profile that MSH-21 names refuse what the protocol does not."""
+        if self._profiles is None or envelope.refusal is not None or envelope.charset is None:
+            return
+        envelope.refusal = self._profiles.refusal(
+            payload, header, envelope.charset, envelope.subject
+        )
 
     def _evidence(self, kept: bytes, peer: str, cause: Cause) -> Arrival:
         envelope = examine(kept, self._rules)
@@ -132,13 +155,3 @@ def _truncated(count: int) -> Cause:
         detail=f"The message was cut: {count} bytes arrived, the end is missing",
         protocol_code=INTERNAL_ERROR,
     )
-
-
-def hand_over(intake: Intake, received: Received) -> Future[Receipt]:
-    """Submit to intake; what it raises at once is raised by the future as well."""
-    try:
-        return intake.submit(received)
-    except IntakeUnavailable as unavailable:
-        future: Future[Receipt] = Future()
-        future.set_exception(unavailable)
-        return future

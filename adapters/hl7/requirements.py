@@ -9,8 +9,8 @@ from typing import Literal
 
 from adapters.hl7.conformance import Finding
 from adapters.hl7.message import Message
-from adapters.hl7.profiles import CompiledProfile, load_profile
 from adapters.hl7.scopes import MessageScope
+from adapters.hl7.site_profiles import CompiledProfile, load_profile
 from gateway.model import Cause, CauseCode
 from gateway.ports import Unreadable
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from adapters.hl7.batch import parts
 from adapters.hl7.charset import Charset, wide_charset
 from adapters.hl7.framing import (
     FRAME_BYTES_MAX,
@@ -27,10 +28,6 @@ from adapters.hl7.header import header_line, read_header
 from gateway.ports import Unreadable
 
 _READ_BYTES = 1 << 16
-# A header segment at the start of a line; what follows its name is no letter or digit.
-_HEADER = re.compile(
-    rb"(?:(?<=[\r\n])|\A)(?:\xef\xbb\xbf)?[ \t]*(MSH|FHS|BHS|BTS|FTS)(?![A-Za-z0-9])"
-)
 _FRAMED = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\x0b")
 
 
@@ -208,8 +205,8 @@ def _messages(path: Path, limits: FileLimits) -> Iterator[bytes]:
             wide = wide_charset(content[:8])
             if wide is not None:
                 yield from _cut_wide(content, wide, limits)
-            elif _FRAMED.match(content):
-                yield from _unwrapped(content, limits)
+            elif is_framed(content):
+                yield from unwrapped(content, limits.message_bytes_max)
             else:
                 yield from _cut_at_headers(content, limits)
 
@@ -226,8 +223,14 @@ def _cut_wide(content: mmap.mmap, charset: Charset, limits: FileLimits) -> Itera
         yield message.encode(charset.codec)
 
 
-def _unwrapped(content: mmap.mmap, limits: FileLimits) -> Iterator[bytes]:
-    reader = FrameReader(limits.message_bytes_max, kept_bytes_max=0)
+def is_framed(content: bytes | mmap.mmap) -> bool:
+    """Whether a file holds MLLP blocks."""
+    return _FRAMED.match(content) is not None
+
+
+def unwrapped(content: bytes | mmap.mmap, message_bytes_max: int) -> Iterator[bytes]:
+    """The messages of a file of MLLP blocks. Raises Unreadable when a block is cut."""
+    reader = FrameReader(message_bytes_max, kept_bytes_max=0)
     for position in range(content.find(START.to_bytes()), len(content), _READ_BYTES):
         yield from _payloads(reader.receive(content[position : position + _READ_BYTES]))
     yield from _payloads(reader.end())
@@ -244,15 +247,13 @@ def _payloads(events: Sequence[Event]) -> Iterator[bytes]:
 
 
 def _cut_at_headers(content: mmap.mmap, limits: FileLimits) -> Iterator[bytes]:
-    begin = -1
     found = False
-    for match in _HEADER.finditer(content):
-        if begin >= 0:
-            yield _slice(content, begin, match.start(), limits)
-        begin = match.start() if match[1] == b"MSH" else -1
-        found = found or begin >= 0
-    if begin >= 0 or not found:
-        yield _slice(content, max(begin, 0), len(content), limits)
+    for part in parts(content):
+        if part.name == "MSH":
+            found = True
+            yield _slice(content, part.begin, part.end, limits)
+    if not found:
+        yield _slice(content, 0, len(content), limits)
 
 
 def _slice(content: mmap.mmap, begin: int, end: int, limits: FileLimits) -> bytes:

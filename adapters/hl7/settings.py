@@ -1,4 +1,4 @@
-"""Configuration of an MLLP source."""
+"""Configuration of the sources of HL7 v2: MLLP, HTTP, folder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from adapters.doors.settings import MIB, FolderDoorSettings, HttpDoorSettings
 from adapters.hl7.charset import charset_named
 
 _OID = re.compile(r"[0-2](\.(0|[1-9]\d*))+\Z")
@@ -18,14 +19,12 @@ _LOCAL_TYPE = re.compile(r"[A-Z][A-Z0-9]{2}(\^[A-Z][A-Z0-9]{2})?\Z")
 FRENCH_EVENTS = ("ADT^Z80", "ADT^Z81", "ADT^Z84", "ADT^Z85", "ADT^Z99")
 
 
-class MllpSourceSettings(BaseModel):
-    """One MLLP listener: where it listens, what it takes, and its limits."""
+class Hl7SourceSettings(BaseModel):
+    """What a source of HL7 v2 takes, whatever the way in."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, Field(min_length=1, description="Name of the source, unique")]
-    type: Literal["mllp"] = Field("mllp", description="The kind of source")
-    listen: str = Field("127.0.0.1:2575", description="host:port; port 0 takes any free port")
     zone: str = Field("Europe/Paris", description="Time zone of times without offset, and of ours")
     authorities: dict[str, str] = Field(
         default_factory=dict, description="Assigning authority: namespace id (CX-4.1) to OID"
@@ -48,7 +47,7 @@ class MllpSourceSettings(BaseModel):
         (), description="MSH-11.1 values that are taken (P, T, D); empty takes all"
     )
     profile: Path | None = Field(
-        None, description="A profile file that every message is held against; see hl7.md"
+        None, description="A site's own profile file that every message is held against; see hl7.md"
     )
     profile_mode: Literal["refuse", "flag"] = Field(
         "refuse",
@@ -58,40 +57,18 @@ class MllpSourceSettings(BaseModel):
     permission_segments: tuple[str, ...] = Field(
         ("ZFA", "CON"), description="Segments in which a message speaks of permission"
     )
+    profile_checks: bool = Field(
+        True,
+        description="Refuse a message that breaks the profile it names in MSH-21 (CI-SIS) in its "
+        "acknowledgement",
+    )
+    profile_bytes_max: int = Field(
+        8 << 20,
+        ge=0,
+        description="Size of a message up to which the documents inside it are looked into for "
+        "that; of a larger one only the message around them is judged",
+    )
     frame_bytes_max: int = Field(16 << 20, ge=1 << 10, description="Largest message, in bytes")
-    junk_bytes_max: int = Field(
-        64 << 10, ge=0, description="Bytes outside a block after which the connection is closed"
-    )
-    evidence_bytes_max: int = Field(
-        64 << 10, ge=1 << 10, description="How much is kept of a message that was cut or too large"
-    )
-    frames_in_flight_max: int = Field(
-        32, ge=1, description="Messages of one connection that await their commit at a time"
-    )
-    held_bytes_max: int = Field(
-        512 << 20, ge=1 << 20, description="Bytes of all connections in memory at a time"
-    )
-    connections_max: int = Field(1024, ge=1, description="Connections at a time")
-    connections_per_address_max: int = Field(
-        128, ge=1, description="Connections of one address at a time"
-    )
-    idle_timeout_seconds: float = Field(
-        3600.0, gt=0, description="A connection that sends nothing for so long is closed"
-    )
-    frame_timeout_seconds: float = Field(
-        60.0, gt=0, description="The most a message may take from its first byte to its last"
-    )
-    write_timeout_seconds: float = Field(
-        30.0, gt=0, description="A sender that does not read its answers for so long is closed"
-    )
-    settle_seconds: float = Field(
-        0.2,
-        gt=0,
-        description="After an end byte without its carriage return, how long to wait for that",
-    )
-    stop_timeout_seconds: float = Field(
-        10.0, ge=0, description="On stop, how long to wait for messages in flight"
-    )
 
     @field_validator("zone")
     @classmethod
@@ -135,6 +112,46 @@ class MllpSourceSettings(BaseModel):
                 raise ValueError(f"{text!r} is not a message type such as ADT^Z99 or ZXX")
         return types
 
+
+class MllpSourceSettings(Hl7SourceSettings):
+    """One MLLP listener: where it listens, what it takes, and its limits."""
+
+    type: Literal["mllp"] = Field("mllp", description="The kind of source")
+    listen: str = Field("127.0.0.1:2575", description="host:port; port 0 takes any free port")
+    junk_bytes_max: int = Field(
+        64 << 10, ge=0, description="Bytes outside a block after which the connection is closed"
+    )
+    evidence_bytes_max: int = Field(
+        64 << 10, ge=1 << 10, description="How much is kept of a message that was cut or too large"
+    )
+    frames_in_flight_max: int = Field(
+        32, ge=1, description="Messages of one connection that await their commit at a time"
+    )
+    held_bytes_max: int = Field(
+        512 << 20, ge=1 << 20, description="Bytes of all connections in memory at a time"
+    )
+    connections_max: int = Field(1024, ge=1, description="Connections at a time")
+    connections_per_address_max: int = Field(
+        128, ge=1, description="Connections of one address at a time"
+    )
+    idle_timeout_seconds: float = Field(
+        3600.0, gt=0, description="A connection that sends nothing for so long is closed"
+    )
+    frame_timeout_seconds: float = Field(
+        60.0, gt=0, description="The most a message may take from its first byte to its last"
+    )
+    write_timeout_seconds: float = Field(
+        30.0, gt=0, description="A sender that does not read its answers for so long is closed"
+    )
+    settle_seconds: float = Field(
+        0.2,
+        gt=0,
+        description="After an end byte without its carriage return, how long to wait for that",
+    )
+    stop_timeout_seconds: float = Field(
+        10.0, ge=0, description="On stop, how long to wait for messages in flight"
+    )
+
     @model_validator(mode="after")
     def _listenable(self) -> Self:
         host, port = self.host_and_port()
@@ -148,3 +165,31 @@ class MllpSourceSettings(BaseModel):
         """``listen`` in its two parts; an IPv6 address is written in brackets."""
         host, _, port = self.listen.rpartition(":")
         return host.removeprefix("[").removesuffix("]"), int(port) if port.isdecimal() else -1
+
+
+class Hl7FileSettings(Hl7SourceSettings):
+    """What a source takes of files and bodies, which may hold many messages."""
+
+    file_bytes_max: int = Field(
+        64 * MIB, ge=1 << 10, le=256 * MIB, description="Largest file or body, in bytes"
+    )
+    messages_max: int = Field(
+        10_000, ge=1, le=1_000_000, description="Most messages in one file or body"
+    )
+    batch_counts: Literal["refuse", "note"] = Field(
+        "refuse",
+        description="When BTS-1 or FTS-1 does not agree with what is there: refuse the whole "
+        "file, or take it and note it with each message",
+    )
+
+
+class Hl7HttpSourceSettings(HttpDoorSettings, Hl7FileSettings):
+    """``POST /intake/hl7`` on the gateway's HTTP server: HL7 over HTTP."""
+
+    type: Literal["hl7-http"] = "hl7-http"
+
+
+class Hl7FolderSourceSettings(FolderDoorSettings, Hl7FileSettings):
+    """A folder of HL7 v2 files with ``incoming/``, ``accepted/`` and ``refused/``."""
+
+    type: Literal["hl7-folder"] = "hl7-folder"

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from adapters.cda.http import CdaHttpSource, cda_router
+from adapters.doors.http import HttpSource, intake_router
 from gateway.api.dead_letters import dead_letter_routes
 from gateway.api.health import health_routes
 from gateway.api.messages import message_routes
@@ -47,8 +47,10 @@ def build(gateway: Gateway) -> FastAPI:
     app.include_router(message_routes(gateway))
     app.include_router(dead_letter_routes(gateway))
     app.include_router(fhir_router(gateway.record, gateway.journal.read))
-    web = [source for source in gateway.sources if isinstance(source, CdaHttpSource)]
-    app.include_router(cda_router(*web, location="/messages/{message_id}"))
+    web = [source for source in gateway.sources if isinstance(source, HttpSource)]
+    for route in dict.fromkeys(source.route for source in web):
+        of_route = [source for source in web if source.route == route]
+        app.include_router(intake_router(route, *of_route, location="/messages/{message_id}"))
     console = Console(gateway)
     app.include_router(console_router(console))
     _answer_errors(app, console)

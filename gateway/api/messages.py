@@ -26,7 +26,12 @@ log = structlog.get_logger("ecluse.http")
 
 PAGE_MAX = 500
 _BLOCK_BYTES = 1 << 18
-_EXTENSIONS = {Format.HL7V2: "hl7", Format.CDA: "xml", Format.DICOM: "dcm"}
+_EXTENSIONS = {
+    Format.HL7V2: "hl7",
+    Format.CDA: "xml",
+    Format.DICOM: "dcm",
+    Format.HPRIM: "hpr",
+}
 
 
 def message_routes(gateway: Gateway) -> APIRouter:

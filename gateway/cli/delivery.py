@@ -12,7 +12,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 _AET = re.compile(r"[ -\[\]-~]{1,16}")
 """An AE title: up to 16 characters without backslash and controls (PS3.5 6.2, VR AE)."""
-CDA_PATH = "/intake/cda"
+INTAKES = {
+    "cda": ("/intake/cda", "application/xml"),
+    "hl7": ("/intake/hl7", "application/hl7-v2"),
+    "hprim": ("/intake/hprim", "text/plain"),
+}
+"""Where a file of a format goes when the address has no path, and its type."""
 ERROR_MAX = 500
 
 
@@ -77,7 +82,7 @@ class Peer:
             for title in (called, calling):
                 if _AET.fullmatch(title) is None:
                     raise ValueError(f"{title!r} is no AE title (1 to 16 characters)")
-        path = parts.path if parts.path not in {"", "/"} else CDA_PATH
+        path = "" if parts.path == "/" else parts.path
         url = urlunsplit((scheme, parts.netloc, path, parts.query, ""))
         return cls(
             scheme=scheme, host=host, port=port, url=url, called=called, calling=calling,
@@ -165,7 +170,7 @@ def read_acknowledgement(answer: bytes) -> tuple[str, str]:
     return code, next((each for each in said if each), "")
 
 
-# --- DICOM and CDA -------------------------------------------------------------------
+# --- DICOM and HTTP ------------------------------------------------------------------
 
 
 def _dicom(peer: Peer, files: Sequence[Path]) -> Iterator[tuple[int, Answer]]:
@@ -194,7 +199,7 @@ def _sop_instance(path: Path) -> str:
 def _http(peer: Peer, files: Sequence[Path]) -> Iterator[tuple[int, Answer]]:
     import httpx2
 
-    from adapters.cda.sender import CONNECT_SECONDS, post_file
+    from adapters.doors.sender import CONNECT_SECONDS, post_file
     from gateway.api.security import read_token
 
     headers = {}
@@ -205,7 +210,9 @@ def _http(peer: Peer, files: Sequence[Path]) -> Iterator[tuple[int, Answer]]:
     with httpx2.Client(timeout=timeout, headers=headers, follow_redirects=False) as client:
         for number, path in enumerate(files, 1):
             try:
-                status, body = post_file(peer.url, path, client=client)
+                intake, media_type = INTAKES[_kind_of(path)]
+                url = peer.url if urlsplit(peer.url).path else _with_path(peer.url, intake)
+                status, body = post_file(url, path, media_type=media_type, client=client)
             except httpx2.ConnectError as error:
                 if not reached:
                     raise ConnectionError(_said(error)) from None
@@ -214,10 +221,71 @@ def _http(peer: Peer, files: Sequence[Path]) -> Iterator[tuple[int, Answer]]:
                 yield number, _answer(path, 1, "", "", f"no answer: {_said(error)}")
             else:
                 reached = True
-                control_id, error_text = _http_words(status, body)
-                accepted = 200 <= status < 300
-                yield number, _answer(path, 1, control_id, str(status), error_text,
-                                      accepted=accepted)  # fmt: skip
+                for index, told in enumerate(_http_answers(status, body), 1):
+                    control_id, code, error_text, accepted = told
+                    yield number, _answer(path, index, control_id, code, error_text,
+                                          accepted=accepted)  # fmt: skip
+
+
+def _kind_of(path: Path) -> str:
+    """Which intake a file is for, by its beginning."""
+    from adapters.hprim.reception import is_hprim
+
+    with path.open("rb") as stream:
+        head = stream.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if head.startswith((b"MSH", b"FHS", b"BHS", b"\x0b")):
+        return "hl7"
+    return "hprim" if is_hprim(path) else "cda"
+
+
+def _with_path(url: str, path: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+
+
+def _http_answers(status: int, body: bytes) -> Iterator[tuple[str, str, str, bool]]:
+    """Control id, code, error text and whether it was accepted, for each message of a file.
+
+    HL7 over HTTP answers with acknowledgements; a file of several messages may have
+    an entry for each of them in JSON; all else is one answer.
+    """
+    from adapters.hl7.batch import parts
+
+    acknowledgements = [part for part in parts(body) if part.name == "MSH"]
+    for part in acknowledgements:
+        yield _acknowledged(body[part.begin : part.end])
+    if acknowledgements:
+        return
+    listed = _several(body)
+    for told in listed:
+        refused = told.get("disposition") == "refused"
+        error = str(told.get("detail") or told.get("cause") or "") if refused else ""
+        yield str(told.get("control_id") or ""), str(status), error, not refused
+    if not listed:
+        control_id, error_text = _http_words(status, body)
+        yield control_id, str(status), error_text, 200 <= status < 300
+
+
+def _acknowledged(answer: bytes) -> tuple[str, str, str, bool]:
+    from adapters.hl7.message import Message
+    from gateway.ports import Unreadable
+
+    code, error = read_acknowledgement(answer)
+    try:
+        message = Message.read(answer, encoding="8859/1")
+        control_id = message.text(message.positions("MSA")[0], 2)
+    except (Unreadable, IndexError):
+        control_id = ""
+    return control_id, code, error, code in {"AA", "CA"}
+
+
+def _several(body: bytes) -> list[dict[str, object]]:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return []
+    listed = found.get("messages") if isinstance(found, dict) else None
+    return [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
 
 
 def _http_words(status: int, body: bytes) -> tuple[str, str]:

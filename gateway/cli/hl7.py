@@ -17,7 +17,7 @@ from gateway.wording import plural
 if TYPE_CHECKING:
     from adapters.hl7.conformance import Finding
     from adapters.hl7.message import Message
-    from adapters.hl7.profiles import CompiledProfile
+    from adapters.hl7.site_profiles import CompiledProfile
 
 app = typer.Typer(name="hl7", help="Files of HL7 v2 messages.", no_args_is_help=True)
 
@@ -261,7 +261,7 @@ def check(
     if not files:
         fail(Code.USAGE, "name a file of messages, or --schema")
     from adapters.hl7.charset import charset_named
-    from adapters.hl7.profiles import load_profile
+    from adapters.hl7.site_profiles import load_profile
 
     if charset and charset_named(charset) is None:
         fail(Code.USAGE, f"{charset} is not a supported character set: try 8859/15")
@@ -281,8 +281,8 @@ def _findings(
 ) -> Iterator[Finding]:
     from adapters.hl7 import conformance
     from adapters.hl7.message import Message
-    from adapters.hl7.profiles import allowances_of
     from adapters.hl7.scopes import MessageScope
+    from adapters.hl7.site_profiles import allowances_of
     from gateway.ports import Unreadable
 
     try:

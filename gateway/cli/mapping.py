@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer(name="mapping", help="Mappings.", no_args_is_help=True)
 
 FILE_BYTES_MAX = 256 << 20
+MESSAGES_MAX = 100_000
 
 
 @app.command("check")
@@ -109,7 +110,7 @@ def run(
         str,
         typer.Option(
             "--format",
-            help="hl7v2, cda or dicom; found by itself when not given.",
+            help="hl7v2, cda, dicom or hprim; found by itself when not given.",
             metavar="FORMAT",
         ),
     ] = "",
@@ -155,7 +156,12 @@ def run(
     raise typer.Exit(Code.FINDINGS if failed else Code.DONE)
 
 
-_SOURCE_TYPES = {"hl7v2": {"mllp"}, "dicom": {"dicom"}, "cda": {"cda-http", "cda-folder"}}
+_SOURCE_TYPES = {
+    "hl7v2": {"mllp", "hl7-http", "hl7-folder"},
+    "dicom": {"dicom"},
+    "cda": {"cda-http", "cda-folder"},
+    "hprim": {"hprim-http", "hprim-folder"},
+}
 
 
 def _source_for(effective: Settings, form: Format) -> str:
@@ -181,6 +187,8 @@ def _messages(files: list[Path], form: str) -> Iterator[tuple[Format, list[Paylo
             instances.append(Payload.from_file(path))
         elif known is Format.CDA:
             yield known, [Payload.from_file(path)]
+        elif known is Format.HPRIM:
+            yield from _hprim(path)
         else:
             try:
                 for message in read_messages(path):
@@ -191,7 +199,21 @@ def _messages(files: list[Path], form: str) -> Iterator[tuple[Format, list[Paylo
         yield Format.DICOM, instances
 
 
+def _hprim(path: Path) -> Iterator[tuple[Format, list[Payload]]]:
+    """The messages of a file of HPRIM, one for each patient."""
+    from adapters.hprim.reception import messages_of
+    from gateway.model import Format, Payload
+    from gateway.ports import Unreadable
+
+    try:
+        for message in messages_of(path.read_bytes(), MESSAGES_MAX):
+            yield Format.HPRIM, [Payload.from_bytes(message)]
+    except Unreadable as fault:
+        fail(Code.FAILED, f"{path}: {fault}")
+
+
 def _format(path: Path, given: str) -> Format:
+    from adapters.hprim.reception import is_hprim
     from gateway.model import Format
 
     if given:
@@ -200,6 +222,8 @@ def _format(path: Path, given: str) -> Format:
         head = stream.read(1024)
     if head[128:132] == b"DICM":
         return Format.DICOM
+    if is_hprim(path):
+        return Format.HPRIM
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     return Format.CDA if text.startswith((b"<", b"\xff\xfe", b"\xfe\xff")) else Format.HL7V2
 

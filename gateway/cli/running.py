@@ -10,6 +10,9 @@ from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
 from gateway.cli.output import Code, fail, say
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
     from gateway.bootstrap import Gateway
 
 
@@ -33,9 +36,19 @@ def run(
 
     telemetry.configure(effective.log.level, effective.log.format)
     try:
-        asyncio.run(serve(effective, on_started=_started))
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(serve(effective, on_started=_started))
     except OSError as error:
         fail(Code.FAILED, f"cannot start: {error.strerror or error}")
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """libuv's event loop where it is to be had (not on Windows), else asyncio's own (None)."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        return None
+    return new_event_loop
 
 
 def _started(gateway: Gateway, http: str) -> None:

@@ -37,8 +37,8 @@ def send(
         str,
         typer.Option(
             "--to",
-            help="mllp://host:port, dicom://AET@host:port or http://host:port[/path]; the path "
-            "of a CDA intake is /intake/cda when none is given.",
+            help="mllp://host:port, dicom://AET@host:port or http://host:port[/path]; without "
+            "a path each file goes to the intake of its format: /intake/cda, hl7 or hprim.",
         ),
     ],
     calling: Annotated[

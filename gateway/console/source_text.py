@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 
 from adapters.hl7.message import Message as Er7Message
+from adapters.hprim.charset import DEFAULT, Undecodable, decode
 from gateway.console.dicom_header import HeaderElement, read_header
 from gateway.console.typography import number
 from gateway.journal.values import Message
@@ -80,6 +81,8 @@ def view_of(message: Message, payload: Payload) -> View:
         except Unreadable as fault:
             where = f" ({fault.location})" if fault.location else ""
             return _hexadecimal(payload, f"Not readable as HL7 v2: {fault}{where}.")
+    if message.format is Format.HPRIM:
+        return _plain(payload, data, message.encoding)
     return _xml(payload, data)
 
 
@@ -134,6 +137,18 @@ def _short(text: str) -> str:
     if len(text) <= LONG_VALUE:
         return text
     return f"{text[:240]} … {number(len(text) - 300)} characters … {text[-60:]}"
+
+
+def _plain(payload: Payload, data: bytes, encoding: str) -> View:
+    """HPRIM: lines of text in the character set that intake found."""
+    try:
+        text = decode(data, encoding or DEFAULT[-1])
+    except Undecodable as wrong:
+        return _hexadecimal(payload, f"Not readable as {encoding or DEFAULT[-1]}: {wrong}.")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n").split("\n")
+    cut = f"Only the first {number(LINES_MAX)} lines are shown." if len(lines) > LINES_MAX else ""
+    shown = tuple((("", _short(line)),) if line else () for line in lines[:LINES_MAX])
+    return View("xml", f"{encoding or DEFAULT[-1]}, {number(len(lines))} lines", cut, lines=shown)
 
 
 def _xml(payload: Payload, data: bytes) -> View:

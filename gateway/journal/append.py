@@ -10,15 +10,9 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, case, insert, select, text, update
 
+from gateway.bulk import insert_new, insert_rows, instant_text, json_text, sqlite_driver
 from gateway.journal import lanes, tables
 from gateway.journal.arrival import ATTRIBUTES, CHANGED_AT, Arrival
-from gateway.journal.bulk import (
-    insert_rows,
-    insert_unless_there,
-    instant_text,
-    json_text,
-    sqlite_driver,
-)
 from gateway.journal.dialects import upsert
 from gateway.journal.rows import cause_of
 from gateway.journal.states import MessageState
@@ -164,7 +158,7 @@ def _insert(
         insert_rows(connection, _message, rows)
     else:
         # Another process may insert the same message at this moment: then its row stands.
-        inserted = insert_unless_there(connection, _message, rows)
+        inserted = {row[0] for row in insert_new(connection, _message, rows, returning=("id",))}
         fresh = {key: message_id for key, message_id in fresh.items() if message_id in inserted}
     insert_rows(
         connection,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
+from gateway.bulk import instant_text, json_text
 from gateway.journal import tables
-from gateway.journal.bulk import instant_text, json_text
 from gateway.journal.fitting import fit
 from gateway.journal.rows import cause_columns
 from gateway.journal.states import MessageState
@@ -29,6 +31,7 @@ _ROW = (
 )
 CHANGED_AT = _ROW.index("changed_at")
 ATTRIBUTES = _ROW.index("attributes")
+_NO_CAUSE = tuple(cause_columns(None).values())
 if tuple(column.name for column in tables.message.c) != _ROW:
     raise TypeError("a row of the message table is made in another order than its columns have")
 
@@ -49,7 +52,7 @@ class Arrival:
     group_key: str
     peer: str
     received_at: datetime
-    attributes: dict[str, str]
+    attributes: Mapping[str, str]
     body: bytes | None
     answer: bytes
     state: MessageState
@@ -86,16 +89,14 @@ def prepare(
     kind = "refused" if state is MessageState.REFUSED else "accepted"
     digest = dedupe_key(kind, received.control_id, received.payload.sha256)
     group_key, peer = fit(received.group, KEY_MAX), fit(received.peer, KEY_MAX)
-    attributes = {
-        fit(name, KEY_MAX): fit(value, TEXT_MAX) for name, value in received.attributes.items()
-    }
+    attributes, attributes_text = _attributes(tuple(received.attributes.items()))
     # In the order of _ROW. A list, not a dict: a busy gateway makes thousands a second.
     row: list[Any] = [
         *(0, 0, None, None, received.source, received.format.value),
         *(fit(received.kind, KEY_MAX), control_id, digest, group_key, lane, state.value),
-        *cause_columns(cause).values(),
+        *(_NO_CAUSE if cause is None else cause_columns(cause).values()),
         *(received.payload.sha256, received.payload.size, fit(received.encoding, KEY_MAX), peer),
-        *(instant_text(received.received_at), None, json_text(attributes)),
+        *(instant_text(received.received_at), None, attributes_text),
         *(1, 0, None, "", "", "", "[]"),
     ]
     return Arrival(
@@ -112,6 +113,13 @@ def prepare(
         cause=cause,
         group_due_at=group_due_at,
     )
+
+
+@lru_cache(maxsize=512)
+def _attributes(items: tuple[tuple[str, str], ...]) -> tuple[dict[str, str], str]:
+    """Attributes fitted to their column, and as its text. One sender's hardly ever change."""
+    attributes = {fit(name, KEY_MAX): fit(value, TEXT_MAX) for name, value in items}
+    return attributes, json_text(attributes)
 
 
 def _check(

@@ -8,157 +8,86 @@ the statements, not the commits, are what costs. The locks are those of
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, String, TextualSelect, text, update
-from sqlalchemy import bindparam as bind
+from sqlalchemy import Connection
 
+from gateway.bulk import Statement, Update, given_instant, instant_text, json_of
 from gateway.journal import tables
 from gateway.journal.deliveries import CLAIM_BYTES_MAX
 from gateway.journal.entries import entries_of
 from gateway.journal.faults import LeaseLost
-from gateway.journal.rows import AnyRow
-from gateway.journal.times import Instant
 from gateway.model import Delivery
 
 LANES_MAX = 256
 
-_lane = tables.lane
-
-_CLAIMED_COLUMNS = (
-    "id",
-    "message_id",
-    "lane",
-    "patient_id",
-    "destination",
-    "sequence",
-    "idempotency_key",
-    "attempts",
-    "merged_patients",
+_LEASE = Statement(
+    """
+    UPDATE lane SET token = token + 1, lease_owner = :owner, lease_until = :until
+    WHERE name IN (
+      SELECT name FROM lane WHERE name = ANY(:names text)
+        AND (lease_until IS NULL OR lease_until <= :now)
+      ORDER BY name FOR UPDATE SKIP LOCKED)
+    RETURNING name, token
+    """
 )
-
-# Lists go in as one value (JSON, an array), because a statement with a placeholder
-# for each of them is made and prepared anew for every length.
-_STATEMENTS: dict[str, dict[str, Any]] = {
-    "sqlite": {
-        "lease": """
-            UPDATE lane SET token = token + 1, lease_owner = :owner, lease_until = :until
-            WHERE name IN (SELECT value FROM json_each(:names))
-              AND (lease_until IS NULL OR lease_until <= :now)
-            RETURNING name, token
-            """,
-        "fence": """
-            SELECT name, token, lease_owner FROM lane
-            WHERE name IN (SELECT value FROM json_each(:names))
-            """,
-        "empty": """
-            UPDATE lane SET next_at = NULL, lease_owner = NULL, lease_until = NULL
-            WHERE name IN (SELECT value FROM json_each(:names))
-            """,
-        "claimed": """
-            SELECT d.id, d.message_id, d.lane, d.patient_id, d.destination, d.sequence,
-              d.idempotency_key, d.attempts, d.merged_patients,
-              n.entries AS entries, n.mapping AS mapping, m.source AS source
-            FROM json_each(:ids) AS k JOIN delivery AS d ON d.id = k.value
-            JOIN normalised AS n ON n.message_id = d.message_id
-            JOIN message AS m ON m.id = d.message_id
-            ORDER BY d.sequence, d.id
-            """,
-    },
-    "postgresql": {
-        "lease": """
-            UPDATE lane SET token = token + 1, lease_owner = :owner, lease_until = :until
-            WHERE name IN (
-              SELECT name FROM lane WHERE name = ANY(:names)
-                AND (lease_until IS NULL OR lease_until <= :now)
-              ORDER BY name FOR UPDATE SKIP LOCKED)
-            RETURNING name, token
-            """,
-        "fence": """
-            SELECT name, token, lease_owner FROM lane
-            WHERE name = ANY(:names) ORDER BY name FOR KEY SHARE
-            """,
-        "lock": """
-            SELECT name, token, lease_owner FROM lane
-            WHERE name = ANY(:names) ORDER BY name FOR NO KEY UPDATE
-            """,
-        "empty": """
-            UPDATE lane SET next_at = NULL, lease_owner = NULL, lease_until = NULL
-            WHERE name = ANY(:names)
-            """,
-        "claimed": """
-            SELECT d.id, d.message_id, d.lane, d.patient_id, d.destination, d.sequence,
-              d.idempotency_key, d.attempts, d.merged_patients,
-              n.entries AS entries, n.mapping AS mapping, m.source AS source
-            FROM delivery AS d
-            JOIN normalised AS n ON n.message_id = d.message_id
-            JOIN message AS m ON m.id = d.message_id
-            WHERE d.id = ANY(:ids) ORDER BY d.sequence, d.id
-            """,
-    },
-}
-_STATEMENTS["sqlite"]["lock"] = _STATEMENTS["sqlite"]["fence"]
-for _named in _STATEMENTS.values():
-    for _name, _statement in _named.items():
-        _named[_name] = text(_statement)
-    _named["lease"] = _named["lease"].bindparams(
-        bind("now", type_=Instant), bind("until", type_=Instant)
-    )
-    _named["claimed"] = _named["claimed"].columns(
-        *(tables.delivery.c[name] for name in _CLAIMED_COLUMNS),
-        tables.normalised.c.entries,
-        tables.normalised.c.mapping,
-        tables.message.c.source,
-    )
-
-_LATER = (
-    update(_lane)
-    .where(_lane.c.name == bind("lane_name"))
-    .values(next_at=bind("at"), lease_owner=None, lease_until=None)
+_HELD = "SELECT name, token, lease_owner FROM lane WHERE name = ANY(:names text) ORDER BY name"
+_FENCE = Statement(f"{_HELD} FOR KEY SHARE")
+_LOCK = Statement(f"{_HELD} FOR NO KEY UPDATE")
+_EMPTY = Statement(
+    "UPDATE lane SET next_at = NULL, lease_owner = NULL, lease_until = NULL"
+    " WHERE name = ANY(:names text)"
 )
-
-
-def _list(connection: Connection, values: Iterable[Any]) -> Any:
-    given = list(values)
-    return json.dumps(given) if connection.dialect.name == "sqlite" else given
-
-
-def _heads(statement: str) -> TextualSelect:
-    return text(statement).columns(
-        id=BigInteger, lane=String, due_at=Instant, entries_size=BigInteger
-    )
-
-
-_HEADS = {
-    "sqlite": _heads(
-        """
-        SELECT d.id AS id, d.lane AS lane, d.due_at AS due_at, n.entries_size AS entries_size
-        FROM json_each(:lanes) AS l
-        JOIN delivery AS d ON d.id IN (
-          SELECT p.id FROM delivery AS p WHERE p.lane = l.value AND p.state = 'pending'
-          ORDER BY p.sequence, p.id LIMIT :each)
-        LEFT JOIN normalised AS n ON n.message_id = d.message_id
-        ORDER BY d.lane, d.sequence, d.id
-        """
-    ),
-    "postgresql": _heads(
-        """
-        SELECT d.id AS id, d.lane AS lane, d.due_at AS due_at, n.entries_size AS entries_size
-        FROM unnest(CAST(:lanes AS varchar[])) AS l(name)
-        CROSS JOIN LATERAL (
-          SELECT p.id, p.lane, p.due_at, p.sequence, p.message_id FROM delivery AS p
-          WHERE p.lane = l.name AND p.state = 'pending'
-          ORDER BY p.sequence, p.id LIMIT :each) AS d
-        LEFT JOIN normalised AS n ON n.message_id = d.message_id
-        ORDER BY d.lane, d.sequence, d.id
-        """
-    ),
-}
+_LATER = Update(
+    tables.lane,
+    "name",
+    ("next_at",),
+    computed=(("lease_owner", "NULL"), ("lease_until", "NULL")),
+)
+_CLAIMED = Statement(
+    """
+    SELECT d.id, d.message_id, d.lane, d.patient_id, d.destination, d.sequence,
+      d.idempotency_key, d.attempts, d.merged_patients, n.entries, n.mapping, m.source
+    FROM delivery AS d
+    JOIN normalised AS n ON n.message_id = d.message_id
+    JOIN message AS m ON m.id = d.message_id
+    WHERE d.id = ANY(:ids bigint) ORDER BY d.sequence, d.id
+    """
+)
+_HEADS = Statement(
+    """
+    SELECT d.id, d.lane, d.due_at, n.entries_size
+    FROM unnest(CAST(:lanes AS text[])) AS l(name)
+    CROSS JOIN LATERAL (
+      SELECT p.id, p.lane, p.due_at, p.sequence, p.message_id FROM delivery AS p
+      WHERE p.lane = l.name AND p.state = 'pending'
+      ORDER BY p.sequence, p.id LIMIT :each) AS d
+    LEFT JOIN normalised AS n ON n.message_id = d.message_id
+    ORDER BY d.lane, d.sequence, d.id
+    """,
+    sqlite="""
+    SELECT d.id, d.lane, d.due_at, n.entries_size
+    FROM json_each(:lanes) AS l
+    JOIN delivery AS d ON d.id IN (
+      SELECT p.id FROM delivery AS p WHERE p.lane = l.value AND p.state = 'pending'
+      ORDER BY p.sequence, p.id LIMIT :each)
+    LEFT JOIN normalised AS n ON n.message_id = d.message_id
+    ORDER BY d.lane, d.sequence, d.id
+    """,
+)
 """The first pending deliveries of each lane, in the lane's order."""
+
+
+class _Head(NamedTuple):
+    """A delivery near the head of its lane."""
+
+    id: int
+    lane: str
+    due_at: datetime | None
+    entries_size: int | None
 
 
 def lease_all(
@@ -173,23 +102,19 @@ def lease_all(
         raise ValueError(f"more than {LANES_MAX} lanes")
     if not wanted:
         return {}
-    taken = connection.execute(
-        _STATEMENTS[connection.dialect.name]["lease"],
-        {"names": _list(connection, wanted), "owner": owner, "until": now + ttl, "now": now},
-    )
-    return {row.name: int(row.token) for row in taken}
+    taken = _LEASE.rows(connection, names=wanted, owner=owner, until=now + ttl, now=now)
+    return {name: int(token) for name, token in taken}
 
 
 def fence_all(connection: Connection, tokens: Mapping[str, int]) -> None:
     """Make sure of all leases until the end of this transaction. Raises LeaseLost."""
     if tokens:
-        _check(connection, "fence", tokens)
+        _check(connection, _FENCE, tokens)
 
 
-def _check(connection: Connection, how: str, tokens: Mapping[str, int]) -> None:
-    statement = _STATEMENTS[connection.dialect.name][how]
-    rows = connection.execute(statement, {"names": _list(connection, tokens)})
-    held = {row.name: row.token for row in rows if row.lease_owner is not None}
+def _check(connection: Connection, how: Statement, tokens: Mapping[str, int]) -> None:
+    rows = how.rows(connection, names=list(tokens))
+    held = {name: token for name, token, owner in rows if owner is not None}
     for lane, token in tokens.items():
         if held.get(lane) != token:
             raise LeaseLost(lane)
@@ -204,7 +129,7 @@ def claim_all(
     claimed has no key. See ``deliveries.claim``; deliveries whose entries are not
     kept any more are left where they are.
     """
-    heads: dict[str, list[AnyRow]] = defaultdict(list)
+    heads: dict[str, list[_Head]] = defaultdict(list)
     for row in _heads_of(connection, tokens, each):
         heads[row.lane].append(row)
     ids: list[int] = []
@@ -219,18 +144,20 @@ def claim_all(
             ids.append(row.id)
     claimed: dict[str, list[Delivery]] = defaultdict(list)
     if ids:
-        statement = _STATEMENTS[connection.dialect.name]["claimed"]
-        for row in connection.execute(statement, {"ids": _list(connection, ids)}):
-            claimed[row.lane].append(_delivery_of(row))
+        for values in _CLAIMED.rows(connection, ids=ids):
+            item = _delivery_of(values)
+            claimed[item.lane].append(item)
     return dict(claimed)
 
 
-def _heads_of(connection: Connection, lanes: Iterable[str], each: int) -> Sequence[AnyRow]:
+def _heads_of(connection: Connection, lanes: Iterable[str], each: int) -> list[_Head]:
     names = list(lanes)
     if not names:
         return []
-    given = {"lanes": _list(connection, names), "each": each}
-    return connection.execute(_HEADS[connection.dialect.name], given).all()
+    return [
+        _Head(number, lane, given_instant(due_at) if due_at is not None else None, size)
+        for number, lane, due_at, size in _HEADS.rows(connection, lanes=names, each=each)
+    ]
 
 
 def release_all(connection: Connection, tokens: Mapping[str, int], now: datetime) -> frozenset[str]:
@@ -240,22 +167,17 @@ def release_all(connection: Connection, tokens: Mapping[str, int], now: datetime
     """
     if not tokens:
         return frozenset()
-    _check(connection, "lock", tokens)
+    _check(connection, _LOCK, tokens)
     # A new statement, as in ``lanes.release``.
     following = {row.lane: row.due_at or now for row in _heads_of(connection, tokens, 1)}
     empty = [lane for lane in tokens if lane not in following]
     if empty:
-        statement = _STATEMENTS[connection.dialect.name]["empty"]
-        connection.execute(statement, {"names": _list(connection, empty)})
-    if following:
-        connection.execute(
-            _LATER, [{"lane_name": lane, "at": following[lane]} for lane in sorted(following)]
-        )
+        _EMPTY.rows(connection, names=empty)
+    _LATER.rows(connection, [(lane, instant_text(at)) for lane, at in sorted(following.items())])
     return frozenset(lane for lane, at in following.items() if at <= now)
 
 
-def _delivery_of(row: AnyRow) -> Delivery:
-    # In the order of _CLAIMED_COLUMNS: a row gives its values by position at a third of the time.
+def _delivery_of(row: Sequence[Any]) -> Delivery:
     number, message, lane, patient, destination, sequence, key, attempts, merged = row[:9]
     entries, mapping, source = row[9:]
     return Delivery(
@@ -270,5 +192,5 @@ def _delivery_of(row: AnyRow) -> Delivery:
         entries=entries_of(entries),
         mapping=mapping,
         source=source,
-        merged_patients=tuple(merged),
+        merged_patients=tuple(json_of(merged)),
     )

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
+from gateway.bulk import Statement, insert_rows, instant_text, json_text
 from gateway.journal import lanes, patients, states, tables
-from gateway.journal.dialects import upsert
 from gateway.journal.entries import entries_of
 from gateway.journal.moves import move
-from gateway.journal.rows import AnyRow, attempt_of, delivery_of
+from gateway.journal.rows import AnyRow, attempt_of, cause_values, delivery_of
 from gateway.journal.settling import conclude, settle, settle_all, start_attempts
 from gateway.journal.states import DeliveryState, MessageState
 from gateway.journal.tables import literal_state
@@ -51,6 +52,20 @@ _delivery = tables.delivery
 _normalised = tables.normalised
 _message = tables.message
 _REVIVABLE = frozenset({DeliveryState.DEAD, DeliveryState.WITHHELD})
+_NEW = tuple(name for name in _delivery.c.keys() if name != "id")  # noqa: SIM118 - no dict
+_STORED_COLUMNS = "idempotency_key, id, message_id, state"
+_STORED = Statement(
+    f"SELECT {_STORED_COLUMNS} FROM delivery WHERE idempotency_key = ANY(:keys text)"  # noqa: S608 - our own names
+)
+
+
+class _Stored(NamedTuple):
+    """A delivery that stands in the journal under the key of one to be inserted."""
+
+    idempotency_key: str
+    id: int
+    message_id: int
+    state: str
 
 
 def lane_of(patient_id: str, destination: str) -> str:
@@ -72,42 +87,28 @@ def insert(
         return []
     now = moment(connection, at)
     wanted = _to_survivors(connection, deliveries)
-    connection.execute(
-        upsert(connection, _delivery).on_conflict_do_nothing(
-            index_elements=[_delivery.c.idempotency_key]
-        ),
+    at_text = instant_text(now)
+    inserted = insert_rows(
+        connection,
+        _delivery,
         # In the order of their keys, so that two processes never wait in a circle.
         [
-            {
-                "message_id": new.message_id,
-                "lane": new.lane,
-                "patient_id": new.patient_id,
-                "destination": new.destination,
-                "sequence": new.sequence,
-                "idempotency_key": new.idempotency_key,
-                "state": DeliveryState.PENDING.value,
-                "attempts": 0,
-                "starts": 0,
-                "unfinished": 0,
-                "due_at": new.due_at,
-                "merged_patients": list(new.merged_patients),
-                "created_at": now,
-                "changed_at": now,
-            }
+            (
+                *(new.message_id, new.lane, new.patient_id, new.destination, new.sequence),
+                *(new.idempotency_key, DeliveryState.PENDING.value, 0, 0, 0),
+                instant_text(new.due_at) if new.due_at is not None else None,
+                *(*cause_values(None), "", json_text(new.merged_patients), at_text, at_text),
+            )
             for new in sorted(wanted, key=lambda new: new.idempotency_key)
         ],
+        columns=_NEW,
+        conflict="(idempotency_key) DO NOTHING",
+        returning=_STORED_COLUMNS,
     )
-    stored = {
-        row.idempotency_key: row
-        for row in connection.execute(
-            select(
-                _delivery.c.id,
-                _delivery.c.idempotency_key,
-                _delivery.c.message_id,
-                _delivery.c.state,
-            ).where(_delivery.c.idempotency_key.in_([new.idempotency_key for new in wanted]))
-        )
-    }
+    stored = {row[0]: _Stored(*row) for row in inserted}
+    missing = [new.idempotency_key for new in wanted if new.idempotency_key not in stored]
+    if missing:
+        stored.update((row[0], _Stored(*row)) for row in _STORED.rows(connection, keys=missing))
     for new in wanted:
         row = stored[new.idempotency_key]
         _take_over(connection, row, new, now)
@@ -141,7 +142,7 @@ def _with(merged: Iterable[str], patient_id: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*merged, patient_id)))
 
 
-def _take_over(connection: Connection, row: AnyRow, new: NewDelivery, now: datetime) -> None:
+def _take_over(connection: Connection, row: _Stored, new: NewDelivery, now: datetime) -> None:
     """What to do with a delivery that was there before."""
     state = DeliveryState(row.state)
     if row.message_id != new.message_id and state is not DeliveryState.DELIVERED:

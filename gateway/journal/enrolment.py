@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
+from gateway.bulk import Statement, given_instant, insert_new, instant_text
 from gateway.journal import patients, tables
-from gateway.journal.dialects import upsert
 from gateway.journal.identifiers import Key
 from gateway.journal.times import moment
 from gateway.journal.values import Feeding, Patient, RecordStatus
@@ -40,106 +39,97 @@ def enrol(
     The identifiers must fit their columns (256 characters) and be locked
     (``identifiers.lock``), and the INS must be among ``links`` too.
     """
-    now = moment(connection, at)
-    if new_patients:
-        connection.execute(
-            upsert(connection, tables.patient).on_conflict_do_nothing(),
-            [
-                {
-                    "id": patients.patient_id(ins),
-                    "ins_system": ins.system,
-                    "ins_value": ins.value,
-                    "merged_into": None,
-                    "feeding": Feeding.UNKNOWN.value,
-                    "record": RecordStatus.UNKNOWN.value,
-                    "feeding_message_id": None,
-                    "record_message_id": None,
-                    "created_at": now,
-                }
-                for ins in sorted(new_patients, key=lambda ins: (ins.system, ins.value))
-            ],
-        )
-    if links:
-        connection.execute(
-            upsert(connection, tables.patient_identifier).on_conflict_do_nothing(),
-            [
-                {
-                    "system": link.identifier.system,
-                    "value": link.identifier.value,
-                    "patient_id": link.patient_id,
-                    "type": link.identifier.type[:16],
-                    "since_message_id": link.message_id,
-                }
-                for link in sorted(links, key=lambda k: (k.identifier.system, k.identifier.value))
-            ],
-        )
-
-
-_NAMED = {
-    "sqlite": "FROM json_each(:keys) AS k JOIN {table} AS t "
-    "ON t.system = json_extract(k.value, '$[0]') AND t.value = json_extract(k.value, '$[1]')",
-    "postgresql": "FROM unnest(CAST(:systems AS varchar[]), CAST(:values AS varchar[])) "
-    "AS k(system, value) JOIN {table} AS t ON t.system = k.system AND t.value = k.value",
-}
-_OWNERS = {
-    dialect: text(
-        "SELECT t.system, t.value, t.patient_id " + named.format(table="patient_identifier")
+    created_at = instant_text(moment(connection, at))
+    # Both in the order of their identifiers, so that two processes never wait in a circle.
+    insert_new(
+        connection,
+        tables.patient,
+        [
+            (
+                *(patients.patient_id(ins), ins.system, ins.value, None),
+                *(Feeding.UNKNOWN.value, RecordStatus.UNKNOWN.value, None, None, created_at),
+            )
+            for ins in sorted(new_patients, key=lambda ins: (ins.system, ins.value))
+        ],
+        columns=_PATIENT_COLUMNS,
     )
-    for dialect, named in _NAMED.items()
-}
-_AWAITED = {
-    dialect: text("SELECT DISTINCT t.system, t.value " + named.format(table="waiting"))
-    for dialect, named in _NAMED.items()
-}
-_PATIENTS = {
-    "sqlite": text(
-        "SELECT p.* FROM json_each(:ids) AS k JOIN patient AS p ON p.id = k.value"
-    ).columns(*tables.patient.c),
-    "postgresql": text("SELECT p.* FROM patient AS p WHERE p.id = ANY(:ids)").columns(
-        *tables.patient.c
-    ),
-}
+    insert_new(
+        connection,
+        tables.patient_identifier,
+        [
+            (
+                *(link.identifier.system, link.identifier.value, link.patient_id),
+                *(link.identifier.type[:16], link.message_id),
+            )
+            for link in sorted(links, key=lambda k: (k.identifier.system, k.identifier.value))
+        ],
+        columns=_IDENTIFIER_COLUMNS,
+    )
+
+
+_PATIENT_COLUMNS = (
+    *("id", "ins_system", "ins_value", "merged_into"),
+    *("feeding", "record", "feeding_message_id", "record_message_id", "created_at"),
+)
+_IDENTIFIER_COLUMNS = ("system", "value", "patient_id", "type", "since_message_id")
+_SQLITE_KEYS = """
+    FROM json_each(:keys) AS k JOIN {} AS t
+    ON t.system = json_extract(k.value, '$[0]') AND t.value = json_extract(k.value, '$[1]')
+    """
+_POSTGRESQL_KEYS = """
+    FROM unnest(CAST(:systems AS text[]), CAST(:values AS text[])) AS k(system, value)
+    JOIN {} AS t ON t.system = k.system AND t.value = k.value
+    """
+
+
+def _named(what: str, table: str) -> Statement:
+    return Statement(
+        f"SELECT {what} {_POSTGRESQL_KEYS.format(table)}",
+        sqlite=f"SELECT {what} {_SQLITE_KEYS.format(table)}",
+    )
+
+
+_OWNERS = _named("t.system, t.value, t.patient_id", "patient_identifier")
+_AWAITED = _named("DISTINCT t.system, t.value", "waiting")
+_PATIENTS = Statement(
+    f"SELECT {', '.join(_PATIENT_COLUMNS)} FROM patient WHERE id = ANY(:ids text)"  # noqa: S608 - our own names
+)
 
 
 def owners(connection: Connection, identifiers: Iterable[Identifier]) -> dict[Key, str]:
     """The patient to whom each identifier was linked, merges not followed."""
     keys = _keys(identifiers)
-    if not keys:
-        return {}
-    rows = connection.execute(_OWNERS[connection.dialect.name], _given(connection, keys))
-    return {(row.system, row.value): row.patient_id for row in rows}
+    rows = _OWNERS.rows(connection, **_given(connection, keys)) if keys else []
+    return {(system, value): patient for system, value, patient in rows}
 
 
 def awaited(connection: Connection, identifiers: Iterable[Identifier]) -> set[Key]:
     """Those of the identifiers for which a held message waits."""
     keys = _keys(identifiers)
-    if not keys:
-        return set()
-    rows = connection.execute(_AWAITED[connection.dialect.name], _given(connection, keys))
-    return {(row.system, row.value) for row in rows}
+    rows = _AWAITED.rows(connection, **_given(connection, keys)) if keys else []
+    return {(system, value) for system, value in rows}
 
 
 def patients_of(connection: Connection, ids: Iterable[str]) -> list[Patient]:
     """Patients' own rows, merged or not."""
     wanted = sorted(set(ids))
-    if not wanted:
-        return []
-    given: Any = json.dumps(wanted) if connection.dialect.name == "sqlite" else wanted
-    rows = connection.execute(_PATIENTS[connection.dialect.name], {"ids": given})
-    return [
-        Patient(
-            id=row.id,
-            ins_system=row.ins_system,
-            ins_value=row.ins_value,
-            merged_into=row.merged_into,
-            feeding=Feeding(row.feeding),
-            record=RecordStatus(row.record),
-            feeding_message_id=row.feeding_message_id,
-            record_message_id=row.record_message_id,
-            created_at=row.created_at,
-        )
-        for row in rows
-    ]
+    return [_patient_of(row) for row in _PATIENTS.rows(connection, ids=wanted)] if wanted else []
+
+
+def _patient_of(row: Sequence[Any]) -> Patient:
+    number, ins_system, ins_value, merged_into, feeding, record, *row = row
+    feeding_message, record_message, created_at = row
+    return Patient(
+        id=number,
+        ins_system=ins_system,
+        ins_value=ins_value,
+        merged_into=merged_into,
+        feeding=Feeding(feeding),
+        record=RecordStatus(record),
+        feeding_message_id=feeding_message,
+        record_message_id=record_message,
+        created_at=given_instant(created_at),
+    )
 
 
 def _keys(identifiers: Iterable[Identifier]) -> list[Key]:
@@ -147,9 +137,7 @@ def _keys(identifiers: Iterable[Identifier]) -> list[Key]:
 
 
 def _given(connection: Connection, keys: Sequence[Key]) -> dict[str, Any]:
-    # One value for the whole list: a statement with a placeholder for each is made
-    # and prepared anew for every length.
     if connection.dialect.name == "sqlite":
-        return {"keys": json.dumps(keys)}
+        return {"keys": keys}
     systems, values = zip(*keys, strict=True)
     return {"systems": list(systems), "values": list(values)}

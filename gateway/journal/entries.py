@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, select
 
+from gateway.bulk import Update, insert_rows, json_text
 from gateway.journal import tables
 from gateway.journal.blobs import Blobs
-from gateway.journal.dialects import upsert
 from gateway.journal.fitting import fit
 from gateway.journal.tables import KEY_MAX, TEXT_MAX
 from gateway.journal.values import Normalised, StoredAttachment
@@ -21,66 +21,55 @@ FLAGS_MAX = 200
 
 _message = tables.message
 _normalised = tables.normalised
-_MAPPED = (
-    update(_message)
-    .where(_message.c.id == bindparam("mapped_message"))
-    .values(
-        mapping=bindparam("by"),
-        mapping_version=bindparam("by_version"),
-        mapping_digest=bindparam("by_digest"),
-        flags=bindparam("with_flags"),
-    )
+_COLUMNS = tuple(_normalised.c.keys())
+_IN_PLACE = "(message_id) DO UPDATE SET " + ", ".join(
+    f"{name} = excluded.{name}" for name in _COLUMNS if name != "message_id"
 )
+_MAPPED = Update(_message, "id", ("mapping", "mapping_version", "mapping_digest", "flags"))
 
 
 def store_normalised(connection: Connection, blobs: Blobs, message_id: int, mapped: Mapped) -> None:
     """Keep the entries of one message. See :func:`store_all`."""
-    store_all(connection, blobs, [(message_id, mapped)])
+    store_all(connection, blobs, [(message_id, mapped, entries_bytes(mapped.entries))])
 
 
-def store_all(connection: Connection, blobs: Blobs, results: Sequence[tuple[int, Mapped]]) -> None:
+def store_all(
+    connection: Connection, blobs: Blobs, results: Sequence[tuple[int, Mapped, bytes]]
+) -> None:
     """Keep the entries of messages, in place of what an earlier mapping made of them.
 
+    The bytes are what is kept as their entries, in the form of :func:`entries_bytes`.
     Attachments go to the blobs; a caller who has put them there before the
     transaction spares it the time. Embedded documents and the trace are not kept:
     they can be made again from the bytes and the mapping. Raises ValueError for
-    more than 64 MiB of entries, TypeError for a resource that JSON cannot hold,
-    JournalUnavailable when the blobs cannot be written.
+    more than 64 MiB of entries, JournalUnavailable when the blobs cannot be written.
     """
     if not results:
         return
-    rows = [_row(blobs, message_id, mapped) for message_id, mapped in results]
-    statement = upsert(connection, _normalised)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[_normalised.c.message_id],
-            set_={
-                column.name: statement.excluded[column.name]
-                for column in _normalised.c
-                if not column.primary_key
-            },
-        ),
-        rows,
+    # A message that stands there twice has the last result; one INSERT takes it once.
+    last = {message_id: (mapped, entries) for message_id, mapped, entries in results}
+    insert_rows(
+        connection,
+        _normalised,
+        [_row(blobs, message_id, *kept) for message_id, kept in last.items()],
+        conflict=_IN_PLACE,
     )
-    connection.execute(
-        _MAPPED,
+    _MAPPED.rows(
+        connection,
         [
-            {
-                "mapped_message": message_id,
-                "by": mapped.mapping,
-                "by_version": mapped.version,
-                "by_digest": mapped.digest,
-                "with_flags": _flags(mapped.flags),
-            }
-            for message_id, mapped in results
+            (
+                message_id,
+                mapped.mapping,
+                mapped.version,
+                mapped.digest,
+                json_text(_flags(mapped.flags)),
+            )
+            for message_id, (mapped, _) in last.items()
         ],
     )
 
 
-def _row(blobs: Blobs, message_id: int, mapped: Mapped) -> dict[str, Any]:
-    entries = dumps(
-        [{"resource": entry.resource, "create_only": entry.create_only} for entry in mapped.entries]
-    )
+def _row(blobs: Blobs, message_id: int, mapped: Mapped, entries: bytes) -> tuple[Any, ...]:
     if len(entries) > ENTRIES_BYTES_MAX:
         raise ValueError(f"entries of more than {ENTRIES_BYTES_MAX} bytes")
     attachments = []
@@ -94,15 +83,16 @@ def _row(blobs: Blobs, message_id: int, mapped: Mapped) -> dict[str, Any]:
                 "size": len(attachment.data),
             }
         )
-    return {
-        "message_id": message_id,
-        "entries": entries,
-        "entries_size": len(entries),
-        "attachments": attachments,
-        "mapping": mapped.mapping,
-        "version": mapped.version,
-        "digest": mapped.digest,
-    }
+    # In the order of the table's columns.
+    return (
+        message_id,
+        entries,
+        len(entries),
+        json_text(attachments),
+        mapped.mapping,
+        mapped.version,
+        mapped.digest,
+    )
 
 
 def _flags(flags: Sequence[Flag]) -> list[dict[str, str]]:
@@ -121,8 +111,15 @@ def _flags(flags: Sequence[Flag]) -> list[dict[str, str]]:
     return kept
 
 
+def entries_bytes(entries: Sequence[Entry]) -> bytes:
+    """Entries as they are kept. Raises TypeError for a resource that JSON cannot hold."""
+    return dumps(
+        [{"resource": entry.resource, "create_only": entry.create_only} for entry in entries]
+    )
+
+
 def entries_of(stored: bytes) -> tuple[Entry, ...]:
-    """Entries as they were given to :func:`store_all`."""
+    """Entries of what :func:`entries_bytes` gave."""
     return tuple(
         Entry(resource=item["resource"], create_only=item["create_only"]) for item in loads(stored)
     )

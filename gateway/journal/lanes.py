@@ -15,8 +15,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Row, Select, bindparam, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
+from gateway.bulk import insert_rows, instant_text
 from gateway.journal import tables
 from gateway.journal.faults import LeaseLost
 from gateway.journal.states import DeliveryState, MessageState
@@ -54,28 +54,18 @@ def write_rings(connection: Connection) -> dict[str, datetime]:
     rings: dict[str, datetime] = connection.info.get(_RINGS, {})
     if not rings:
         return rings
-    connection.execute(
-        _RING[connection.dialect.name],
-        [{"name": name, "next_at": rings[name], "token": 0} for name in sorted(rings)],
+    # A row whose next_at stays is locked all the same, and must be: a release
+    # that looked before this transaction's rows could be seen has to wait.
+    insert_rows(
+        connection,
+        _lane,
+        [(name, instant_text(at), 0) for name, at in sorted(rings.items())],
+        columns=("name", "next_at", "token"),
+        conflict="(name) DO UPDATE SET next_at = excluded.next_at"
+        " WHERE lane.next_at IS NULL OR lane.next_at > excluded.next_at",
     )
     connection.info[_RINGS] = {}
     return rings
-
-
-def _ring_statement(insert: sqlite.Insert | postgresql.Insert) -> sqlite.Insert | postgresql.Insert:
-    # A row whose next_at stays is locked all the same, and must be: a release
-    # that looked before this transaction's rows could be seen has to wait.
-    return insert.on_conflict_do_update(
-        index_elements=[_lane.c.name],
-        set_={"next_at": insert.excluded.next_at},
-        where=or_(_lane.c.next_at.is_(None), _lane.c.next_at > insert.excluded.next_at),
-    )
-
-
-_RING = {
-    "sqlite": _ring_statement(sqlite.insert(_lane)),
-    "postgresql": _ring_statement(postgresql.insert(_lane)),
-}
 
 
 def due(connection: Connection, now: datetime, limit: int = 100) -> list[str]:

@@ -8,10 +8,10 @@ clock unless it is given.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, select
 
+from gateway.bulk import Statement
 from gateway.journal import lanes, tables
 from gateway.journal.children import append_child
 from gateway.journal.entries import normalised, store_all, store_normalised
@@ -20,9 +20,14 @@ from gateway.journal.journal import Journal
 from gateway.journal.ledger import counts, ledger
 from gateway.journal.listing import page
 from gateway.journal.moves import move, move_all, note
-from gateway.journal.rows import CONTENT_COLUMNS, MESSAGE_COLUMNS, message_of
-from gateway.journal.states import MessageState
-from gateway.journal.tables import INLINE_BYTES_MAX, literal_state
+from gateway.journal.rows import (
+    CONTENT_COLUMNS,
+    MESSAGE_COLUMNS,
+    MESSAGE_VALUES,
+    message_of,
+    message_of_values,
+)
+from gateway.journal.tables import INLINE_BYTES_MAX
 from gateway.journal.values import (
     Event,
     LedgerLine,
@@ -73,6 +78,14 @@ _whole = (
     .join(_content, _content.c.message_id == _message.c.id)
     .where(_message.c.id == bindparam("message_id"))
 )
+_NEXT = Statement(
+    f"SELECT {MESSAGE_VALUES} FROM message AS m JOIN content AS c ON c.message_id = m.id"  # noqa: S608 - our own names
+    " WHERE m.lane = :lane AND m.state = 'received' ORDER BY m.sequence, m.id LIMIT :limit"
+)
+_BEGUN = Statement("UPDATE message SET starts = starts + 1 WHERE id = ANY(:ids bigint)")
+_GIVEN_BACK = Statement(
+    "UPDATE message SET starts = starts - 1 WHERE id = ANY(:ids bigint) AND starts > 0"
+)
 
 
 def get(connection: Connection, message_id: int) -> Message | None:
@@ -104,38 +117,25 @@ def claim(connection: Connection, lane: str, token: int, limit: int) -> list[Mes
     unfinished starts comes alone. Raises LeaseLost.
     """
     lanes.fence(connection, lane, token)
-    rows = connection.execute(
-        select(*MESSAGE_COLUMNS, *CONTENT_COLUMNS)
-        .join(_content, _content.c.message_id == _message.c.id)
-        .where(_message.c.lane == lane, literal_state(_message, MessageState.RECEIVED))
-        .order_by(_message.c.sequence, _message.c.id)
-        .limit(limit)
-    ).all()
     taken: list[Message] = []
-    for row in rows:
-        if row.starts >= SUSPECT_STARTS and taken:
+    for row in _NEXT.rows(connection, lane=lane, limit=limit):
+        message = message_of_values(row, begun=1)
+        suspect = message.starts > SUSPECT_STARTS
+        if suspect and taken:
             break
-        taken.append(message_of(row, with_content=True))
-        if row.starts >= SUSPECT_STARTS:
+        taken.append(message)
+        if suspect:
             break
     if taken:
-        connection.execute(
-            update(_message)
-            .where(_message.c.id.in_([message.id for message in taken]))
-            .values(starts=_message.c.starts + 1)
-        )
-    return [replace(message, starts=message.starts + 1) for message in taken]
+        _BEGUN.rows(connection, ids=[message.id for message in taken])
+    return taken
 
 
 def give_back(connection: Connection, message_ids: Sequence[int]) -> None:
     """Undo the counting of claims whose work was not done for a reason that is not theirs:
     the worker was asked to stop, the database went away."""
     if message_ids:
-        connection.execute(
-            update(_message)
-            .where(_message.c.id.in_(message_ids), _message.c.starts > 0)
-            .values(starts=_message.c.starts - 1)
-        )
+        _GIVEN_BACK.rows(connection, ids=list(message_ids))
 
 
 def events(connection: Connection, message_id: int, *, limit: int = 1000) -> list[Event]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection
 
+from gateway.bulk import Statement, Update, insert_rows, instant_text, json_text
 from gateway.journal import lanes, states, tables
-from gateway.journal.rows import cause_columns
+from gateway.journal.rows import CAUSE_COLUMNS, cause_values
 from gateway.journal.states import MessageState
 from gateway.journal.times import moment
 from gateway.journal.values import Move
@@ -17,29 +18,17 @@ from gateway.model import Cause, Stage
 
 _message = tables.message
 
-_LOCKED = (
-    select(_message.c.id, _message.c.state, _message.c.lane)
-    .where(_message.c.id.in_(bindparam("ids", expanding=True)))
-    .order_by(_message.c.id)
-    .with_for_update(key_share=True)
+_LOCKED = Statement(
+    "SELECT id, state, lane FROM message WHERE id = ANY(:ids bigint) ORDER BY id FOR NO KEY UPDATE"
 )
-_CHANGE = (
-    update(_message)
-    .where(_message.c.id == bindparam("message_id"))
-    .values(
-        state=bindparam("to"),
-        changed_at=bindparam("at"),
-        starts=0,
-        patient_id=func.coalesce(bindparam("patient"), _message.c.patient_id),
-        cause_code=bindparam("cause_code"),
-        cause_detail=bindparam("cause_detail"),
-        cause_location=bindparam("cause_location"),
-        cause_protocol_code=bindparam("cause_protocol_code"),
-    )
+_CHANGE = Update(
+    _message,
+    "id",
+    ("state", "changed_at", "patient_id", *CAUSE_COLUMNS),
+    computed=(("starts", "0"), ("patient_id", "coalesce(v.patient_id, t.patient_id)")),
 )
-_FORGET_WAITING = delete(tables.waiting).where(
-    tables.waiting.c.message_id == bindparam("waiting_message")
-)
+_FORGET_WAITING = Statement("DELETE FROM waiting WHERE message_id = ANY(:ids bigint)")
+_EVENT_COLUMNS = ("message_id", "at", "stage", "what", "detail")
 
 
 def move(
@@ -78,51 +67,58 @@ def move_all(connection: Connection, moves: Sequence[Move], *, at: datetime | No
         return
     now = moment(connection, at)
     ids = sorted({change.message_id for change in moves})
-    rows = {row.id: row for row in connection.execute(_LOCKED, {"ids": ids})}
+    rows = _LOCKED.rows(connection, ids=ids)
     if len(rows) < len(ids):
         raise LookupError("no such message in the journal")
-    before = {message_id: MessageState(row.state) for message_id, row in rows.items()}
+    before = {message_id: MessageState(state) for message_id, state, _ in rows}
     unheld = []
     for change in moves:
         states.check(before[change.message_id], change.to)
         if before[change.message_id] is MessageState.HELD:
-            unheld.append({"waiting_message": change.message_id})
+            unheld.append(change.message_id)
         before[change.message_id] = change.to
-    connection.execute(
-        _CHANGE,
+    changed_at = instant_text(now)
+    _CHANGE.rows(
+        connection,
         [
-            {
-                "message_id": change.message_id,
-                "to": change.to.value,
-                "at": now,
-                "patient": change.patient_id,
-                **cause_columns(change.cause),
-            }
+            (
+                change.message_id,
+                change.to.value,
+                changed_at,
+                change.patient_id,
+                *cause_values(change.cause),
+            )
             for change in moves
         ],
     )
     if unheld:
-        connection.execute(_FORGET_WAITING, unheld)
-    write_events(connection, moves, now)
-    for message_id, state in before.items():
-        if state is MessageState.RECEIVED:
-            lanes.ring(connection, rows[message_id].lane, now)
+        _FORGET_WAITING.rows(connection, ids=unheld)
+    write_events(
+        connection,
+        [(change.message_id, change.stage, change.event, _with_cause(change)) for change in moves],
+        now,
+    )
+    for message_id, _, lane in rows:
+        if before[message_id] is MessageState.RECEIVED:
+            lanes.ring(connection, lane, now)
 
 
-def write_events(connection: Connection, moves: Sequence[Move], now: datetime) -> None:
-    """The events of changes, one each."""
-    connection.execute(
-        insert(tables.event),
+def write_events(
+    connection: Connection,
+    happened: Iterable[tuple[int, Stage, str, Mapping[str, Any]]],
+    now: datetime,
+) -> None:
+    """Events, in their order: message id, stage, what happened, and details without any value
+    of a patient."""
+    at = instant_text(now)
+    insert_rows(
+        connection,
+        tables.event,
         [
-            {
-                "message_id": change.message_id,
-                "at": now,
-                "stage": change.stage.value,
-                "what": change.event,
-                "detail": _with_cause(change),
-            }
-            for change in moves
+            (message_id, at, stage.value, what, json_text(detail))
+            for message_id, stage, what, detail in happened
         ],
+        columns=_EVENT_COLUMNS,
     )
 
 
@@ -136,16 +132,7 @@ def note(
     at: datetime | None = None,
 ) -> None:
     """Write an event without a change of state. ``detail`` holds no value of a patient."""
-    connection.execute(
-        insert(tables.event),
-        {
-            "message_id": message_id,
-            "at": moment(connection, at),
-            "stage": stage.value,
-            "what": event,
-            "detail": dict(detail or {}),
-        },
-    )
+    write_events(connection, [(message_id, stage, event, detail or {})], moment(connection, at))
 
 
 def _with_cause(change: Move) -> dict[str, Any]:

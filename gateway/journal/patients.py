@@ -15,6 +15,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, or_, select, update
 
+from gateway.bulk import Statement
 from gateway.journal import identifiers as keys_of
 from gateway.journal import tables
 from gateway.journal.dialects import upsert
@@ -50,6 +51,9 @@ _CHAIN_MAX = 32
 _patient = tables.patient
 _identifier = tables.patient_identifier
 _message = tables.message
+_MERGED = Statement(
+    "SELECT id, merged_into FROM patient WHERE id = ANY(:ids text) ORDER BY id FOR SHARE"
+)
 
 
 def patient_id(ins: Identifier) -> str:
@@ -76,17 +80,11 @@ def survivor(connection: Connection, patient_id: str) -> Patient | None:
 def survivors(connection: Connection, patient_ids: Iterable[str]) -> dict[str, str]:
     """For those of these patients who were merged, the survivor's id; none of them can be
     merged before this transaction ends. Only inside ``Journal.write()``."""
-    merged = connection.execute(
-        select(_patient.c.id, _patient.c.merged_into)
-        .where(_patient.c.id.in_(sorted(set(patient_ids))))
-        .order_by(_patient.c.id)
-        .with_for_update(read=True)
-    ).all()
     found = {}
-    for row in merged:
-        if row.merged_into is not None:
-            last = survivor(connection, row.merged_into)
-            found[row.id] = last.id if last is not None else row.merged_into
+    for patient_id, merged_into in _MERGED.rows(connection, ids=sorted(set(patient_ids))):
+        if merged_into is not None:
+            last = survivor(connection, merged_into)
+            found[patient_id] = last.id if last is not None else merged_into
     return found
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Column, Row
 
+from gateway.bulk import given_instant, json_of
 from gateway.journal import tables
 from gateway.journal.fitting import fit
 from gateway.journal.states import DeliveryState, MessageState
@@ -19,21 +21,24 @@ MESSAGE_COLUMNS: tuple[Column[Any], ...] = tuple(tables.message.c)
 CONTENT_COLUMNS: tuple[Column[Any], ...] = (tables.content.c.body, tables.content.c.answer)
 
 
+CAUSE_COLUMNS = ("cause_code", "cause_detail", "cause_location", "cause_protocol_code")
+
+
+def cause_values(cause: Cause | None) -> tuple[str, str, str, str]:
+    """A cause as the values of CAUSE_COLUMNS; empty ones for none."""
+    if cause is None:
+        return "", "", "", ""
+    return (
+        cause.code.value,
+        fit(cause.detail, TEXT_MAX),
+        fit(cause.location, TEXT_MAX),
+        fit(cause.protocol_code, KEY_MAX),
+    )
+
+
 def cause_columns(cause: Cause | None) -> dict[str, str]:
     """A cause as four columns; empty ones for none."""
-    if cause is None:
-        return {
-            "cause_code": "",
-            "cause_detail": "",
-            "cause_location": "",
-            "cause_protocol_code": "",
-        }
-    return {
-        "cause_code": cause.code.value,
-        "cause_detail": fit(cause.detail, TEXT_MAX),
-        "cause_location": fit(cause.location, TEXT_MAX),
-        "cause_protocol_code": fit(cause.protocol_code, KEY_MAX),
-    }
+    return dict(zip(CAUSE_COLUMNS, cause_values(cause), strict=True))
 
 
 def cause_of(row: AnyRow) -> Cause | None:
@@ -82,6 +87,61 @@ def message_of(row: AnyRow, *, with_content: bool = False) -> Message:
         mapping_version=row.mapping_version,
         mapping_digest=row.mapping_digest,
         flags=tuple(row.flags),
+        body=body,
+        answer=answer,
+    )
+
+
+MESSAGE_VALUES = ", ".join(
+    [f"m.{column.name}" for column in MESSAGE_COLUMNS]
+    + [f"c.{column.name}" for column in CONTENT_COLUMNS]
+)
+"""What a driver's row for :func:`message_of_values` is made of; ``m`` is the message, ``c`` its
+content."""
+
+
+def message_of_values(values: Sequence[Any], *, begun: int) -> Message:
+    """A message, with its content, of a driver's row of MESSAGE_VALUES, begun so many times
+    more than the row says."""
+    # By place, not by name: a batch has dozens of them, and they have thirty columns.
+    number, sequence, parent, carrier, source, form, kind, control_id, *values = values
+    dedupe_key, group_key, lane, state, *values = values
+    code, detail, location, protocol_code, sha256, size, encoding, peer, *values = values
+    received_at, changed_at, attributes, arrivals, starts, patient_id, *values = values
+    mapping, mapping_version, mapping_digest, flags, body, answer = values
+    cause = None
+    if code:
+        cause = Cause(
+            code=CauseCode(code), detail=detail, location=location, protocol_code=protocol_code
+        )
+    return Message(
+        id=number,
+        sequence=sequence,
+        parent_id=parent,
+        carrier_id=carrier,
+        source=source,
+        format=Format(form),
+        kind=kind,
+        control_id=control_id,
+        dedupe_key=dedupe_key,
+        group_key=group_key,
+        lane=lane,
+        state=MessageState(state),
+        cause=cause,
+        sha256=sha256,
+        size=size,
+        encoding=encoding,
+        peer=peer,
+        received_at=given_instant(received_at),
+        changed_at=given_instant(changed_at),
+        attributes=json_of(attributes),
+        arrivals=arrivals,
+        starts=starts + begun,
+        patient_id=patient_id,
+        mapping=mapping,
+        mapping_version=mapping_version,
+        mapping_digest=mapping_digest,
+        flags=tuple(json_of(flags)),
         body=body,
         answer=answer,
     )

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection
 
+from gateway.bulk import Statement, Update, insert_rows, instant_text
 from gateway.journal import states, tables
 from gateway.journal.fitting import fit
-from gateway.journal.moves import move_all
-from gateway.journal.rows import AnyRow, cause_columns
+from gateway.journal.moves import move_all, write_events
+from gateway.journal.rows import CAUSE_COLUMNS, cause_values
 from gateway.journal.states import DeliveryState, MessageState
 from gateway.journal.tables import TEXT_MAX
 from gateway.journal.times import moment
@@ -21,64 +22,52 @@ from gateway.model import Cause, Stage
 
 _delivery = tables.delivery
 _attempt = tables.attempt
-_message = tables.message
 
 UNFINISHED = "unfinished"
 """Outcome of an attempt of which nothing was heard again."""
 
-_BEGIN = (
-    update(_delivery)
-    .where(
-        _delivery.c.id.in_(bindparam("ids", expanding=True)),
-        _delivery.c.state == DeliveryState.PENDING.value,
-    )
-    .values(starts=_delivery.c.starts + 1, unfinished=_delivery.c.unfinished + 1)
-    .returning(_delivery.c.id, _delivery.c.starts, _delivery.c.unfinished)
+_BEGIN = Statement(
+    "UPDATE delivery SET starts = starts + 1, unfinished = unfinished + 1"
+    " WHERE id = ANY(:ids bigint) AND state = 'pending' RETURNING id, starts, unfinished"
 )
-_LOCKED = (
-    select(
-        _delivery.c.id,
-        _delivery.c.message_id,
-        _delivery.c.destination,
-        _delivery.c.state,
-        _delivery.c.starts,
-    )
-    .where(_delivery.c.id.in_(bindparam("ids", expanding=True)))
-    .order_by(_delivery.c.id)
-    .with_for_update(key_share=True)
+_LOST = Statement(
+    "UPDATE attempt SET ended_at = :at, outcome = :how"
+    " WHERE delivery_id = ANY(:ids bigint) AND ended_at IS NULL"
 )
-_SETTLE = (
-    update(_delivery)
-    .where(_delivery.c.id == bindparam("settled_id"))
-    .values(
-        state=bindparam("to"),
-        attempts=_delivery.c.attempts + bindparam("counts"),
-        unfinished=0,
-        due_at=bindparam("next_at"),
-        evidence=bindparam("with_evidence"),
-        changed_at=bindparam("at"),
-        cause_code=bindparam("cause_code"),
-        cause_detail=bindparam("cause_detail"),
-        cause_location=bindparam("cause_location"),
-        cause_protocol_code=bindparam("cause_protocol_code"),
-    )
+_LOCKED = Statement(
+    "SELECT id, message_id, destination, state, starts FROM delivery"
+    " WHERE id = ANY(:ids bigint) ORDER BY id FOR NO KEY UPDATE"
 )
-_END = (
-    update(_attempt)
-    .where(_attempt.c.delivery_id == bindparam("settled_id"), _attempt.c.ended_at.is_(None))
-    .values(
-        ended_at=bindparam("at"),
-        outcome=bindparam("how"),
-        evidence=bindparam("with_evidence"),
-        cause_code=bindparam("cause_code"),
-        cause_detail=bindparam("cause_detail"),
-        cause_location=bindparam("cause_location"),
-        cause_protocol_code=bindparam("cause_protocol_code"),
-    )
+_SETTLE = Update(
+    _delivery,
+    "id",
+    ("state", "attempts", "due_at", "evidence", "changed_at", *CAUSE_COLUMNS),
+    computed=(("attempts", "t.attempts + v.attempts"), ("unfinished", "0")),
 )
-_UNDO = delete(_attempt).where(
-    _attempt.c.delivery_id == bindparam("settled_id"), _attempt.c.ended_at.is_(None)
+_END = Update(
+    _attempt,
+    "delivery_id",
+    ("ended_at", "outcome", "evidence", *CAUSE_COLUMNS),
+    where="t.ended_at IS NULL",
 )
+_UNDO = Statement("DELETE FROM attempt WHERE delivery_id = ANY(:ids bigint) AND ended_at IS NULL")
+_MESSAGES = Statement(
+    "SELECT id, state FROM message WHERE id = ANY(:ids bigint) ORDER BY id FOR NO KEY UPDATE"
+)
+_DELIVERIES = Statement(
+    "SELECT DISTINCT message_id, state FROM delivery WHERE message_id = ANY(:ids bigint)"
+)
+_ATTEMPT = tuple(name for name in _attempt.c.keys() if name != "id")  # noqa: SIM118 - no dict
+
+
+class _Locked(NamedTuple):
+    """A delivery that is being settled."""
+
+    id: int
+    message_id: int
+    destination: str
+    state: str
+    starts: int
 
 
 def start_attempts(
@@ -92,29 +81,21 @@ def start_attempts(
     if not delivery_ids:
         return {}
     now = moment(connection, at)
-    begun = connection.execute(_BEGIN, {"ids": list(delivery_ids)}).all()
-    lost = [row.id for row in begun if row.unfinished > 1]
+    begun = _BEGIN.rows(connection, ids=list(delivery_ids))
+    lost = [delivery for delivery, _, unfinished in begun if unfinished > 1]
     if lost:
-        connection.execute(
-            update(_attempt)
-            .where(_attempt.c.delivery_id.in_(lost), _attempt.c.ended_at.is_(None))
-            .values(ended_at=now, outcome=UNFINISHED)
-        )
-    if begun:
-        connection.execute(
-            insert(_attempt),
-            [
-                {
-                    "delivery_id": row.id,
-                    "number": row.starts,
-                    "started_at": now,
-                    "ended_at": None,
-                    "outcome": "",
-                }
-                for row in begun
-            ],
-        )
-    return {row.id: row.unfinished - 1 for row in begun}
+        _LOST.rows(connection, ids=lost, at=now, how=UNFINISHED)
+    at_text = instant_text(now)
+    insert_rows(
+        connection,
+        _attempt,
+        [
+            (delivery, starts, at_text, None, "", *cause_values(None), "")
+            for delivery, starts, _ in begun
+        ],
+        columns=_ATTEMPT,
+    )
+    return {delivery: unfinished - 1 for delivery, _, unfinished in begun}
 
 
 def settle(
@@ -155,42 +136,35 @@ def settle_all(
         return
     now = moment(connection, at)
     ids = sorted({settlement.delivery_id for settlement in settlements})
-    rows = {row.id: row for row in connection.execute(_LOCKED, {"ids": ids})}
+    rows = {row[0]: _Locked(*row) for row in _LOCKED.rows(connection, ids=ids)}
     if len(rows) < len(ids):
         raise LookupError("no such delivery in the journal")
+    at_text = instant_text(now)
     changes, ends, undone, events = [], [], [], []
     for settlement in settlements:
         row = rows[settlement.delivery_id]
         states.check(DeliveryState(row.state), settlement.state)
-        change = {
-            "settled_id": settlement.delivery_id,
-            "at": now,
-            "with_evidence": fit(settlement.evidence, TEXT_MAX),
-            **cause_columns(settlement.cause),
-        }
-        pending = settlement.state is DeliveryState.PENDING
-        changes.append(
-            {
-                **change,
-                "to": settlement.state.value,
-                "counts": int(settlement.counted),
-                "next_at": settlement.due_at if pending else None,
-            }
-        )
-        if settlement.counted:
-            ends.append({**change, "how": settlement.outcome})
-            events.append(_attempt_event(row, settlement, now))
+        evidence, cause = fit(settlement.evidence, TEXT_MAX), cause_values(settlement.cause)
+        due_at = None
+        if settlement.state is DeliveryState.PENDING and settlement.due_at is not None:
+            due_at = instant_text(settlement.due_at)
+        counted = int(settlement.counted)
+        changes.append((row.id, settlement.state.value, counted, due_at, evidence, at_text, *cause))
+        if counted:
+            ends.append((row.id, at_text, settlement.outcome, evidence, *cause))
+            detail = _attempt_detail(row, settlement)
+            events.append((row.message_id, Stage.DELIVER, "attempt", detail))
         else:
-            undone.append({"settled_id": settlement.delivery_id})
-    connection.execute(_SETTLE, changes)
+            undone.append(row.id)
+    _SETTLE.rows(connection, changes)
     if ends:
-        connection.execute(_END, ends)
-        connection.execute(insert(tables.event), events)
+        _END.rows(connection, ends)
+        write_events(connection, events, now)
     if undone:
-        connection.execute(_UNDO, undone)
+        _UNDO.rows(connection, ids=undone)
 
 
-def _attempt_event(row: AnyRow, settlement: Settlement, now: datetime) -> dict[str, Any]:
+def _attempt_detail(row: _Locked, settlement: Settlement) -> dict[str, Any]:
     detail = {
         "delivery": row.id,
         "destination": row.destination,
@@ -199,13 +173,7 @@ def _attempt_event(row: AnyRow, settlement: Settlement, now: datetime) -> dict[s
     }
     if settlement.cause is not None:
         detail["cause"] = settlement.cause.code.value
-    return {
-        "message_id": row.message_id,
-        "at": now,
-        "stage": Stage.DELIVER.value,
-        "what": "attempt",
-        "detail": detail,
-    }
+    return detail
 
 
 def conclude(
@@ -222,22 +190,10 @@ def conclude(
     ids = sorted(set(message_ids))
     if not ids:
         return {}
-    before = {
-        row.id: MessageState(row.state)
-        for row in connection.execute(
-            select(_message.c.id, _message.c.state)
-            .where(_message.c.id.in_(ids))
-            .order_by(_message.c.id)
-            .with_for_update(key_share=True)
-        )
-    }
+    before = {i: MessageState(state) for i, state in _MESSAGES.rows(connection, ids=ids)}
     # A new statement: it sees what was settled while the lock was waited for.
     found: dict[int, set[DeliveryState]] = defaultdict(set)
-    for message_id, state in connection.execute(
-        select(_delivery.c.message_id, _delivery.c.state)
-        .where(_delivery.c.message_id.in_(ids))
-        .distinct()
-    ):
+    for message_id, state in _DELIVERIES.rows(connection, ids=ids):
         found[message_id].add(DeliveryState(state))
     after = {i: _concluded(state, found[i]) for i, state in before.items()}
     moves = [

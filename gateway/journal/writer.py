@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
 
 from gateway.journal.append import append
 from gateway.journal.arrival import Arrival, prepare
@@ -19,7 +22,7 @@ from gateway.journal.tables import INLINE_BYTES_MAX
 from gateway.journal.values import Appended
 from gateway.model import Cause, Payload, Received
 
-__all__ = ["Appended", "GroupWriter"]
+__all__ = ["Appended", "GroupWriter", "Judge", "Submission"]
 
 QUEUE_BYTES_MAX = 256 * 1024 * 1024
 """Bytes in memory that may wait to be written; one message is taken whatever its size."""
@@ -27,32 +30,71 @@ _BLOB_THREADS = 4
 
 _log = logging.getLogger(__name__)
 
+Judge = Callable[[Connection, Sequence[Received]], Sequence[Cause | None]]
+"""Says for each message why it must be refused, or None, as the transaction sees the journal."""
+
+Result = Appended | Exception
+
 
 @dataclass(slots=True, eq=False)
-class _Item:
-    """One submitted message on its way to the commit."""
+class Submission:
+    """One message on its way to the commit.
+
+    ``settle`` is called in the writer's thread, after the commit, with all the submissions
+    of that commit which have the same ``settle``, each with what became of it. ``token`` is
+    the caller's own. ``judged``: the writer's judge is not asked about it.
+    """
 
     received: Received
     state: MessageState
     lane: str
-    cause: Cause | None
-    group_due_at: datetime | None
-    future: Future[Appended] = field(default_factory=Future)
-    arrival: Arrival | None = None
+    settle: Callable[[Sequence[tuple[Submission, Result]]], None]
+    token: Any = None
+    cause: Cause | None = None
+    group_due_at: datetime | None = None
+    judged: bool = True
+    body: bytes | None = None
+    ready: bool = False
 
     @property
     def weight(self) -> int:
+        """Bytes that it holds in memory while it waits."""
         payload = self.received.payload
         return payload.size if payload.data is not None else min(payload.size, INLINE_BYTES_MAX)
+
+    def arrival(self) -> Arrival:
+        """The rows to insert. Raises ValueError as :func:`gateway.journal.arrival.prepare`."""
+        return prepare(
+            self.received,
+            state=self.state,
+            lane=self.lane,
+            cause=self.cause,
+            group_due_at=self.group_due_at,
+            body=self.body,
+        )
+
+    def refused(self, cause: Cause) -> Arrival:
+        """The rows of the same message, refused. The positive answer that came along is
+        left out: a repetition must not get it."""
+        return prepare(
+            replace(self.received, answer=b""),
+            state=MessageState.REFUSED,
+            lane=self.lane,
+            cause=cause,
+            group_due_at=None,
+            body=self.body,
+        )
 
 
 class GroupWriter:
     """One thread that commits whatever is queued, up to ``batch_max`` messages at once.
 
     ``queue_max`` bounds the messages that wait, ``QUEUE_BYTES_MAX`` their bytes.
-    ``on_commit`` is called in the writer's thread after each commit, with the
-    lanes that have work now. Messages of one lane are written in the order in
-    which they were submitted, large ones included.
+    ``judge`` is asked, within the transaction that keeps them, about the messages that are
+    not ``judged``; those for which it gives a cause are kept as refused. ``on_commit`` is
+    called in the writer's thread after each commit, with the lanes that have work now.
+    Messages of one lane are written in the order in which they were submitted, large ones
+    included.
     """
 
     def __init__(
@@ -61,6 +103,7 @@ class GroupWriter:
         *,
         batch_max: int = 128,
         queue_max: int = 4096,
+        judge: Judge | None = None,
         on_commit: Callable[[set[str]], None] | None = None,
     ) -> None:
         if batch_max < 1 or queue_max < 1:
@@ -68,12 +111,13 @@ class GroupWriter:
         self._journal = journal
         self._batch_max = batch_max
         self._queue_max = queue_max
+        self._judge = judge
         self._on_commit = on_commit
         self._changed = threading.Condition()
-        self._queue: deque[_Item] = deque()
+        self._queue: deque[Submission] = deque()
         # Lanes in which a large message is still on its way to the blobs, with all
         # that was submitted after it.
-        self._behind: dict[str, deque[_Item]] = {}
+        self._behind: dict[str, deque[Submission]] = {}
         self._waiting = 0
         self._bytes = 0
         self._open = False
@@ -111,134 +155,169 @@ class GroupWriter:
         cause: Cause | None = None,
         group_due_at: datetime | None = None,
     ) -> Future[Appended]:
-        """Queue a message from any thread; never blocks on the disk.
+        """Queue one message, which nobody judges; see :meth:`submit_all`.
 
         The future resolves after the commit that holds the message. It cannot be
-        cancelled. It raises JournalUnavailable when nothing was kept: queue full,
-        writer stopped, disk full, database away; ValueError as ``arrival.prepare``
-        says. A spooled payload belongs to the journal from here on: its file is
-        moved into the blobs, or read and removed when it is small.
+        cancelled. It raises what a submission's ``settle`` would get.
         """
-        item = _Item(received, state, lane, cause, group_due_at)
-        item.future.set_running_or_notify_cancel()
-        payload = received.payload
-        direct = payload.data is not None and payload.size <= INLINE_BYTES_MAX
-        if direct:
-            try:
-                item.arrival = _arrival(item, payload.data)
-            except ValueError as error:
-                item.future.set_exception(error)
-                return item.future
-        with self._changed:
-            refusal = self._refusal(item) or self._take(item, direct)
-        if refusal is not None:
-            item.future.set_exception(JournalUnavailable(refusal))
-        return item.future
+        future: Future[Appended] = Future()
+        future.set_running_or_notify_cancel()
+        self.submit_all([Submission(received, state, lane, _resolve, future, cause, group_due_at)])
+        return future
 
-    def _refusal(self, item: _Item) -> str | None:
+    def submit_all(self, submissions: Sequence[Submission]) -> None:
+        """Queue messages in their order, from any thread; never blocks on the disk.
+
+        Each is settled once: with what was appended, after the commit that holds it; or
+        with JournalUnavailable when nothing was kept (queue full, writer stopped, disk
+        full, database away; when that is known at once, in this thread), or ValueError as
+        ``arrival.prepare`` says. A spooled payload belongs to the journal from here on:
+        its file is moved into the blobs, or read and removed when it is small.
+        """
+        refused: list[tuple[Submission, Result]] = []
+        with self._changed:
+            for submission in submissions:
+                payload = submission.received.payload
+                if payload.data is not None and payload.size <= INLINE_BYTES_MAX:
+                    submission.body = payload.data
+                    submission.ready = True
+                refusal = self._refusal(submission) or self._take(submission)
+                if refusal is not None:
+                    refused.append((submission, JournalUnavailable(refusal)))
+            self._changed.notify()
+        if refused:
+            _settle(refused)
+
+    def _refusal(self, submission: Submission) -> str | None:
         if not self._open:
             return "the journal's writer is not running"
         if self._waiting >= self._queue_max:
             return "the journal's queue is full"
-        if self._bytes and self._bytes + item.weight > QUEUE_BYTES_MAX:
+        if self._bytes and self._bytes + submission.weight > QUEUE_BYTES_MAX:
             return "the journal's queue is full"
         return None
 
-    def _take(self, item: _Item, direct: bool) -> str | None:
+    def _take(self, submission: Submission) -> str | None:
         """Called with the lock held; says why if it could not be taken."""
-        if not direct:
+        if not submission.ready:
             try:
                 if self._pool is not None:
-                    self._pool.submit(self._keep_blob, item)
+                    self._pool.submit(self._keep_blob, submission)
             except RuntimeError:
                 return "the process is ending"
         self._waiting += 1
-        self._bytes += item.weight
-        behind = self._behind.get(item.lane)
+        self._bytes += submission.weight
+        behind = self._behind.get(submission.lane) if self._behind else None
         if behind is not None:
-            behind.append(item)
-        elif direct:
-            self._queue.append(item)
-            self._changed.notify()
+            behind.append(submission)
+        elif submission.ready:
+            self._queue.append(submission)
         else:
-            self._behind[item.lane] = deque([item])
+            self._behind[submission.lane] = deque([submission])
         return None
 
-    def _keep_blob(self, item: _Item) -> None:
+    def _keep_blob(self, submission: Submission) -> None:
         """Make the bytes of a large or spooled message durable, then let its lane go on."""
         failure: Exception | None = None
         try:
-            item.arrival = _arrival(item, _store(self._journal, item.received.payload))
+            submission.body = _store(self._journal, submission.received.payload)
+            submission.arrival()
         except (JournalUnavailable, ValueError) as error:
             failure = error
-        except Exception as error:  # noqa: BLE001 - a future must never be left unresolved
+        except Exception as error:  # noqa: BLE001 - a submission must never be left unsettled
             _log.error("a payload could not be kept: %s", type(error).__name__)
             failure = JournalUnavailable("a payload could not be kept")
         with self._changed:
-            behind = self._behind[item.lane]
+            submission.ready = failure is None
+            behind = self._behind[submission.lane]
             if failure is not None:
-                behind.remove(item)
-                self._forget([item])
-            while behind and behind[0].arrival is not None:
+                behind.remove(submission)
+                self._forget([submission])
+            while behind and behind[0].ready:
                 self._queue.append(behind.popleft())
             if not behind:
-                del self._behind[item.lane]
+                del self._behind[submission.lane]
             self._changed.notify_all()
         if failure is not None:
-            item.future.set_exception(failure)
+            _settle([(submission, failure)])
 
-    def _forget(self, items: Sequence[_Item]) -> None:
+    def _forget(self, submissions: Iterable[Submission]) -> None:
         """Called with the lock held."""
-        self._waiting -= len(items)
-        self._bytes -= sum(item.weight for item in items)
+        for submission in submissions:
+            self._waiting -= 1
+            self._bytes -= submission.weight
 
-    def _next(self) -> list[_Item]:
-        """What is to be written now; empty when the writer is to end."""
+    def _next(self, done: Sequence[Submission]) -> list[Submission]:
+        """What is to be written after ``done``; empty when the writer is to end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or not (self._open or self._waiting))
-            count = min(len(self._queue), self._batch_max)
-            return [self._queue.popleft() for _ in range(count)]
+            self._forget(done)
+            queue = self._queue
+            while not queue and (self._open or self._waiting):
+                self._changed.wait()
+            if len(queue) <= self._batch_max:
+                batch = list(queue)
+                queue.clear()
+            else:
+                batch = [queue.popleft() for _ in range(self._batch_max)]
+        return batch
 
     def _run(self) -> None:
-        while batch := self._next():
-            self._write(batch)
-            with self._changed:
-                self._forget(batch)
-                self._changed.notify_all()
+        batch: Sequence[Submission] = ()
+        while batch := self._next(batch):
+            _settle(self._write(batch))
 
-    def _write(self, batch: Sequence[_Item]) -> None:
+    def _write(self, batch: Sequence[Submission]) -> list[tuple[Submission, Result]]:
+        """Commit a batch; what became of each, in its order or with the faulty ones first."""
+        good, arrivals, settled = [], [], list[tuple[Submission, Result]]()
+        for submission in batch:
+            try:
+                arrivals.append(submission.arrival())
+            except ValueError as error:
+                settled.append((submission, error))
+            else:
+                good.append(submission)
+        if not good:
+            return settled
+        reason = "the commit failed"
         try:
-            appended = self._commit(batch)
+            appended = self._commit(good, arrivals)
         except JournalUnavailable as error:
-            _fail(batch, str(error))
+            reason = str(error)
         except JournalFault as error:
             # One message that the database cannot take must not cost its neighbours.
-            if len(batch) > 1:
-                for item in batch:
-                    self._write([item])
-            else:
-                _log.error("a message was refused by the database: %s", error)
-                _fail(batch, str(error))
+            if len(good) > 1:
+                for submission in good:
+                    settled.extend(self._write([submission]))
+                return settled
+            _log.error("a message was refused by the database: %s", error)
+            reason = str(error)
         except Exception as error:  # noqa: BLE001 - the one thread that writes must live on
             _log.error("a commit failed: %s", type(error).__name__)
-            _fail(batch, "the commit failed")
         else:
-            for item, result in zip(batch, appended, strict=True):
-                item.future.set_result(result)
-            self._tell(batch, appended)
+            settled.extend(zip(good, appended, strict=True))
+            self._tell(good, appended)
+            return settled
+        settled.extend((submission, JournalUnavailable(reason)) for submission in good)
+        return settled
 
-    def _commit(self, batch: Sequence[_Item]) -> list[Appended]:
-        arrivals = [item.arrival for item in batch if item.arrival is not None]
+    def _commit(self, batch: Sequence[Submission], arrivals: list[Arrival]) -> list[Appended]:
         with self._journal.write() as connection:
+            if self._judge is not None:
+                asked = [place for place, each in enumerate(batch) if not each.judged]
+                if asked:
+                    causes = self._judge(connection, [batch[place].received for place in asked])
+                    for place, cause in zip(asked, causes, strict=True):
+                        if cause is not None:
+                            arrivals[place] = batch[place].refused(cause)
             return append(connection, arrivals, self._journal.now())
 
-    def _tell(self, batch: Sequence[_Item], appended: Sequence[Appended]) -> None:
+    def _tell(self, batch: Sequence[Submission], appended: Sequence[Appended]) -> None:
         if self._on_commit is None:
             return
         rung = {
-            item.lane
-            for item, result in zip(batch, appended, strict=True)
-            if item.state is MessageState.RECEIVED and not result.duplicate
+            submission.lane
+            for submission, result in zip(batch, appended, strict=True)
+            if result.state is MessageState.RECEIVED and not result.duplicate
         }
         if not rung:
             return
@@ -248,20 +327,25 @@ class GroupWriter:
             _log.warning("a ring after a commit failed: %s", type(error).__name__)
 
 
-def _fail(batch: Sequence[_Item], reason: str) -> None:
-    for item in batch:
-        item.future.set_exception(JournalUnavailable(reason))
+def _settle(results: Sequence[tuple[Submission, Result]]) -> None:
+    """Tell each caller what became of its submissions; a caller's fault stays its own."""
+    by_caller: dict[Any, list[tuple[Submission, Result]]] = {}
+    for each in results:
+        by_caller.setdefault(each[0].settle, []).append(each)
+    for settle, mine in by_caller.items():
+        try:
+            settle(mine)
+        except Exception as error:  # noqa: BLE001 - the one thread that writes must live on
+            _log.error("a caller could not take the journal's word: %s", type(error).__name__)
 
 
-def _arrival(item: _Item, body: bytes | None) -> Arrival:
-    return prepare(
-        item.received,
-        state=item.state,
-        lane=item.lane,
-        cause=item.cause,
-        group_due_at=item.group_due_at,
-        body=body,
-    )
+def _resolve(results: Sequence[tuple[Submission, Result]]) -> None:
+    for submission, result in results:
+        future: Future[Appended] = submission.token
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
 
 
 def _store(journal: Journal, payload: Payload) -> bytes | None:

@@ -186,8 +186,8 @@ class Builder:
 
 
 def source_is_segment(text: str) -> bool:
-    """Whether an ignored path is a whole HL7 v2 segment (``NK1``)."""
-    return len(text) == 3 and text.isupper() and text.isalnum()
+    """Whether an ignored path is a whole segment of HL7 v2 or HPRIM (``NK1``, ``H``)."""
+    return 1 <= len(text) <= 3 and text.isupper() and text.isalnum()
 
 
 def _collect_entries(compiler: Compiler, node: Node) -> None:

@@ -9,6 +9,10 @@ from gateway.mapping.running import same_content
 from gateway.model import Embedded, Entry, Flag, Mapped
 
 _DOCUMENT = "DocumentReference"
+_WITHDRAWN = "entered-in-error"
+_SAYING = frozenset({_DOCUMENT, "DiagnosticReport", "Observation"})
+"""What a document says itself: withdrawn with it. The patient, the order, a practitioner
+stay what they are."""
 
 
 def combined(outer: Mapped, embedded: Embedded, inner: Mapped) -> Mapped:
@@ -16,7 +20,9 @@ def combined(outer: Mapped, embedded: Embedded, inner: Mapped) -> Mapped:
 
     ``embedded.overlay`` (security labels, tags: what the message says of the document)
     is added to the first DocumentReference of ``inner``: lists are joined without
-    repeats, an element that the document itself has is not replaced. Entries of the
+    repeats, an element that the document itself has is not replaced. One status is more
+    than an addition: ``entered-in-error`` withdraws the document and the results that it
+    brought (R4: «the resource was created in error»). Entries of the
     same reference are kept once: the outer one's, unless it is create-only. The
     document is no longer among the result's ``embedded``.
     """
@@ -26,6 +32,8 @@ def combined(outer: Mapped, embedded: Embedded, inner: Mapped) -> Mapped:
             resource = overlaid(entry.resource, embedded.overlay)
             entries[index] = Entry(resource=resource, create_only=entry.create_only)
             break
+    if embedded.overlay.get("status") == _WITHDRAWN:
+        entries = [_withdrawn(entry) for entry in entries]
     made: dict[str, Entry] = {}
     flags = [*outer.flags, *inner.flags]
     for entry in (*outer.entries, *entries):
@@ -48,6 +56,13 @@ def combined(outer: Mapped, embedded: Embedded, inner: Mapped) -> Mapped:
         flags=tuple(flags),
         trace=(*outer.trace, *inner.trace),
     )
+
+
+def _withdrawn(entry: Entry) -> Entry:
+    if entry.resource["resourceType"] not in _SAYING:
+        return entry
+    resource = {**entry.resource, "status": _WITHDRAWN}
+    return Entry(resource=resource, create_only=entry.create_only)
 
 
 def overlaid(resource: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:

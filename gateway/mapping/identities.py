@@ -175,6 +175,36 @@ def look_up(c: Compiler, kind: str, keys: Keys, looking: Looking, place: Place) 
     return identity
 
 
+def name_elsewhere(kind: str, keys: Keys) -> Fn:
+    """The closure of ``Type/id`` for an entry that another message makes; None without a key."""
+    ways = [
+        (
+            tuple(part.run for part in key.parts),
+            None if key.authority is None else tuple(part.run for part in key.authority),
+        )
+        for key in keys.keys
+    ]
+
+    def name(run: Run, scope: Scope, item: Item) -> str | None:
+        for parts, authority in ways:
+            found = [get(run, scope, item) or "" for get in parts]
+            if any(found):
+                by = "" if authority is None else _first_owner(run, scope, item, authority)
+                return f"{kind}/{derived_id(kind, by, *found)}"
+        return None
+
+    return name
+
+
+def _first_owner(run: Run, scope: Scope, item: Item, authority: tuple[Fn, ...]) -> str:
+    """The authority as it goes into a key: the first that is said, else the source."""
+    for get in authority:
+        name = get(run, scope, item)
+        if name is not None:
+            return owner_of(run, name.strip())
+    return f"source:{run.source}"
+
+
 def _text(run: Run, scope: Scope, item: Item, tokens: Tokens, part: Part) -> str:
     """A part of a key, made once a message for each content of its paths."""
     get, pick, number = part
@@ -202,14 +232,10 @@ def _owner(c: Compiler, key: Key, looking: Looking) -> Part | None:
     """The authority as it goes into a key; None for keys that are unique by themselves."""
     if key.authority is None:
         return None
-    rules = [rule.run for rule in key.authority]
+    rules = tuple(rule.run for rule in key.authority)
 
     def owner(run: Run, scope: Scope, item: Item) -> str:
-        for rule in rules:
-            name = rule(run, scope, item)
-            if name is not None:
-                return owner_of(run, name.strip())
-        return f"source:{run.source}"
+        return _first_owner(run, scope, item, rules)
 
     reads = together(rule.reads for rule in key.authority)
     return _recalling(c, Compiled(owner, reads=reads), looking)

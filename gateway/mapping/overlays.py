@@ -185,6 +185,7 @@ _RULE_KEYS = frozenset(
         "cases",
         "ref",
         "resource",
+        "refer",
         "id",
         "flag",
         "detail",

@@ -25,7 +25,8 @@ from gateway.mapping.walking import compile_each
 from gateway.ports import Scope
 
 SOURCES = (
-    "from", "first", "all", "items", "const", "ref", "switch", "set", "resource", "flag", "skip",
+    "from", "first", "all", "items", "const", "ref", "switch", "set", "resource", "refer", "flag",
+    "skip",
 )  # fmt: skip
 MODIFIERS = (
     "when", "each", "as", "table", "translate", "unit", "join", "reason", "cases", "detail",
@@ -41,7 +42,8 @@ def compile_rule(c: Compiler, node: Node, target: Target, at: At) -> Compiled | 
         return _joined(c, node, target, at)
     rule = Table({"from": node}, node.place) if isinstance(node, Text) else node
     nested = rule.get("resource") is not None
-    c.unknown_keys(rule, (*KEYS, *ENTRY_KEYS) if nested else KEYS, "a rule")
+    more = ENTRY_KEYS if nested else ("id",) if rule.get("refer") is not None else ()
+    c.unknown_keys(rule, (*KEYS, *more), "a rule")
     kinds = [key for key in SOURCES if key in rule.items]
     if "resource" in kinds:
         return sources.nested(c, rule, target, at)
@@ -215,6 +217,8 @@ def _source(c: Compiler, rule: Table, kind: str, target: Target, at: At) -> Comp
         return sources.switch(c, rule, target, at)
     if kind == "set":
         return sources.an_object(c, rule, target, at)
+    if kind == "refer":
+        return sources.elsewhere(c, rule, target, at)
     return sources.nothing(c, rule, kind, target)
 
 

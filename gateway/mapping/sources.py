@@ -18,6 +18,7 @@ from gateway.mapping.compiling import (
 from gateway.mapping.constants import compile_constant, constant_value
 from gateway.mapping.document import Table, Text
 from gateway.mapping.findings import nearest
+from gateway.mapping.r4.definitions import UnknownPath
 from gateway.mapping.running import Run
 from gateway.mapping.targets import Target
 from gateway.ports import Scope, ValueState
@@ -97,6 +98,29 @@ def reference(c: Compiler, rule: Table, target: Target) -> Compiled | None:
         return None
 
     return Compiled(run, refers=wanted)
+
+
+def elsewhere(c: Compiler, rule: Table, target: Target, at: At) -> Compiled | None:
+    """``refer:`` to an entry that another message makes, by the keys of its id."""
+    from gateway.mapping.identities import compile_identity, name_elsewhere
+
+    kind = c.text(rule, "refer") or ""
+    if target.key != "reference" or target.types != ("string",):
+        c.error(rule.place, "type", f"{target.path} is no reference of a Reference",
+                "target: {set: {reference: {refer: …, id: …}}}")  # fmt: skip
+        return None
+    try:
+        c.definitions.resource(kind)
+    except UnknownPath as wrong:
+        c.unknown_element(rule.items["refer"].place, wrong)
+        return None
+    keys = compile_identity(c, rule, kind, at)
+    if keys is None:
+        return None
+    if keys.otherwise:
+        c.error(rule.place, "unknown-key", "refer: has no otherwise:, what has no key is not named")
+        return None
+    return Compiled(name_elsewhere(kind, keys))
 
 
 def switch(c: Compiler, rule: Table, target: Target, at: At) -> Compiled | None:

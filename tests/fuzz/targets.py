@@ -15,11 +15,11 @@ from adapters.hl7.header import read_header
 from adapters.hl7.message import Message
 from adapters.hl7.outline import GroupOutline, SegmentOutline, outline, undecodable, visible
 from adapters.hl7.paths import parse
-from adapters.hl7.profiles import CompiledProfile
 from adapters.hl7.requirements import Requirements
 from adapters.hl7.scopes import MessageScope
 from adapters.hl7.sender import acknowledges, control_id_of
 from adapters.hl7.settings import MllpSourceSettings
+from adapters.hl7.site_profiles import CompiledProfile
 from gateway.model import Cause, CauseCode
 from gateway.ports import Unreadable
 
@@ -131,7 +131,7 @@ def acknowledging(data: bytes) -> None:
 
 
 def _profile() -> CompiledProfile:
-    from adapters.hl7.profiles import load_profile
+    from adapters.hl7.site_profiles import load_profile
     from tests.conftest import REPOSITORY
 
     loaded = load_profile(REPOSITORY / "docs" / "examples" / "laboratory.profile.yaml")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from adapters.cda.dropfolder import DropFolder
 from adapters.cda.folder import CdaFolderSource
 from adapters.cda.settings import CdaFolderSourceSettings
+from adapters.doors.dropfolder import DropFolder
 from gateway.model import Cause, CauseCode
 from gateway.ports import Source
 from tests.eventually import eventually
@@ -229,7 +229,7 @@ def test_a_crash_between_commit_and_move_loses_and_doubles_nothing(
 ) -> None:
     intake = RecordingIntake()
 
-    def power_cut(self: DropFolder, name: str) -> Path:
+    def power_cut(self: DropFolder, name: str, beside: object) -> Path:
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patched:

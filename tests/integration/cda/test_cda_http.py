@@ -17,9 +17,10 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from adapters.cda.http import CdaHttpSource, cda_router
-from adapters.cda.sender import post_file
+from adapters.cda.http import CdaHttpSource
 from adapters.cda.settings import CdaHttpSourceSettings
+from adapters.doors.http import intake_router
+from adapters.doors.sender import post_file
 from gateway.model import Cause, CauseCode, Format
 from gateway.ports import Source
 from tests.eventually import eventually
@@ -66,7 +67,7 @@ def served(tmp_path: Path, **settings: object) -> Iterator[Gateway]:
             )
             await source.start()
             made.append(source)
-        app.include_router(cda_router(*made, location="/console/messages/{message_id}"))
+        app.include_router(intake_router("cda", *made, location="/console/messages/{message_id}"))
         yield
         for source in made:
             await source.stop()
@@ -441,7 +442,7 @@ def test_a_stopped_source_takes_nothing(tmp_path: Path) -> None:
     intake = RecordingIntake()
     source = CdaHttpSource(CdaHttpSourceSettings(name="x"), intake, FixedClock())
     app = FastAPI()
-    app.include_router(cda_router(source))
+    app.include_router(intake_router("cda", source))
 
     async def exchange() -> int:
         await source.start()

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from adapters.cda.transmitted import CdaHeaders
 from adapters.hl7.framing import Frame, FrameReader
 from adapters.hl7.listener import MllpSource
 from adapters.hl7.settings import MllpSourceSettings
 from gateway.model import Cause, Disposition, Receipt, Received
-from gateway.ports import IntakeUnavailable
+from gateway.ports import IntakeUnavailable, Settle
 
 
 class RealClock:
@@ -52,6 +53,12 @@ class FakeIntake:
         future: Future[Receipt] = Future()
         self._queue.put((received, future))
         return future
+
+    def submit_all(self, handed: Sequence[tuple[Received, Any]], settle: Settle) -> None:
+        for received, token in handed:
+            self.submit(received).add_done_callback(
+                lambda future, token=token: settle([(token, future.exception() or future.result())])
+            )
 
     def close(self) -> None:
         self.commit.set()
@@ -144,7 +151,7 @@ async def running(**settings: Any) -> AsyncIterator[Running]:
     """A listening source with these settings."""
     configuration = MllpSourceSettings(**{"name": "lab", "listen": "127.0.0.1:0", **settings})
     intake = FakeIntake()
-    source = MllpSource(configuration, intake, RealClock())
+    source = MllpSource(configuration, intake, RealClock(), documents=CdaHeaders())
     await source.start()
     run = Running(source, intake)
     try:

@@ -6,13 +6,19 @@ database is asked how it would go about them.
 
 from __future__ import annotations
 
+import re
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
+from unittest.mock import patch
 
 from sqlalchemy import Connection, event, insert
 
+from gateway import bulk
 from gateway.journal import (
+    convoy,
     deadletters,
     deliveries,
     gatherings,
@@ -25,7 +31,7 @@ from gateway.journal.append import _PROBE_SQLITE
 from gateway.journal.deadletters import DeadLetterFilter
 from gateway.journal.deliveries import NewDelivery
 from gateway.journal.messages import MessageFilter
-from gateway.journal.states import MessageState
+from gateway.journal.states import DeliveryState, MessageState
 from gateway.model import Identifier
 from tests.integration.journal.bench import Bench
 
@@ -41,9 +47,19 @@ def recorded(connection: Connection) -> Iterator[list[Statement]]:
     ) -> None:
         statements.append((text, values))
 
+    own = bulk.sqlite_driver(connection)
+
+    class Driver:
+        """SQLite's own connection, to which most of the journal speaks without SQLAlchemy."""
+
+        def execute(self, text: str, values: Any) -> sqlite3.Cursor:
+            statements.append((text, values))
+            return own.execute(text, values)
+
     event.listen(connection, "before_cursor_execute", note)
     try:
-        yield statements
+        with patch.object(bulk, "sqlite_driver", lambda _connection: Driver()):
+            yield statements
     finally:
         event.remove(connection, "before_cursor_execute", note)
 
@@ -60,7 +76,11 @@ def plan(bench: Bench, work: Callable[[Connection], object], table: str) -> str:
         prefix = "EXPLAIN QUERY PLAN" if bench.journal.dialect == "sqlite" else "EXPLAIN"
         for text, values in statements:
             if f"FROM {table}" in text or f"UPDATE {table}" in text:
-                rows = connection.exec_driver_sql(f"{prefix} {text}", values).all()  # type: ignore[arg-type]
+                if bench.journal.dialect == "sqlite":
+                    driver = bulk.sqlite_driver(connection)
+                    rows = driver.execute(f"{prefix} {text}", values).fetchall()  # type: ignore[arg-type]
+                else:
+                    rows = connection.exec_driver_sql(f"{prefix} {text}", values).all()  # type: ignore[arg-type]
                 explained.append("\n".join(str(row[-1]) for row in rows))
     assert explained, "no statement reads the table"
     return "\n\n".join(explained)
@@ -165,6 +185,21 @@ CASES: dict[str, tuple[str, str, Callable[[Bench, Connection, int], object]]] = 
         "ix_delivery_patient_pending",
         lambda b, c, t: deliveries.move_lane(c, "nobody", "p"),
     ),
+    "heads of many lanes": (
+        "delivery",
+        "ix_delivery_lane_pending",
+        lambda b, c, t: convoy.claim_all(c, {"p@record": t}, each=4, limit=64, now=b.clock()),
+    ),
+    "what the deliveries of messages say": (
+        "delivery",
+        "ix_delivery_message",
+        lambda b, c, t: deliveries.conclude(c, [1, 2]),
+    ),
+    "ends of attempts": (
+        "attempt",
+        "attempt_",  # the unique key, which each database calls by another name
+        lambda b, c, t: deliveries.settle(c, 1, outcome="again", state=DeliveryState.PENDING),
+    ),
     "who waits": (
         "waiting",
         "ix_waiting_identifier",
@@ -191,9 +226,10 @@ def test_indexes_answer(bench: Bench) -> None:
         right = index in found
         if bench.journal.dialect == "sqlite":
             # A few rows may be sorted; what has no bound is read in order.
-            few = case in {"members of a study", "page of a control id"}
+            few = case in {"members of a study", "page of a control id", "heads of many lanes"}
             right = right and (few or "TEMP B-TREE FOR ORDER BY" not in found)
-            right = right and f"SCAN {table}\n" not in found + "\n"
+            # The tables stand there by their own names or by those that a statement gives them.
+            right = right and not re.search(rf"^SCAN ({table}|[a-uw-z])$", found, re.MULTILINE)
         if not right:
             wrong[case] = found
     assert wrong == {}

@@ -67,9 +67,9 @@ def test_sixteen_submitters_share_commits_and_lose_nothing(
     commits: list[int] = []
     real = group_writer._commit
 
-    def counting(batch: list[object]) -> object:
+    def counting(batch: list[object], arrivals: list[object]) -> object:
         commits.append(len(batch))
-        return real(batch)  # type: ignore[arg-type]
+        return real(batch, arrivals)  # type: ignore[arg-type]
 
     group_writer._commit = counting  # type: ignore[assignment, method-assign]
     kept: dict[int, bytes] = {}
@@ -218,9 +218,9 @@ def test_bytes_in_memory_are_bounded(
     go_on = threading.Event()
     real = group_writer._commit
 
-    def slow(batch: list[object]) -> object:
+    def slow(*asked: object) -> object:
         assert go_on.wait(WAIT)
-        return real(batch)  # type: ignore[arg-type]
+        return real(*asked)  # type: ignore[arg-type]
 
     group_writer._commit = slow  # type: ignore[assignment, method-assign]
     alone = submit(group_writer, bench.received(b"x" * 5000))

@@ -330,7 +330,7 @@ class Rig:
     def __post_init__(self) -> None:
         if not self.destinations:
             self.destinations = [ToyRecord(self.journal)]
-        self.gate = PermissionGate(self.journal, remember_seconds=self.remember_seconds)
+        self.gate = PermissionGate(remember_seconds=self.remember_seconds)
         readers = {
             Format.HL7V2: self.reader,
             Format.DICOM: ToyReader(Format.DICOM),
@@ -338,13 +338,15 @@ class Rig:
         }
         self.normaliser = Normaliser(readers=readers, library=self.library)  # type: ignore[arg-type]
         self.drainer = self.new_drainer()
-        self.writer = GroupWriter(self.journal)
+        self.writer = GroupWriter(self.journal, judge=self.judge)
         self.writer.start()
-        self.intake = JournalIntake(
-            self.journal, self.writer, None, self.gate, quiet=self.quiet, now=self.clock
-        )
+        self.intake = JournalIntake(self.writer, self.gate, quiet=self.quiet, now=self.clock)
         self.sent = 0
         self.pool: WorkerPool | None = None
+
+    def judge(self, connection: Connection, messages: Sequence[Received]) -> list[Cause | None]:
+        """The gate's judgement; looked up anew each time, so that a test may take its place."""
+        return self.gate.judge(connection, messages)
 
     def new_drainer(self, **options: Any) -> Drainer:
         """Another worker over the same journal."""
@@ -376,7 +378,6 @@ class Rig:
         return self.pool
 
     def close(self) -> None:
-        self.intake.stop()
         self.writer.stop()
         if self.pool is not None:
             self.pool.stop()

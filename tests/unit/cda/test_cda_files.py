@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from adapters.cda.dropfolder import DropFolder
-from adapters.cda.problem import problem, status_of
-from adapters.cda.reason import reason_text
+from adapters.cda.http import CdaHttpSource
 from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings
-from adapters.cda.spool import BodyTooLarge, Spool
+from adapters.doors.dropfolder import REASON_SUFFIX, DropFolder
+from adapters.doors.problem import problem, status_of
+from adapters.doors.reason import reason_text
+from adapters.doors.spool import BodyTooLarge, Spool
 from gateway.model import Cause, CauseCode
 
 
@@ -29,7 +30,7 @@ def drop(tmp_path: Path) -> DropFolder:
 def test_names_too_long_for_a_reason_are_shortened(drop: DropFolder) -> None:
     for name in ("é" * 125 + ".xml", "x" * 251, "y." + "z" * 240):
         (drop.incoming / name).write_bytes(b"1")
-        moved = drop.refuse(name, "why")
+        moved = drop.refuse(name, {REASON_SUFFIX: b"why"})
         assert moved.read_bytes() == b"1"
         assert moved.with_name(moved.name + ".reason.txt").read_text() == "why"
         assert not (drop.incoming / name).exists()
@@ -54,7 +55,7 @@ def test_a_dangling_link_in_the_way_is_not_followed(drop: DropFolder, tmp_path: 
 def test_a_reason_whose_document_was_taken_away_is_not_reused(drop: DropFolder) -> None:
     (drop.refused / "x.xml.reason.txt").write_text("old")
     (drop.incoming / "x.xml").write_bytes(b"1")
-    assert drop.refuse("x.xml", "new").name == "x-2.xml"
+    assert drop.refuse("x.xml", {REASON_SUFFIX: b"new"}).name == "x-2.xml"
     assert (drop.refused / "x.xml.reason.txt").read_text() == "old"
 
 
@@ -67,7 +68,7 @@ def test_a_file_system_without_hard_links_serves_too(
     monkeypatch.setattr(os, "link", no_links)
     for number in (1, 2):
         (drop.incoming / "x.xml").write_bytes(f"{number}".encode())
-        drop.refuse("x.xml", f"why {number}")
+        drop.refuse("x.xml", {REASON_SUFFIX: b"why %d" % number})
     assert (drop.refused / "x.xml").read_bytes() == b"1"
     assert (drop.refused / "x-2.xml").read_bytes() == b"2"
     assert (drop.refused / "x-2.xml.reason.txt").read_text() == "why 2"
@@ -130,7 +131,11 @@ def test_every_cause_has_a_status_and_a_reason(code: CauseCode) -> None:
 
 
 def test_problem_details_follow_rfc_9457() -> None:
-    answer = problem(422, Cause(code=CauseCode.NOT_THE_FORMAT, detail="d", location="/*"))
+    answer = problem(
+        422,
+        Cause(code=CauseCode.NOT_THE_FORMAT, detail="d", location="/*"),
+        titles=CdaHttpSource.titles,
+    )
     assert answer.media_type == "application/problem+json"
     assert json.loads(bytes(answer.body)) == {
         "type": "urn:ecluse:cause:not-the-format",

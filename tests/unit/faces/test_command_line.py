@@ -137,7 +137,7 @@ def test_the_reference_names_every_command_and_option() -> None:
         ("mllp://lab.example:2575", ("mllp", "lab.example", 2575, "", "")),
         ("dicom://My_Aet@pacs:11112", ("dicom", "pacs", 11112, "My_Aet", "")),
         ("dicom://pacs", ("dicom", "pacs", 104, "ECLUSE", "")),
-        ("http://h:80", ("http", "h", 80, "", "http://h:80/intake/cda")),
+        ("http://h:80/", ("http", "h", 80, "", "http://h:80")),
         ("https://h/intake/cda/cabinet", ("https", "h", 443, "", "https://h/intake/cda/cabinet")),
     ],
 )

@@ -126,9 +126,21 @@ def test_a_header_that_breaks_off_is_shown_as_far_as_it_goes() -> None:
     assert "breaks off" in shown.note
 
 
+def test_hprim_is_shown_as_its_lines() -> None:
+    shown = view(Format.HPRIM, "H|~^\\&|é\r\nL|1\r\n".encode("cp1252"))
+    assert shown.kind == "xml"
+    assert shown.note == "windows-1252, 2 lines"
+    assert [line[0][1] for line in shown.lines] == ["H|~^\\&|é", "L|1"]
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(list(Format)), st.binary(max_size=400))
 def test_no_bytes_make_a_view_fail(form: Format, data: bytes) -> None:
-    head = {Format.HL7V2: b"MSH|^~\\&|", Format.CDA: b"<a ", Format.DICOM: bytes(128) + b"DICM"}
+    head = {
+        Format.HL7V2: b"MSH|^~\\&|",
+        Format.CDA: b"<a ",
+        Format.DICOM: bytes(128) + b"DICM",
+        Format.HPRIM: b"H|~^\\&|",
+    }
     view(form, data)
     view(form, head[form] + data)

@@ -11,9 +11,9 @@ from adapters.hl7.conformance import Finding
 from adapters.hl7.message import Message
 from adapters.hl7.profile_files import ProfileError
 from adapters.hl7.profile_model import Profile, bounds
-from adapters.hl7.profiles import load_profile
 from adapters.hl7.requirements import Requirements
 from adapters.hl7.scopes import MessageScope
+from adapters.hl7.site_profiles import load_profile
 from gateway.model import CauseCode
 
 LINES = [

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.dialects import postgresql, sqlite
 
-from gateway.journal.bulk import instant_text
+from gateway.bulk import instant_text
 from gateway.journal.times import Instant, utc_now
 
 SQLITE, POSTGRESQL = sqlite.dialect(), postgresql.dialect()

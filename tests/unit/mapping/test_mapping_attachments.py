@@ -124,6 +124,25 @@ def test_combined_puts_the_overlay_into_the_document() -> None:
     assert document["securityLabel"] == [{"text": "N"}], "the inner result is not changed"
 
 
+def test_combined_withdraws_a_deleted_document_with_its_results() -> None:
+    embedded = Embedded(
+        format=Format.CDA, data=b"", source="OBX-5", overlay={"status": "entered-in-error"}
+    )
+    given = [
+        {"resourceType": kind, "id": "1", "status": "final"}
+        for kind in ("DocumentReference", "DiagnosticReport", "Observation", "ServiceRequest")
+    ]
+    joined = combined(result(), embedded, result(*given, {"resourceType": "Patient", "id": "1"}))
+    assert [entry.resource.get("status") for entry in joined.entries] == [
+        "entered-in-error",
+        "entered-in-error",
+        "entered-in-error",
+        "final",
+        None,
+    ]
+    assert given[0]["status"] == "final", "the inner result is not changed"
+
+
 def test_combined_keeps_one_entry_of_a_reference() -> None:
     embedded = Embedded(format=Format.CDA, data=b"", source="x")
     patient, richer = (

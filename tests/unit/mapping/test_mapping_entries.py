@@ -216,3 +216,21 @@ def test_the_index_of_a_program(tmp_path: Path) -> None:
     assert program.file == str(tmp_path / "test.yaml")
     mapped = run(program, {"KEY": "1", "NAME": "n"})
     assert (mapped.mapping, mapped.version, mapped.digest) == ("test", "1.0.0", program.digest)
+
+
+def test_an_entry_of_another_message_is_named_by_its_keys(tmp_path: Path) -> None:
+    body = (
+        "entries:\n  - resource: Patient\n    id: {key: [KEY], authority: [OWNER]}\n"
+        "    set:\n      name: {set: {text: NAME}}\n"
+        "      link:\n"
+        "        - set:\n"
+        '            type: {const: seealso, reason: "a test"}\n'
+        "            other: {set: {reference: {refer: Patient, id: {key: [A], authority: [OWNER]}}},"
+        " missing: drop}\n"
+    )
+    program = load(tmp_path, body)
+    message = {"KEY": "1", "OWNER": "LAB", "NAME": "n"}
+    [named] = run(program, {**message, "A": "2"}).entries
+    [other] = run(program, {**message, "KEY": "2"}).entries
+    assert named.resource["link"][0]["other"] == {"reference": other.reference}
+    assert "link" not in other.resource, "without a key nothing is named"

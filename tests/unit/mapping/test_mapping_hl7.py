@@ -6,7 +6,6 @@ import pytest
 
 from adapters.hl7.language import Hl7Language, Hl7Reader
 from gateway.mapping import Library, MappingContext, packaged_mappings
-from gateway.mapping.running import derived_id
 from gateway.model import Format, Mapped, Payload
 
 MSH = r"MSH|^~\&|LAB|{facility}|ECLUSE|X|20240101||ORU^R01^ORU_R01|{number}|P|{version}"
@@ -85,7 +84,7 @@ def test_several_patients_in_one_message_keep_their_own_results(library: Library
     assert [found["subject"]["reference"] for found in by_kind["Observation"]] == patients
 
 
-def test_a_deleted_document_has_the_id_that_the_cda_mapping_gives_it(library: Library) -> None:
+def test_a_deleted_document_is_handed_over_to_be_withdrawn(library: Library) -> None:
     cda = "PENsaW5pY2FsRG9jdW1lbnQgeG1sbnM9InVybjpobDctb3JnOnYzIj48aWQgcm9vdD0iMS4yLjI1MC4xLjk5OS41Ii8+PC9DbGluaWNhbERvY3VtZW50Pg=="
     result = mapped(
         library,
@@ -95,12 +94,26 @@ def test_a_deleted_document_has_the_id_that_the_cda_mapping_gives_it(library: Li
         "TXA|1|18748-4|TEXT|202212160932||||||||1.2.250.1.999.5",
         f"OBX|1|ED|18748-4^CR^LN||^TEXT^XML^Base64^{cda}||||||D",
     )
-    document = next(
-        e.resource for e in result.entries if e.resource["resourceType"] == "DocumentReference"
-    )
-    assert document["status"] == "entered-in-error"
-    assert document["id"] == derived_id("DocumentReference", "", "1.2.250.1.999.5")
-    assert result.embedded == ()
+    [document] = result.embedded
+    assert document.overlay["status"] == "entered-in-error"
+
+
+def test_a_deleted_document_that_is_no_cda_has_the_id_of_the_first_one(library: Library) -> None:
+    def sent(event: str, status: str) -> dict:
+        result = mapped(
+            library,
+            rf"MSH|^~\&|RIS|X|PFI|X|202106060931||MDM^{event}^MDM_T02|017|P|2.6|||||FRA|UNICODE UTF-8|||2.1^CISIS_CDA_HL7_V2",
+            "EVN||20211005152908",
+            PID,
+            "TXA|1|18748-4|TEXT|202212160932||||||||1.2.250.1.999.5",
+            f"OBX|1|ED|18748-4^CR^LN||^AP^PDF^Base64^JVBERi0xLjQK||||||{status}",
+        )
+        kinds = {entry.resource["resourceType"]: entry.resource for entry in result.entries}
+        return kinds["DocumentReference"]
+
+    first, deleted = sent("T02", "F"), sent("T04", "D")
+    assert (first["status"], deleted["status"]) == ("current", "entered-in-error")
+    assert first["id"] == deleted["id"]
 
 
 def test_a_message_without_a_patient_still_gives_its_results(library: Library) -> None:

@@ -57,6 +57,10 @@ def observation(rule: str) -> str:
         (observation("value: {from: A, as: HumanNme}"), ["10:28 unknown-type"]),
         (observation("subject: {ref: Fish}"), ["10:22 unknown-entry"]),
         (observation("encounter: {ref: Observation}"), ["10:24 type"]),
+        (observation("subject: {refer: Patient, id: {key: [A], authority: worldwide}}"), ["10:16 type"]),
+        (observation("subject: {set: {reference: {refer: Fish, id: {key: [A], authority: worldwide}}}}"), ["10:42 unknown-element"]),
+        (observation("subject: {set: {reference: {refer: Patient}}}"), ["10:34 missing-key"]),
+        (observation("subject: {set: {reference: {refer: Patient, id: {key: [A], authority: worldwide, otherwise: [B]}}}}"), ["10:34 unknown-key"]),
         # sources
         (patient("birthDate: {from: a, invalid: flag}"), ["7:29 path"]),
         (patient("birthDate: {from: PID-7, invalid: flag}"), ["7:29 path"]),

@@ -200,3 +200,17 @@ def test_entries_without_the_reference_come_through_as_the_same_objects(
 ) -> None:
     entry = Entry(resource={**body, "resourceType": "Basic", "id": "1"})
     assert rewrite([entry], {"Patient/zz": "Patient/new"})[0] is entry
+
+
+def test_an_ins_that_is_not_qualified_identifies_nobody() -> None:
+    number = {"system": "urn:oid:1.2.250.1.213.1.4.10", "value": "279035121518989", "use": "temp"}
+    own = {"system": "urn:oid:2.999.1", "value": "7"}
+    both = Entry(resource={"resourceType": "Patient", "id": "p", "identifier": [number, own]})
+    found = read_subjects([both])
+    assert isinstance(found, Subjects)
+    assert [each.value for each in found.identifiers] == ["7"]
+    alone = Entry(resource={"resourceType": "Patient", "id": "p", "identifier": [number]})
+    cause = read_subjects([alone])
+    assert isinstance(cause, Cause)
+    assert cause.code is CauseCode.IDENTITY_INVALID
+    assert "not qualified" in cause.detail

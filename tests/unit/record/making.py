@@ -15,7 +15,8 @@ from gateway.journal.dialects import postgresql_engine, sqlite_writer
 from gateway.mapping import serialise
 from gateway.mapping.serialise import DecimalText
 from gateway.model import Entry, Payload
-from record.store import PutResult, Record
+from record.feeding import PutResult
+from record.store import Record
 from record.tables import metadata
 
 INS = "urn:oid:1.2.250.1.213.1.4.10"

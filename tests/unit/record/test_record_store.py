@@ -10,7 +10,8 @@ from sqlalchemy import Connection, func, select
 from gateway.mapping.serialise import dumps
 from gateway.model import Entry
 from record.faults import BytesMissing, EntryRefused
-from record.store import PutResult, Record
+from record.feeding import PutResult
+from record.store import Record
 from record.tables import record_entry_version
 from tests.unit.record.making import (
     MemoryBlobs,

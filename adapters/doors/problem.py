@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import orjson
 from starlette.responses import Response
 
@@ -10,13 +12,13 @@ from gateway.model import Cause, CauseCode
 MEDIA_TYPE = "application/problem+json"
 
 _TITLES = {
-    400: "The body is not acceptable XML",
+    400: "The body is not acceptable",
     403: "The patient's record takes nothing from this source",
     404: "No such source",
     408: "The body did not arrive in time",
     413: "The body is too large",
     415: "The body's type is not accepted",
-    422: "The XML is not a CDA R2 document",
+    422: "The body is not what this source takes",
     503: "Nothing was kept",
 }
 _PERMISSION = frozenset({CauseCode.FEEDING_OPPOSED, CauseCode.RECORD_CLOSED})
@@ -27,17 +29,13 @@ _STATUS = {
     CauseCode.HOSTILE_CONTENT: 400,
     CauseCode.UNREADABLE: 400,
     CauseCode.CHARACTER_SET: 400,
+    CauseCode.NOT_THE_FORMAT: 400,
 }
 
 
 def status_of(cause: Cause) -> int:
-    """The HTTP status of a refusal: 403 permission, 400 no good XML, 422 no CDA R2."""
-    if cause.code in _PERMISSION:
-        return 403
-    if cause.code is CauseCode.NOT_THE_FORMAT:
-        # An XPath as location: it is XML, but another kind of document.
-        return 422 if cause.location.startswith("/") else 400
-    return _STATUS.get(cause.code, 422)
+    """The HTTP status of a refusal: 403 permission, 400 unreadable, 422 what it says is wrong."""
+    return 403 if cause.code in _PERMISSION else _STATUS.get(cause.code, 422)
 
 
 def problem(
@@ -47,9 +45,14 @@ def problem(
     detail: str = "",
     message_id: int | None = None,
     headers: dict[str, str] | None = None,
+    titles: Mapping[int, str] | None = None,
 ) -> Response:
-    """One problem: ``type`` names the cause, ``location`` the place, no patient value."""
-    body: dict[str, object] = {"title": _TITLES.get(status, "Refused"), "status": status}
+    """One problem: ``type`` names the cause, ``location`` the place, no patient value.
+
+    ``titles`` are a format's own words for a status.
+    """
+    title = (titles or {}).get(status) or _TITLES.get(status, "Refused")
+    body: dict[str, object] = {"title": title, "status": status}
     if cause is not None:
         body["type"] = f"urn:ecluse:cause:{cause.code}"
         body["cause"] = str(cause.code)

@@ -1,4 +1,4 @@
-"""Post a CDA file to a gateway: what ``ecluse send`` does with one."""
+"""Post a file to a gateway: what ``ecluse send`` does with one."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def post_file(
     url: str,
     path: Path,
     *,
+    media_type: str = "application/xml",
     timeout_seconds: float = ANSWER_SECONDS,
     client: httpx2.Client | None = None,
 ) -> tuple[int, bytes]:
@@ -29,16 +30,16 @@ def post_file(
     not answer in time. With ``client`` its connections are used again.
     """
     if client is not None:
-        return _post(client, url, path)
+        return _post(client, url, path, media_type)
     timeout = httpx2.Timeout(timeout_seconds, connect=CONNECT_SECONDS)
     with httpx2.Client(timeout=timeout, follow_redirects=False) as own:
-        return _post(own, url, path)
+        return _post(own, url, path, media_type)
 
 
-def _post(client: httpx2.Client, url: str, path: Path) -> tuple[int, bytes]:
+def _post(client: httpx2.Client, url: str, path: Path, media_type: str) -> tuple[int, bytes]:
     with path.open("rb") as stream:
         size = os.fstat(stream.fileno()).st_size
-        headers = {"Content-Type": "application/xml", "Content-Length": str(size)}
+        headers = {"Content-Type": media_type, "Content-Length": str(size)}
         with client.stream("POST", url, content=_blocks(stream, size), headers=headers) as answer:
             body = bytearray()
             for block in answer.iter_bytes():

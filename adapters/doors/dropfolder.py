@@ -13,12 +13,15 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 UNFINISHED_SUFFIXES = (".part", ".tmp")
 REASON_SUFFIX = ".reason.txt"
+"""Beside a file of which something was refused: why, for people."""
+ANSWER_SUFFIX = ".ack"
+"""Beside a file whose protocol has an answer: that answer, for programs."""
 _NAME_BYTES_MAX = 255
 _WITHOUT_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 
@@ -114,27 +117,30 @@ class DropFolder:
         same = found.signature == Signature(after.st_size, after.st_mtime_ns, after.st_ino)
         return data if same else None
 
-    def accept(self, name: str) -> Path:
-        """Move a file to ``accepted/``; the path it has there."""
-        return self._move(name, self.accepted, "")
+    def accept(self, name: str, beside: Mapping[str, bytes] | None = None) -> Path:
+        """Move a file to ``accepted/``; the path it has there.
 
-    def refuse(self, name: str, reason: str) -> Path:
+        ``beside`` are files to stand next to it, by what their names add to its name.
+        """
+        return self._move(name, self.accepted, beside or {})
+
+    def refuse(self, name: str, beside: Mapping[str, bytes]) -> Path:
         """Move a file to ``refused/`` with its reason beside it; the path it has there."""
-        return self._move(name, self.refused, reason)
+        return self._move(name, self.refused, beside)
 
-    def _move(self, name: str, place: Path, reason: str) -> Path:
+    def _move(self, name: str, place: Path, beside: Mapping[str, bytes]) -> Path:
         source = self.incoming / name
         for candidate in _candidates(name):
             target = place / candidate
-            beside = place / (candidate + REASON_SUFFIX)
-            if reason and beside.exists() and not target.exists():
-                continue  # someone took the document away and left its reason
+            companions = [(place / (candidate + suffix), data) for suffix, data in beside.items()]
+            if not target.exists() and any(path.exists() for path, _ in companions):
+                continue  # someone took the file away and left what stood beside it
             try:
                 linked = _claim(source, target)
             except FileExistsError:
                 continue
-            if reason:
-                _write_whole(beside, reason)
+            for path, data in companions:
+                _write_whole(path, data)
             if linked:
                 source.unlink()
             else:
@@ -178,8 +184,8 @@ def _candidates(name: str) -> Iterator[str]:
         yield kept.decode("utf-8", "ignore" if len(kept) == room else "surrogateescape") + suffix
 
 
-def _write_whole(path: Path, text: str) -> None:
+def _write_whole(path: Path, data: bytes) -> None:
     """A file that is either all there or not there. One process at a time writes here."""
-    unfinished = path.with_name(".reason.tmp")
-    unfinished.write_text(text, encoding="utf-8")
+    unfinished = path.with_name(".beside.tmp")
+    unfinished.write_bytes(data)
     unfinished.replace(path)

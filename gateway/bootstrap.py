@@ -9,39 +9,22 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import structlog
 import uvicorn
 
-from adapters.cda.folder import CdaFolderSource
-from adapters.cda.http import CdaHttpSource
 from adapters.cda.language import CdaLanguage, CdaReader
-from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings
-from adapters.cda.transmitted import CdaHeaders
 from adapters.dicom.language import DicomLanguage, DicomReader
-from adapters.dicom.listener import DicomSource
 from adapters.dicom.notation import study_files
-from adapters.dicom.settings import DicomSourceSettings
-from adapters.doors.settings import HttpDoorSettings
-from adapters.hl7.folder import Hl7FolderSource
-from adapters.hl7.http import Hl7HttpSource
 from adapters.hl7.language import Hl7Language, Hl7Reader
-from adapters.hl7.listener import MllpSource
-from adapters.hl7.settings import (
-    Hl7FolderSourceSettings,
-    Hl7HttpSourceSettings,
-    MllpSourceSettings,
-)
-from adapters.hprim.folder import HprimFolderSource
-from adapters.hprim.http import HprimHttpSource
 from adapters.hprim.language import HprimLanguage, HprimReader
-from adapters.hprim.settings import HprimFolderSourceSettings, HprimHttpSourceSettings
 from gateway.broker import make_broker
+from gateway.configuration import Configuration, NothingToRead
 from gateway.drain import Drainer
 from gateway.gate import PermissionGate
 from gateway.ins import ROOTS, TEST_ROOTS
@@ -53,10 +36,11 @@ from gateway.mapping import Library, MappingContext, packaged_mappings, serialis
 from gateway.model import Format, Payload
 from gateway.normalise import Normaliser
 from gateway.opening import open_journal
-from gateway.ports import Intake, Reader, Source, SourceLanguage
+from gateway.ports import Reader, SourceLanguage
 from gateway.retry import RetryPolicy
 from gateway.route import DestinationRule
-from gateway.settings import Settings
+from gateway.settings import Loaded, Settings
+from gateway.sources import Sources, SystemClock
 from gateway.worker import WorkerPool
 from record.destination import RecordDestination
 from record.store import Record
@@ -65,14 +49,6 @@ log = structlog.get_logger("ecluse.gateway")
 
 RUNNING_FILE = "gateway.json"
 """In the state folder while a gateway runs there: its process id and addresses."""
-
-
-class SystemClock:
-    """The machine's clock, in UTC."""
-
-    def now(self) -> datetime:
-        """The present instant."""
-        return datetime.now(UTC)
 
 
 def languages() -> dict[Format, SourceLanguage]:
@@ -113,8 +89,15 @@ def load_library(settings: Settings) -> Library:
     )
 
 
-def make_normaliser(settings: Settings, library: Library) -> Normaliser:
-    """Stage 2 as these settings want it, for the gateway and for tools beside it."""
+def make_normaliser(
+    settings: Settings,
+    library: Library,
+    contexts: Mapping[str, MappingContext] | None = None,
+) -> Normaliser:
+    """Stage 2 as these settings want it, for the gateway and for tools beside it.
+
+    ``contexts`` is what mappings are told of each source; without it what the settings say.
+    """
     roots = ROOTS if settings.identity.accept_test_roots else ROOTS - TEST_ROOTS
     return Normaliser(
         readers=readers(),
@@ -124,7 +107,9 @@ def make_normaliser(settings: Settings, library: Library) -> Normaliser:
                 zone=source.zone, authorities=source.authorities, source=source.name
             )
             for source in settings.sources
-        },
+        }
+        if contexts is None
+        else contexts,
         accepted_ins=roots,
     )
 
@@ -146,7 +131,7 @@ def _calm_collector() -> None:
 class Gateway:
     """A gateway that is built; :meth:`start` and :meth:`stop` run it."""
 
-    settings: Settings
+    configuration: Configuration
     journal: Journal
     record: Record
     library: Library
@@ -154,12 +139,18 @@ class Gateway:
     intake: JournalIntake
     writer: GroupWriter
     pool: WorkerPool
-    sources: list[Source]
+    sources: Sources
     started: bool = False
 
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self.configuration.settings
+
     @classmethod
-    def build(cls, settings: Settings) -> Gateway:
-        """Open, migrate and build everything; start nothing.
+    def build(cls, settings: Settings, reread: Callable[[], Loaded] | None = None) -> Gateway:
+        """Open, migrate and build everything; start nothing. ``reread`` reads the
+        configuration again when that is asked for.
 
         Raises JournalUnavailable, JournalInUse, MappingError.
         """
@@ -173,7 +164,8 @@ class Gateway:
         journal = open_journal(settings, read_only=False, on_ring=ring)
         gate = PermissionGate()
         record = Record(journal.blobs, now=SystemClock().now, json=serialise)
-        normaliser = TimedNormaliser.around(make_normaliser(settings, library))
+        sources = Sources(settings.state)
+        normaliser = TimedNormaliser.around(make_normaliser(settings, library, sources.contexts))
         drainer = Drainer(
             journal,
             normaliser,
@@ -193,17 +185,12 @@ class Gateway:
         if settings.worker.threads:
             pools.append(pool)
         writer = GroupWriter(journal, judge=gate.judge)
-        intake = JournalIntake(
-            writer,
-            gate,
-            quiet={
-                source.name: timedelta(seconds=source.quiet_seconds)
-                for source in settings.sources
-                if isinstance(source, DicomSourceSettings)
-            },
+        intake = JournalIntake(writer, gate, quiet=sources.quiet)
+        sources.prepare(settings.sources, TimedIntake(intake))
+        configuration = Configuration(settings, sources, reread)
+        return cls(
+            configuration, journal, record, library, normaliser, intake, writer, pool, sources
         )
-        sources = make_sources(settings, TimedIntake(intake))
-        return cls(settings, journal, record, library, normaliser, intake, writer, pool, sources)
 
     async def start(self) -> None:
         """Start the writer, the workers, then the doors. Raises OSError when a port is taken."""
@@ -211,16 +198,14 @@ class Gateway:
         self.writer.start()
         if self.settings.worker.threads:
             self.pool.start()
-        for source in self.sources:
-            await source.start()
-            log.info("source listens", source=source.name, at=source.address())
+        await self.sources.start()
         self.started = True
 
     async def stop(self) -> None:
         """Close the doors, finish what is in hand, give the lanes back. Idempotent."""
         self.started = False
-        for source in self.sources:
-            await source.stop()
+        await self.configuration.close()
+        await self.sources.stop()
         await asyncio.to_thread(self._stop_threads)
 
     def _stop_threads(self) -> None:
@@ -241,7 +226,7 @@ class Gateway:
 
     def addresses(self) -> dict[str, str]:
         """Where each source listens."""
-        return {source.name: source.address() for source in self.sources}
+        return self.sources.addresses()
 
 
 def retry_policy(settings: Settings) -> RetryPolicy:
@@ -256,47 +241,25 @@ def retry_policy(settings: Settings) -> RetryPolicy:
     )
 
 
-def make_sources(settings: Settings, intake: Intake) -> list[Source]:
-    """One source per block of the settings."""
-    clock, documents, made = SystemClock(), CdaHeaders(), list[Source]()
-    for each in settings.sources:
-        if isinstance(each, HttpDoorSettings) and each.spool_folder is None:
-            each = each.model_copy(update={"spool_folder": settings.state / "spool"})  # noqa: PLW2901
-        match each:
-            case MllpSourceSettings():
-                made.append(MllpSource(each, intake, clock, documents=documents))
-            case DicomSourceSettings():
-                made.append(DicomSource(each, intake, clock, settings.state / "spool"))
-            case CdaHttpSourceSettings():
-                made.append(CdaHttpSource(each, intake, clock))
-            case CdaFolderSourceSettings():
-                made.append(CdaFolderSource(each, intake, clock))
-            case Hl7HttpSourceSettings():
-                made.append(Hl7HttpSource(each, intake, clock, documents=documents))
-            case Hl7FolderSourceSettings():
-                made.append(Hl7FolderSource(each, intake, clock, documents=documents))
-            case HprimHttpSourceSettings():
-                made.append(HprimHttpSource(each, intake, clock))
-            case HprimFolderSourceSettings():
-                made.append(HprimFolderSource(each, intake, clock))
-    return made
-
-
 async def serve(
     settings: Settings,
     *,
+    reread: Callable[[], Loaded] | None = None,
     on_started: Callable[[Gateway, str], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
     """Run a gateway with its HTTP face until ``stop`` is set, or SIGTERM or SIGINT.
 
-    ``on_started`` gets the gateway and the HTTP address once every door is open.
+    With ``reread`` a SIGHUP lets it read its configuration again. ``on_started`` gets the
+    gateway and the HTTP address once every door is open.
     Raises OSError when a port is taken, and what :meth:`Gateway.build` raises.
     """
     from gateway.api import create_app
 
     stop = stop or asyncio.Event()
-    gateway = await asyncio.to_thread(Gateway.build, settings)
+    hangup = asyncio.Event()
+    _on_signals(hangup, signal.SIGHUP)  # from here on: it would end the process
+    gateway = await asyncio.to_thread(Gateway.build, settings, reread)
     listening = _bind(settings.http.listen)
     host, port = listening.getsockname()[:2]
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -304,12 +267,15 @@ async def serve(
         uvicorn.Config(create_app(gateway), log_config=None, lifespan="off", timeout_keep_alive=30)
     )
     serving: asyncio.Task[None] | None = None
+    reloading: asyncio.Task[None] | None = None
     running = settings.state / RUNNING_FILE
     try:
         await gateway.start()
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         _say_running(running, gateway, address)
-        _stop_on_signals(stop)
+        gateway.configuration.on_reading = lambda: _say_running(running, gateway, address)
+        reloading = asyncio.create_task(_reload_when(hangup, gateway))
+        _on_signals(stop, signal.SIGTERM, signal.SIGINT)
         log.info("http listens", at=address)
         if on_started is not None:
             on_started(gateway, address)
@@ -317,6 +283,9 @@ async def serve(
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
     finally:
+        if reloading is not None:
+            reloading.cancel()
+        await gateway.configuration.close()
         running.unlink(missing_ok=True)
         server.should_exit = True
         if serving is not None:
@@ -350,15 +319,32 @@ def _bind(listen: str) -> socket.socket:
 
 
 def _say_running(path: Path, gateway: Gateway, address: str) -> None:
-    told = {"pid": os.getpid(), "http": address, "sources": gateway.addresses()}
+    told = {
+        "pid": os.getpid(),
+        "http": address,
+        "sources": gateway.addresses(),
+        "configuration": gateway.configuration.last.shape(),
+    }
     partial = path.with_suffix(".part")
     partial.write_text(json.dumps(told), encoding="utf-8")
     partial.replace(path)
 
 
-def _stop_on_signals(stop: asyncio.Event) -> None:
+def _on_signals(event: asyncio.Event, *names: signal.Signals) -> None:
     loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        # Only the main thread may do so; a test that serves in another sets ``stop`` itself.
+    for name in names:
+        # Only the main thread may do so; a test that serves in another sets the event itself.
         with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
-            loop.add_signal_handler(name, stop.set)
+            loop.add_signal_handler(name, event.set)
+
+
+async def _reload_when(hangup: asyncio.Event, gateway: Gateway) -> None:
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        try:
+            await gateway.configuration.reload()
+        except NothingToRead as error:
+            log.warning("nothing is read again", reason=str(error))
+        except Exception as error:
+            log.critical("a reload failed", exc_info=error)

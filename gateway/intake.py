@@ -41,7 +41,7 @@ class JournalIntake:
     ) -> None:
         self._writer = writer
         self._gate = gate
-        self._quiet = dict(quiet or {})
+        self._quiet = {} if quiet is None else quiet  # the caller's: it may change
         self._now = now
 
     def submit(self, received: Received) -> Future[Receipt]:

@@ -82,6 +82,14 @@ class Source(Protocol):
         """Take no more, finish what is in flight, close. Idempotent."""
         ...
 
+    async def reconfigure(self, settings: Any) -> None:
+        """Take other settings of its own kind and name, from the next message on.
+
+        What is in flight is finished, and with an unchanged address no connection is
+        closed. Raises what :meth:`start` raises; then nothing is changed.
+        """
+        ...
+
     def address(self) -> str:
         """Where it listens (``host:port``, a folder, a URL path), for people."""
         ...

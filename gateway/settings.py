@@ -12,23 +12,25 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings
 from adapters.dicom.settings import DicomSourceSettings
+from adapters.doors.settings import FolderDoorSettings
 from adapters.hl7.settings import (
     Hl7FolderSourceSettings,
     Hl7HttpSourceSettings,
     MllpSourceSettings,
 )
 from adapters.hprim.settings import HprimFolderSourceSettings, HprimHttpSourceSettings
+from gateway.settings_file import ConfigurationError, Place, SettingsFile
 
-CONFIGURATION_BYTES_MAX = 1 << 20
+DEFAULT_FILE = "ecluse.yaml"
 ENVIRONMENT_PREFIX = "ECLUSE_"
 
 SourceSettings = Annotated[
@@ -53,6 +55,7 @@ class JournalSettings(_Block):
 
     url: str = Field(
         default="",
+        pattern=r"^($|sqlite:|postgresql\+psycopg:)",
         description="SQLAlchemy URL: postgresql+psycopg://user@host/name. Empty: an SQLite file "
         "journal.sqlite in the state folder.",
     )
@@ -63,6 +66,7 @@ class BrokerSettings(_Block):
 
     url: str = Field(
         default="",
+        pattern=r"^($|rediss?://|unix://)",
         description="redis://host:6379/0. Empty: the embedded broker inside the process.",
     )
 
@@ -197,14 +201,6 @@ class Settings(_Block):
         return self.journal.url or f"sqlite:///{self.state.absolute() / 'journal.sqlite'}"
 
 
-class ConfigurationError(Exception):
-    """The configuration cannot be used. One line per problem, ``file:line:col: what``."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
-
-
 def default_sources(state: Path) -> list[Any]:
     """One source for each protocol, on customary loopback ports: a gateway without a file."""
     return [
@@ -215,6 +211,18 @@ def default_sources(state: Path) -> list[Any]:
         Hl7HttpSourceSettings(name="hl7-http", type="hl7-http"),
         HprimHttpSourceSettings(name="hprim", type="hprim-http"),
     ]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Settings, and where in the file each of them stands."""
+
+    settings: Settings
+    file: SettingsFile
+
+    def problem(self, place: Place, said: str) -> str:
+        """``file:line:column: setting: what``, as a line of a ConfigurationError."""
+        return self.file.problem(place, said)
 
 
 def load_settings(
@@ -229,93 +237,43 @@ def load_settings(
     when there is one, else the defaults. ``overrides`` (dotted name to value) come
     from flags and win. Raises ConfigurationError.
     """
-    if path is None and Path("ecluse.yaml").is_file():
-        path = Path("ecluse.yaml")
-    tree, marks = _read(path) if path is not None else ({}, {})
+    return read_settings(path, environment=environment, overrides=overrides).settings
+
+
+def read_settings(
+    path: Path | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Loaded:
+    """As :func:`load_settings`, with the places. Raises ConfigurationError."""
+    if path is None and Path(DEFAULT_FILE).is_file():
+        path = Path(DEFAULT_FILE)
+    file = SettingsFile.read(path) if path is not None else SettingsFile()
     for name, value in (os.environ if environment is None else environment).items():
         if (name.startswith(ENVIRONMENT_PREFIX) and "__" in name) or name == "ECLUSE_STATE":
-            _set(tree, name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"), value)
+            file.set(name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"), value)
     for dotted, value in (overrides or {}).items():
         if value is not None:
-            _set(tree, dotted.split("."), value)
+            file.set(dotted.split("."), value)
     try:
-        settings = Settings.model_validate(tree)
+        settings = Settings.model_validate(file.tree)
     except ValidationError as error:
-        raise ConfigurationError(_problems(error, path, marks)) from None
+        raise ConfigurationError(_problems(error, file)) from None
     if not settings.sources:
         settings = settings.model_copy(update={"sources": default_sources(settings.state)})
-    return settings
+    problems = [file.problem(place, said) for place, said in conflicts(settings)]
+    if problems:
+        raise ConfigurationError(problems)
+    return Loaded(settings, file)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], tuple[int, int]]]:
-    try:
-        if path.stat().st_size > CONFIGURATION_BYTES_MAX:
-            raise ConfigurationError([f"{path}: larger than {CONFIGURATION_BYTES_MAX} bytes"])
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError([f"{path}: cannot be read: {error}"]) from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise ConfigurationError([f"{where}: {error.problem or error.context}"]) from None
-    marks: dict[tuple[str | int, ...], tuple[int, int]] = {}
-    tree = {} if node is None else _plain(node, (), marks, path)
-    if not isinstance(tree, dict):
-        raise ConfigurationError([f"{path}:1:1: a mapping of settings is expected"])
-    return tree, marks
-
-
-def _plain(
-    node: yaml.Node,
-    place: tuple[str | int, ...],
-    marks: dict[tuple[str | int, ...], tuple[int, int]],
-    path: Path,
-) -> Any:
-    marks[place] = (node.start_mark.line + 1, node.start_mark.column + 1)
-    if isinstance(node, yaml.ScalarNode):
-        empty = node.tag == "tag:yaml.org,2002:null" and node.value in ("", "null", "~")
-        return None if empty else node.value
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(item, (*place, i), marks, path) for i, item in enumerate(node.value)]
-    tree: dict[str, Any] = {}
-    for key, value in node.value:
-        line, column = key.start_mark.line + 1, key.start_mark.column + 1
-        if not isinstance(key, yaml.ScalarNode):
-            raise ConfigurationError([f"{path}:{line}:{column}: a key must be a plain word"])
-        if key.value in tree:
-            first = marks[(*place, key.value)]
-            raise ConfigurationError(
-                [f"{path}:{line}:{column}: {key.value} stands twice (first at line {first[0]})"]
-            )
-        tree[key.value] = _plain(value, (*place, key.value), marks, path)
-    return tree
-
-
-def _set(tree: dict[str, Any], names: list[str], value: Any) -> None:
-    for name in names[:-1]:
-        branch = tree.setdefault(name, {})
-        if not isinstance(branch, dict):
-            raise ConfigurationError([f"{'.'.join(names)}: {name} is no block"])
-        tree = branch
-    tree[names[-1]] = value
-
-
-def _problems(
-    error: ValidationError,
-    path: Path | None,
-    marks: dict[tuple[str | int, ...], tuple[int, int]],
-) -> list[str]:
-    lines = []
-    for problem in error.errors(include_url=False, include_input=False):
+def _problems(error: ValidationError, file: SettingsFile) -> list[str]:
+    return [
         # A tagged union puts the tag into the location; the file does not have it.
-        place = tuple(part for part in problem["loc"] if part not in _TAGS)
-        known = place
-        while known and known not in marks:
-            known = known[:-1]
-        line, column = marks.get(known, (1, 1))
-        where = f"{path}:{line}:{column}" if path is not None and marks else "configuration"
-        lines.append(f"{where}: {'.'.join(map(str, place)) or 'settings'}: {problem['msg']}")
-    return lines
+        file.problem(tuple(part for part in each["loc"] if part not in _TAGS), each["msg"])
+        for each in error.errors(include_url=False, include_input=False)
+    ]
 
 
 _TAGS = frozenset(
@@ -324,3 +282,56 @@ _TAGS = frozenset(
         *("hl7-http", "hl7-folder", "hprim-http", "hprim-folder"),
     }
 )
+
+
+def conflicts(settings: Settings) -> Iterator[tuple[Place, str]]:
+    """Sources that want the same port or folder, by the place of the later one.
+
+    Only MLLP sources can share a port: when they have the same TLS, which asks every client
+    for its certificate, and each names its own clients.
+    """
+    first: dict[object, int] = {}
+    for index, each in enumerate(settings.sources):
+        place = "path" if isinstance(each, FolderDoorSettings) else "listen"
+        wanted = getattr(each, place, None)
+        if wanted is None or (place == "listen" and str(wanted).endswith(":0")):
+            continue
+        if wanted == settings.http.listen:
+            yield ("sources", index, place), f"{wanted} is the address of http.listen"
+        if wanted in first:
+            said = _unshareable(settings.sources[first[wanted]], each)
+            if said:
+                yield ("sources", index, place), said
+        first.setdefault(wanted, index)
+
+
+def _unshareable(one: SourceSettings, other: SourceSettings) -> str:
+    """Why two sources cannot have the same address or folder; empty when they can."""
+    said = f"source {one.name} has the same"
+    if not (isinstance(one, MllpSourceSettings) and isinstance(other, MllpSourceSettings)):
+        return said
+    if one.tls is None or one.tls != other.tls:
+        return f"{said}: sources that share a port have the same tls"
+    if not one.tls.knows_clients or not one.clients or not other.clients:
+        return (
+            f"{said}: sources that share a port are told apart by certificates, "
+            "so tls.client_ca and the clients of each are needed"
+        )
+    both = sorted(set(one.client_names()) & set(other.client_names()), key=str)
+    return f"{said} and the client {both[0].kind}:{both[0].value}" if both else ""
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of the configuration file, for editors."""
+    schema = Settings.model_json_schema()
+    for definition in schema["$defs"].values():
+        # The kind of a source chooses how its block is read, so that it must stand there.
+        if "const" in definition.get("properties", {}).get("type", {}):
+            kind = definition["properties"]["type"]["const"]
+            if kind in _TAGS and "type" not in definition.setdefault("required", []):
+                definition["required"].append("type")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Écluse",
+        **{key: value for key, value in schema.items() if key != "title"},
+    }

@@ -13,3 +13,7 @@ class CdaFolderSource(FolderSource):
 
     def __init__(self, settings: CdaFolderSourceSettings, intake: Intake, clock: Clock) -> None:
         super().__init__(settings, Reception(settings, intake), clock)
+
+    def make_reception(self, settings: CdaFolderSourceSettings) -> Reception:
+        """See :meth:`adapters.doors.folder.FolderSource.make_reception`."""
+        return Reception(settings, self.reception.intake)

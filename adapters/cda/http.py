@@ -27,6 +27,10 @@ class CdaHttpSource(HttpSource):
     def __init__(self, settings: CdaHttpSourceSettings, intake: Intake, clock: Clock) -> None:
         super().__init__(settings, Reception(settings, intake), clock)
 
+    def make_reception(self, settings: CdaHttpSourceSettings) -> Reception:
+        """See :meth:`adapters.doors.http.HttpSource.make_reception`."""
+        return Reception(settings, self.reception.intake)
+
     def takes(self, media_type: str) -> bool:
         """XML by any of its names."""
         return media_type in XML_TYPES or media_type.endswith("+xml")

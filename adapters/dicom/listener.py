@@ -50,7 +50,7 @@ class DicomSource:
         self._spool = spool
         self._folder: SpoolFolder | None = None
         self._server: _Server | None = None
-        self._thread: threading.Thread | None = None
+        self._draining: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Bind and listen. Raises OSError when the port or the spool cannot be had."""
@@ -60,8 +60,31 @@ class DicomSource:
     async def stop(self) -> None:
         """Listen no more, let objects in flight end, abort what is left. Idempotent."""
         server, self._server = self._server, None
-        if server is not None:
-            await asyncio.to_thread(self._stop, server)
+        if server is None:
+            return
+        await asyncio.to_thread(self._drain, server)
+        if self._draining:
+            await asyncio.wait(self._draining)
+        if self._folder is not None:
+            self._folder.close()
+
+    async def reconfigure(self, settings: DicomSourceSettings) -> None:
+        """Take new settings from the next association on; those that are open keep theirs.
+
+        With another address the new one is listened on before the old one is left, whose
+        associations may end within ``stop_grace_seconds``. Raises OSError, and changes
+        nothing then, when the address cannot be had.
+        """
+        old, folder = self._server, self._folder
+        if old is not None and folder is not None:
+            if settings.listen == self._settings.listen:
+                old.take(settings, Storage(settings, self._intake, self._clock, folder))
+            else:
+                self._server = await asyncio.to_thread(self._listen, settings, folder)
+                draining = asyncio.create_task(asyncio.to_thread(self._drain, old))
+                self._draining.add(draining)
+                draining.add_done_callback(self._draining.discard)
+        self._settings = settings
 
     def address(self) -> str:
         """``host:port`` as it is bound; as it is configured before the start."""
@@ -71,30 +94,34 @@ class DicomSource:
         return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
 
     def _start(self) -> None:
-        settings = self._settings
-        # Process-wide switch of the library; its own events would log every command.
-        _config.LOG_HANDLER_LEVEL = "none"
-        host, port = _host_port(settings.listen)
-        folder = SpoolFolder(self._spool, settings.name)
+        folder = SpoolFolder(self._spool, self._settings.name)
         try:
-            ae = _entity(settings)
-            storage = Storage(settings, self._intake, self._clock, folder)
-            server = _Server(ae, (host, port), storage, settings)
+            self._server = self._listen(self._settings, folder)
         except BaseException:
             folder.close()
             raise
+        self._folder = folder
+
+    def _listen(self, settings: DicomSourceSettings, folder: SpoolFolder) -> _Server:
+        # Process-wide switch of the library; its own events would log every command.
+        _config.LOG_HANDLER_LEVEL = "none"
+        address = _host_port(settings.listen)
+        ae = _configured(AE(ae_title=settings.ae_title), settings)
+        storage = Storage(settings, self._intake, self._clock, folder)
+        server = _Server(ae, address, storage, settings)
         # shutdown() takes the server off this list.
         ae._servers.append(server)
-        self._folder, self._server = folder, server
-        self._thread = threading.Thread(
+        server.thread = threading.Thread(
             target=server.serve_forever, args=(POLL_SECONDS,), name=f"dicom-{self.name}"
         )
-        self._thread.start()
+        server.thread.start()
+        return server
 
-    def _stop(self, server: _Server) -> None:
+    def _drain(self, server: _Server) -> None:
+        """Listen no more; wait for the associations, then abort what is left."""
         server.shutdown()
-        if self._thread is not None:
-            self._thread.join()
+        if server.thread is not None:
+            server.thread.join()
         deadline = time.monotonic() + self._settings.stop_grace_seconds
         for association in server.associations():
             association.stopping = True
@@ -108,8 +135,6 @@ class DicomSource:
             if time.monotonic() > deadline + self._settings.commit_timeout_seconds:
                 log.warning("%s: %d associations do not end", self.name, len(associations))
                 break
-        if self._folder is not None:
-            self._folder.close()
 
 
 def _host_port(listen: str) -> tuple[str, int]:
@@ -119,8 +144,8 @@ def _host_port(listen: str) -> tuple[str, int]:
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
-def _entity(settings: DicomSourceSettings) -> Any:
-    ae = AE(ae_title=settings.ae_title)
+def _configured(ae: Any, settings: DicomSourceSettings) -> Any:
+    ae.ae_title = settings.ae_title
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     ae.maximum_pdu_size = settings.pdu_bytes_max
@@ -148,6 +173,7 @@ class _Server(AssociationServer):
     ) -> None:
         self.storage = storage
         self.settings = settings
+        self.thread: threading.Thread | None = None
         self.numbers = itertools.count(1)
         super().__init__(
             ae,
@@ -157,6 +183,13 @@ class _Server(AssociationServer):
             evt_handlers=[(evt.EVT_ASYNC_OPS, _window_of_one)],
             request_handler=_Handler,
         )
+
+    def take(self, settings: DicomSourceSettings, storage: Storage) -> None:
+        """Give new settings to the associations that begin from now on."""
+        _configured(self.ae, settings)
+        self.ae_title = settings.ae_title
+        self.contexts = supported_contexts(settings.sop_classes, settings.transfer_syntaxes)
+        self.settings, self.storage = settings, storage
 
     def associations(self) -> list[StorageAssociation]:
         """Those of this server that have not ended."""

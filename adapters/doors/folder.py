@@ -11,9 +11,11 @@ import asyncio
 import contextlib
 import logging
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
 from adapters.doors.dropfolder import ANSWER_SUFFIX, REASON_SUFFIX, DropFolder, Found, Signature
 from adapters.doors.reason import reason_text
@@ -36,7 +38,7 @@ class _Submitted:
     futures: Sequence[Future[Receipt]]
 
 
-class FolderSource:
+class FolderSource(ABC):
     """One watched folder. Looks every ``poll_seconds`` and as long as there is work.
 
     A file of which something goes on ends in ``accepted/``, one of which nothing does in
@@ -73,6 +75,30 @@ class FolderSource:
             self._stopping.set()
             await task
             self.drop.close()
+
+    @abstractmethod
+    def make_reception(self, settings: Any) -> Reception:
+        """The format's reception under other settings, with the same intake."""
+
+    async def reconfigure(self, settings: FolderDoorSettings) -> None:
+        """Take new settings from the next file on; watch another folder when it is another.
+
+        Raises OSError when that cannot be watched; the former one is watched then.
+        """
+        before, reception, drop = self.settings, self.reception, self.drop
+        watching, moved = self._task is not None, settings.path != self.settings.path
+        if moved:
+            await self.stop()
+            self.drop = DropFolder(settings.path)
+        self.settings, self.reception = settings, self.make_reception(settings)
+        if not (moved and watching):
+            return
+        try:
+            await self.start()
+        except OSError:
+            self.settings, self.reception, self.drop = before, reception, drop
+            await self.start()
+            raise
 
     def address(self) -> str:
         """The folder in which files are put."""

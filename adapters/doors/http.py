@@ -26,10 +26,10 @@ import contextlib
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from email.message import Message
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from fastapi import APIRouter, Request
 from starlette.requests import ClientDisconnect
@@ -62,6 +62,7 @@ class HttpSource(ABC):
         self.clock = clock
         self.reception = reception
         self._spool_folder: Path | None = None
+        self._former_spools: list[Path] = []
         self._arriving = 0
         self._large = asyncio.Semaphore(settings.large_bodies_max)
         self._idle = asyncio.Event()
@@ -78,11 +79,11 @@ class HttpSource(ABC):
     async def start(self) -> None:
         """Make the spool folder. Raises OSError when it cannot be made."""
         if self._spool_folder is None:
-            self._spool_folder = await asyncio.to_thread(self._make_spool)
+            self._spool_folder = await asyncio.to_thread(self._make_spool, self.settings)
 
-    def _make_spool(self) -> Path:
+    def _make_spool(self, settings: HttpDoorSettings) -> Path:
         """A folder of this source's own; what a crash left in the configured place goes."""
-        parent, prefix = self.settings.spool_folder, f"ecluse-{self.route}-{self.name}."
+        parent, prefix = settings.spool_folder, f"ecluse-{self.route}-{self.name}."
         if parent is not None:
             parent.mkdir(parents=True, exist_ok=True)
             for left in parent.glob(f"{prefix}*"):
@@ -93,8 +94,24 @@ class HttpSource(ABC):
         """Take no new body, let those in flight be answered, remove the spool. Idempotent."""
         folder, self._spool_folder = self._spool_folder, None
         await self._idle.wait()
-        if folder is not None:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        former, self._former_spools = self._former_spools, []
+        for each in (folder, *former):
+            if each is not None:
+                await asyncio.to_thread(shutil.rmtree, each, ignore_errors=True)
+
+    @abstractmethod
+    def make_reception(self, settings: Any) -> Reception:
+        """The format's reception under other settings, with the same intake."""
+
+    async def reconfigure(self, settings: HttpDoorSettings) -> None:
+        """Take new settings from the next body on. Raises OSError, and changes nothing then,
+        when a new spool folder cannot be made."""
+        if self._spool_folder is not None and settings.spool_folder != self.settings.spool_folder:
+            fresh = await asyncio.to_thread(self._make_spool, settings)
+            self._former_spools.append(self._spool_folder)  # bodies in flight still lie there
+            self._spool_folder = fresh
+        self.settings, self.reception = settings, self.make_reception(settings)
+        self._large = asyncio.Semaphore(settings.large_bodies_max)
 
     def address(self) -> str:
         """The route's path."""
@@ -313,23 +330,34 @@ def intake_router(
 
     ``location`` is the URL under which a message can be seen, with ``{message_id}``.
     """
+    return current_intake_router(route, lambda: sources, location=location)
+
+
+def current_intake_router(
+    route: str,
+    current: Callable[[], Sequence[HttpSource]],
+    *,
+    location: str = "/messages/{message_id}",
+) -> APIRouter:
+    """The same for sources that come and go: ``current`` gives those of the moment, of which
+    the ones of other routes are left out."""
     router = APIRouter()
-    by_name = {source.name: source for source in sources}
 
+    def of_route() -> Iterator[HttpSource]:
+        return (each for each in current() if each.route == route)
+
+    @router.post(f"/intake/{route}", name=f"intake-{route}")
     async def to_default(request: Request) -> Response:
-        return await sources[0].receive(request, location)
+        return await _receive(next(of_route(), None), request)
 
+    @router.post(f"/intake/{route}/{{source}}", name=f"intake-{route}-source")
     async def to_named(request: Request, source: str) -> Response:
-        found = by_name.get(source)
-        if found is None:
-            return problem(404, detail="no source of this kind has this name")
-        return await found.receive(request, location)
+        return await _receive(next((each for each in of_route() if each.name == source), None),
+                              request)  # fmt: skip
 
-    if sources:
-        router.add_api_route(
-            f"/intake/{route}", to_default, methods=["POST"], name=f"intake-{route}"
-        )
-        router.add_api_route(
-            f"/intake/{route}/{{source}}", to_named, methods=["POST"], name=f"intake-{route}-source"
-        )
+    async def _receive(source: HttpSource | None, request: Request) -> Response:
+        if source is None:
+            return problem(404, detail="no source of this kind has this name")
+        return await source.receive(request, location)
+
     return router

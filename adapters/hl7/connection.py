@@ -7,6 +7,7 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
+from adapters.certificate import PeerCertificate
 from adapters.hl7.framing import (
     Event,
     Frame,
@@ -53,6 +54,7 @@ class Connection(asyncio.Protocol):
         self.source = source
         self.peer = ""
         self.address = ""
+        self.certificate: PeerCertificate | None = None  # what the peer showed, with TLS
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         settings = source.settings
@@ -71,6 +73,7 @@ class Connection(asyncio.Protocol):
         self._faults = 0
         self._aside = 0  # size of the large message that is examined off the loop
         self._paused = False
+        self._secure = False
         self._ended = False  # nothing more is read
         self._stopping = False  # nothing more is handed over
 
@@ -80,6 +83,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         host, port = (transport.get_extra_info("peername") or ("", 0))[:2]
         self.address, self.peer = str(host), f"{host}:{port}"
+        self._secure = transport.get_extra_info("sslcontext") is not None
         connected = transport.get_extra_info("socket")
         if connected is not None:  # notices a peer that is gone without a word
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -127,10 +131,11 @@ class Connection(asyncio.Protocol):
         return True
 
     def eof_received(self) -> bool:
-        """The peer sends no more; it may still wait for answers."""
+        """The peer sends no more; it may still wait for answers. With TLS it does not: asyncio
+        knows no connection that is closed in one direction there."""
         self._take_end()
         self._finish()
-        return True
+        return not self._secure
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc  # however it ended: what is unfinished is evidence, what is whole goes on
@@ -267,6 +272,13 @@ class Connection(asyncio.Protocol):
         self._drop_backlog()
         self._throttle()
         self._finish()
+
+    def reconfigure(self) -> None:
+        """The source has new settings: its limits hold from the next message on."""
+        settings = self.source.settings
+        self._in_flight_max = settings.frames_in_flight_max
+        self._reader.limit(settings.frame_bytes_max, kept_bytes_max=settings.evidence_bytes_max)
+        self._work()
 
     def abort(self) -> None:
         """Close at once."""

@@ -20,3 +20,8 @@ class Hl7FolderSource(FolderSource):
         documents: DocumentHeaders | None = None,
     ) -> None:
         super().__init__(settings, Hl7FileReception(settings, intake, clock, documents), clock)
+        self._documents = documents
+
+    def make_reception(self, settings: Hl7FolderSourceSettings) -> Hl7FileReception:
+        """See :meth:`adapters.doors.folder.FolderSource.make_reception`."""
+        return Hl7FileReception(settings, self.reception.intake, self.clock, self._documents)

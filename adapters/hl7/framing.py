@@ -109,6 +109,7 @@ class FrameReader:
         self.deviations: Counter[Deviation] = Counter()
         self._frame_bytes_max = frame_bytes_max
         self._kept_bytes_max = kept_bytes_max
+        self._next_limits: tuple[int, int] | None = None
         self._state = _State.OUTSIDE
         self._block = bytearray()
         self._junk = bytearray()
@@ -138,6 +139,13 @@ class FrameReader:
     def junk_pending(self) -> int:
         """Bytes that came outside a block since the last one and are not blank."""
         return self._junk_count
+
+    def limit(self, frame_bytes_max: int, *, kept_bytes_max: int) -> None:
+        """Set other limits: at once between blocks, else from the next block on."""
+        if self._state is _State.OUTSIDE:
+            self._frame_bytes_max, self._kept_bytes_max = frame_bytes_max, kept_bytes_max
+        else:
+            self._next_limits = (frame_bytes_max, kept_bytes_max)
 
     def receive(self, data: bytes) -> list[Event]:
         """Take the next bytes of the stream; the events that they complete."""
@@ -313,6 +321,10 @@ class FrameReader:
         self._block = bytearray()
         self._after_end = False
         self._state = state
+        if self._next_limits is not None:
+            (self._frame_bytes_max, self._kept_bytes_max), self._next_limits = (
+                self._next_limits, None,
+            )  # fmt: skip
 
     def _flush_junk(self, *, ended: bool = False) -> None:
         if self._junk_count:

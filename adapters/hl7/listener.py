@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
-import socket
-import ssl
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,13 +13,14 @@ from adapters.hl7.acknowledge import Code
 from adapters.hl7.connection import Connection, Exchange
 from adapters.hl7.framing import Deviation, Truncated
 from adapters.hl7.grammar import VERSIONS, known_types
+from adapters.hl7.port import Port, Ports, certificates_of, takes
 from adapters.hl7.reception import Arrival, Reception
 from adapters.hl7.settings import MllpSourceSettings
+from adapters.tls import HeldCertificate
 from gateway.model import Received
 from gateway.ports import Clock, DocumentHeaders, Intake, IntakeUnavailable, Word
 
 log = logging.getLogger("ecluse.hl7")
-_BACKLOG = 512
 _ANSWERS = {code: f"answer-{code}" for code in Code}
 _SWEEPS_PER_TIMEOUT = 5
 
@@ -31,7 +29,8 @@ class MllpSource:
     """Listens on one port. All its connections live in one event loop.
 
     Answers are given in the order of the messages of a connection, each after the
-    intake's receipt. ``ssl_context`` makes the port a TLS one.
+    intake's receipt. ``ports`` is shared by the sources of a process, so that several
+    may stand behind one port.
     """
 
     def __init__(
@@ -40,15 +39,17 @@ class MllpSource:
         intake: Intake,
         clock: Clock,
         *,
-        ssl_context: ssl.SSLContext | None = None,
+        ports: Ports | None = None,
         documents: DocumentHeaders | None = None,
     ) -> None:
         self.settings = settings
         self.name = settings.name
         self.intake = intake
         self.reception = Reception(settings, clock, documents)
-        self._ssl_context = ssl_context
-        self._server: asyncio.Server | None = None
+        self.port: Port | None = None
+        self._clock = clock
+        self._documents = documents
+        self._ports = ports or Ports()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._connections: set[Connection] = set()
@@ -63,16 +64,10 @@ class MllpSource:
     # --- gateway.ports.Source -----------------------------------------------------
 
     async def start(self) -> None:
-        """Begin to take messages. Raises OSError when the port cannot be bound."""
+        """Begin to take messages. Raises OSError when the port cannot be bound and
+        ``adapters.tls.TlsUnusable`` when the files of its TLS cannot be used."""
         self._loop = asyncio.get_running_loop()
-        host, port = self.settings.host_and_port()
-        self._server = await self._loop.create_server(
-            functools.partial(Connection, self),
-            host,
-            port,
-            backlog=_BACKLOG,
-            ssl=self._ssl_context,
-        )
+        self.port = await self._ports.join(self, self.settings)
         self._sweeper = self._loop.create_task(self._sweep())
         # The grammars take a moment to load: now, so that no message waits for them.
         await self._loop.run_in_executor(None, known_types, VERSIONS[-1])
@@ -80,10 +75,10 @@ class MllpSource:
 
     async def stop(self) -> None:
         """Take no more, answer what was handed over, close. Idempotent."""
-        server, self._server = self._server, None
-        if server is None:
+        port, self.port = self.port, None
+        if port is None:
             return
-        server.close()
+        self._ports.leave(self, port)
         if self._sweeper is not None:
             self._sweeper.cancel()
         for connection in list(self._connections):
@@ -93,15 +88,36 @@ class MllpSource:
                 await asyncio.wait_for(self._empty.wait(), self.settings.stop_timeout_seconds)
         for connection in list(self._connections):
             connection.abort()
-        await server.wait_closed()
+
+    async def reconfigure(self, settings: MllpSourceSettings) -> None:
+        """Take new settings: limits, character set and policies from the next message on.
+
+        Open connections go on. With another address the new port is opened before the old
+        one is closed. Connections of the old address, or that TLS would not let in any more,
+        are answered what they have handed over and closed. Raises what :meth:`start` raises;
+        then nothing is changed.
+        """
+        before, old = self.settings, self.port
+        port = await self._ports.join(self, settings) if old is not None else None
+        self.settings, self.port = settings, port
+        self.reception = Reception(settings, self._clock, self._documents)
+        if old is not None and old is not port:
+            self._ports.leave(self, old)
+        moved = old is not port or _trust(before) != _trust(settings)
+        for connection in list(self._connections):
+            if moved or not takes(settings, connection.certificate):
+                self.count("closed-by-reconfiguration")
+                connection.stop()
+            else:
+                connection.reconfigure()
 
     def address(self) -> str:
         """``host:port`` as bound; as configured before the start."""
-        if self._server is None or not self._server.sockets:
-            return self.settings.listen
-        bound = self._server.sockets[0]
-        host, port = bound.getsockname()[:2]
-        return f"[{host}]:{port}" if bound.family is socket.AF_INET6 else f"{host}:{port}"
+        return self.settings.listen if self.port is None else self.port.address()
+
+    def certificates(self) -> Sequence[HeldCertificate]:
+        """The certificates that its port relies on; empty without TLS."""
+        return certificates_of(self.port)
 
     # --- what is counted ----------------------------------------------------------
 
@@ -221,16 +237,23 @@ class MllpSource:
 
     async def _sweep(self) -> None:
         """Check the limits of time of all connections."""
-        settings = self.settings
-        shortest = min(
-            settings.idle_timeout_seconds,
-            settings.frame_timeout_seconds,
-            settings.write_timeout_seconds,
-        )
-        pause = min(1.0, shortest / _SWEEPS_PER_TIMEOUT)
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(pause)
+            settings = self.settings
+            shortest = min(
+                settings.idle_timeout_seconds,
+                settings.frame_timeout_seconds,
+                settings.write_timeout_seconds,
+            )
+            await asyncio.sleep(min(1.0, shortest / _SWEEPS_PER_TIMEOUT))
             now = loop.time()
             for connection in list(self._connections):
                 connection.check(now)
+
+
+def _trust(settings: MllpSourceSettings) -> tuple[object, ...]:
+    """What, when it changes, makes connections that were let in before doubtful."""
+    tls = settings.tls
+    if tls is None:
+        return (None,)
+    return (tls.client_ca, tls.client_certificate, tls.minimum_version)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import mmap
+import random
 import re
-from collections.abc import Iterator, Sequence
+import ssl
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from adapters.hl7.answer import Asked, asked_for, code_of, control_id_of
 from adapters.hl7.batch import parts
 from adapters.hl7.charset import Charset, wide_charset
 from adapters.hl7.framing import (
@@ -24,9 +27,12 @@ from adapters.hl7.framing import (
     Truncated,
     frame,
 )
-from adapters.hl7.header import header_line, read_header
+from adapters.hl7.link import Link, LinkEnded
 from gateway.ports import Unreadable
 
+QUIET_SECONDS = 2.0
+"""How long a refusal is waited for where only that would be answered (ER)."""
+_CLOSE_SECONDS = 1.0
 _READ_BYTES = 1 << 16
 _FRAMED = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\x0b")
 
@@ -39,12 +45,51 @@ class NoAnswer(Exception):
     """
 
 
+@dataclass(frozen=True, slots=True)
+class Reconnect:
+    """How often and how long a connection is tried for, before nothing was sent on it.
+
+    The pause before each further attempt is drawn between 0 and an upper bound that doubles
+    from ``base_seconds`` to ``cap_seconds`` (full jitter), so that many senders do not come back
+    at the same moment. ``within_seconds`` 0 tries once.
+    """
+
+    within_seconds: float = 0.0
+    base_seconds: float = 0.5
+    cap_seconds: float = 15.0
+    draw: Callable[[], float] = random.random
+
+    def pauses(self) -> Iterator[float]:
+        """The pauses, without end."""
+        bound = self.base_seconds
+        while True:
+            yield bound * self.draw()
+            bound = min(bound * 2, self.cap_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What came back for one message.
+
+    ``answers`` holds the commit acknowledgement, the application acknowledgement or both.
+    Empty: none came, and none was asked for (``NE``) or only one on an error (``ER``).
+    ``missing`` tells that an application acknowledgement was asked and waited for and did
+    not come, although the receiver has the message.
+    """
+
+    answers: tuple[bytes, ...]
+    missing: bool = False
+
+
 class MllpClient:
     """Sends messages over one connection, one at a time, and matches their answers.
 
-    An answer whose MSA-2 is not the message's MSH-10 is never taken for it; after
-    a time-out the connection is closed, so that a late answer cannot be taken for
-    the next one's.
+    An answer whose MSA-2 is not the message's MSH-10 is never taken for it, nor one that
+    comes while nothing is waited for; after a time-out the connection is closed, so that a
+    late answer cannot be taken for the next one's. ``strays`` counts such answers.
+
+    A message is written once. Only connecting is tried again (``reconnect``, told to
+    ``on_pause`` with the fault and the pause): nothing has been sent then.
     """
 
     def __init__(
@@ -53,15 +98,30 @@ class MllpClient:
         port: int,
         *,
         timeout_seconds: float = 30.0,
+        connect_seconds: float = 10.0,
         answer_bytes_max: int = 1 << 20,
+        tls: ssl.SSLContext | None = None,
+        server_name: str = "",
+        reconnect: Reconnect = Reconnect(),
+        on_pause: Callable[[OSError, float], None] = lambda _error, _seconds: None,
     ) -> None:
+        self.reconnect = reconnect
         self._host = host
         self._port = port
         self._timeout_seconds = timeout_seconds
+        self._connect_seconds = min(connect_seconds, timeout_seconds)
         self._answer_bytes_max = answer_bytes_max
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        self._frames = FrameReader(answer_bytes_max)
+        self._tls = tls
+        self._server_name = server_name or host
+        self._on_pause = on_pause
+        self._link: Link | None = None
+        self._strays = 0
         self._sending = asyncio.Lock()
+
+    @property
+    def strays(self) -> int:
+        """Blocks that came back and were an answer to nothing that was waited for."""
+        return self._strays + (self._link.strays if self._link is not None else 0)
 
     async def __aenter__(self) -> Self:
         return self
@@ -75,100 +135,145 @@ class MllpClient:
         await self.close()
 
     async def send(self, message: bytes) -> bytes:
-        """Send one message; the bytes of its acknowledgement, without framing.
+        """Send one message; the bytes of its first acknowledgement, without framing.
 
         Connects when there is no connection. Raises NoAnswer when none comes in
         time or the connection ends, OSError when there can be no connection,
         ValueError when MLLP cannot carry the message.
         """
+        exchange = await self.exchange(message)
+        if not exchange.answers:
+            raise NoAnswer("no answer came, and the message asks for none")
+        return exchange.answers[0]
+
+    async def exchange(self, message: bytes, *, application: bool = False) -> Exchange:
+        """Send one message and wait for what it asks for; raises as :meth:`send`.
+
+        In the enhanced mode the first acknowledgement is enough, unless ``application``: then
+        after a positive commit acknowledgement the application's is waited for, too.
+        """
         block = frame(message)
-        expected = control_id_of(message)
         async with self._sending:
+            link = await self._connected()
             try:
-                async with asyncio.timeout(self._timeout_seconds):
-                    reader, writer = await self._connect()
-                    writer.write(block)
-                    await writer.drain()
-                    return await self._answer(reader, expected)
-            except TimeoutError:
-                self._drop()
-                raise NoAnswer(f"no answer within {self._timeout_seconds} s") from None
-            except (ConnectionError, asyncio.IncompleteReadError) as error:
-                connected = self._streams is not None
-                self._drop()
-                if not connected:
-                    raise
-                raise NoAnswer("the connection ended before the answer") from error
+                return await self._exchange(link, block, message, application=application)
             except BaseException:
                 self._drop()
                 raise
+            finally:
+                link.finish()
 
     async def close(self) -> None:
         """Close the connection, if any."""
-        streams, self._streams = self._streams, None
-        if streams is not None:
-            streams[1].close()
-            with contextlib.suppress(OSError):  # it may have failed already
-                await streams[1].wait_closed()
+        link = self._link
+        self._forget()
+        if link is not None:
+            link.close()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(link.over.wait(), _CLOSE_SECONDS)
+
+    # --- one message --------------------------------------------------------------
+
+    async def _exchange(
+        self, link: Link, block: bytes, message: bytes, *, application: bool
+    ) -> Exchange:
+        asked, control_id = asked_for(message), control_id_of(message)
+        link.begin(control_id)
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await link.write(block)
+        except TimeoutError:
+            raise NoAnswer("the receiver does not read the message") from None
+        except LinkEnded as error:
+            raise NoAnswer(str(error)) from None
+        if asked.first is Asked.NEVER:
+            return Exchange(())
+        first = await self._wait(link, lambda _: True, asked.first)
+        if first is None:
+            return Exchange(())
+        wanted = application and code_of(first) == "CA" and asked.application is not Asked.NEVER
+        if not wanted:
+            return Exchange((first,))
+        try:
+            second = await self._wait(
+                link, lambda answer: code_of(answer).startswith("A"), asked.application
+            )
+        except NoAnswer:
+            self._drop()
+            return Exchange((first,), missing=True)
+        return Exchange((first,) if second is None else (first, second))
+
+    async def _wait(self, link: Link, fits: Callable[[bytes], bool], asked: Asked) -> bytes | None:
+        """The answer; None when it would come on an error only and none comes."""
+        silent = asked is Asked.ON_ERROR
+        seconds = min(QUIET_SECONDS, self._timeout_seconds) if silent else self._timeout_seconds
+        try:
+            return await asyncio.wait_for(link.answer(fits), seconds)
+        except TimeoutError:
+            if silent:
+                return None
+            half = "only half an answer" if link.half_an_answer else "no answer"
+            raise NoAnswer(f"{half} within {seconds:g} s") from None
+        except LinkEnded as error:
+            raise NoAnswer(str(error)) from None
+
+    # --- the connection -----------------------------------------------------------
+
+    async def _connected(self) -> Link:
+        if self._link is not None:
+            # Let what lies in the socket already be read as what it is: no answer to the next
+            # message, or the end of the connection, on which nothing is sent then.
+            for _ in range(2):
+                await asyncio.sleep(0)
+            if self._link.ended is None:
+                return self._link
+        self._forget()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.reconnect.within_seconds
+        for pause in self.reconnect.pauses():
+            try:
+                self._link = await self._connect()
+            except OSError as error:
+                if isinstance(error, ssl.SSLCertVerificationError) or loop.time() >= deadline:
+                    raise
+                wait = min(pause, max(deadline - loop.time(), 0.0))
+                self._on_pause(error, wait)
+                await asyncio.sleep(wait)
+            else:
+                return self._link
+        raise AssertionError("the pauses have no end")
+
+    async def _connect(self) -> Link:
+        options: dict[str, Any] = {}
+        if self._tls is not None:
+            options = {
+                "ssl": self._tls,
+                "server_hostname": self._server_name,
+                "ssl_handshake_timeout": self._connect_seconds,
+                "ssl_shutdown_timeout": _CLOSE_SECONDS,
+            }
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._connect_seconds):
+                _, link = await loop.create_connection(
+                    lambda: Link(self._answer_bytes_max), self._host, self._port, **options
+                )
+        except TimeoutError:
+            said = f"no connection within {self._connect_seconds:g} s"
+            raise ConnectionError(said) from None
+        return link
 
     def _drop(self) -> None:
         """Close at once, whatever is unsent: what follows must not be mistaken for an answer."""
-        streams, self._streams = self._streams, None
-        if streams is not None:
-            streams[1].transport.abort()
+        if self._link is not None:
+            self._link.abort()
+        self._forget()
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if self._streams is None:
-            self._frames = FrameReader(self._answer_bytes_max)
-            self._streams = await asyncio.open_connection(self._host, self._port)
-        return self._streams
-
-    async def _answer(self, reader: asyncio.StreamReader, expected: bytes) -> bytes:
-        while True:
-            data = await reader.read(_READ_BYTES)
-            for event in self._frames.receive(data) if data else self._frames.end():
-                if isinstance(event, Frame) and acknowledges(event.payload, expected):
-                    return event.payload
-            if not data:
-                raise ConnectionResetError("the peer closed the connection")
-            if self._frames.ending:
-                for event in self._frames.settle():
-                    if isinstance(event, Frame) and acknowledges(event.payload, expected):
-                        return event.payload
-
-
-def control_id_of(message: bytes) -> bytes:
-    """MSH-10 byte for byte; empty when there is no MSH.
-
-    Only the field separator is needed for it: a receiver names the control id of a
-    message whose encoding characters it refuses, too.
-    """
-    try:
-        _, line = header_line(message)
-    except Unreadable:
-        return b""
-    fields = line.split(line[3:4])
-    return fields[9] if len(fields) > 9 else b""
-
-
-def acknowledges(answer: bytes, control_id: bytes) -> bool:
-    """Is ``answer`` an acknowledgement of the message with that MSH-10?
-
-    An answer with an empty MSA-2 is one to a message that has no MSH-10, and a
-    refusal by a receiver that could not read it.
-    """
-    try:
-        _, header = read_header(answer)
-    except Unreadable:
-        return False
-    separator = header.encode(header.delimiters.field)
-    for line in re.split(rb"[\r\n]+", answer):
-        if line.startswith(b"MSA" + separator):
-            fields = line.split(separator)
-            told = fields[2] if len(fields) > 2 else b""
-            positive = fields[1][1:2] == b"A"
-            return told == control_id or (not told and not positive)
-    return False
+    def _forget(self) -> None:
+        if self._link is not None:
+            self._link.finish()
+            self._strays += self._link.strays
+        self._link = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from adapters.certificate import ClientName
 from adapters.doors.settings import MIB, FolderDoorSettings, HttpDoorSettings
 from adapters.hl7.charset import charset_named
+from adapters.tls import TlsSettings
 
 _OID = re.compile(r"[0-2](\.(0|[1-9]\d*))+\Z")
 _LOCAL_TYPE = re.compile(r"[A-Z][A-Z0-9]{2}(\^[A-Z][A-Z0-9]{2})?\Z")
@@ -118,6 +120,17 @@ class MllpSourceSettings(Hl7SourceSettings):
 
     type: Literal["mllp"] = Field("mllp", description="The kind of source")
     listen: str = Field("127.0.0.1:2575", description="host:port; port 0 takes any free port")
+    tls: TlsSettings | None = Field(
+        None, description="TLS of the port; nothing: messages travel in the clear"
+    )
+    clients: tuple[str, ...] = Field(
+        (),
+        max_length=1_000,
+        description="Whose connections belong to this source, by the client's certificate: "
+        "fingerprint:<SHA-256>, subject:CN=…,O=…, cn:…, dns:…, email:…, uri:… or ip:…. Empty: "
+        "every client that tls.client_ca trusts. Sources with the same listen and tls share the "
+        "port, each with its own clients",
+    )
     junk_bytes_max: int = Field(
         64 << 10, ge=0, description="Bytes outside a block after which the connection is closed"
     )
@@ -152,6 +165,13 @@ class MllpSourceSettings(Hl7SourceSettings):
         10.0, ge=0, description="On stop, how long to wait for messages in flight"
     )
 
+    @field_validator("clients")
+    @classmethod
+    def _readable_clients(cls, clients: tuple[str, ...]) -> tuple[str, ...]:
+        for text in clients:
+            ClientName.parse(text)
+        return clients
+
     @model_validator(mode="after")
     def _listenable(self) -> Self:
         host, port = self.host_and_port()
@@ -161,10 +181,25 @@ class MllpSourceSettings(Hl7SourceSettings):
             raise ValueError("held_bytes_max is less than frame_bytes_max")
         return self
 
+    @model_validator(mode="after")
+    def _clients_show_certificates(self) -> Self:
+        if self.clients and (self.tls is None or self.tls.client_ca is None):
+            raise ValueError("clients are told apart by certificates: set tls.client_ca")
+        return self
+
+    def client_names(self) -> tuple[ClientName, ...]:
+        """``clients``, read."""
+        return tuple(map(ClientName.parse, self.clients))
+
     def host_and_port(self) -> tuple[str, int]:
         """``listen`` in its two parts; an IPv6 address is written in brackets."""
-        host, _, port = self.listen.rpartition(":")
-        return host.removeprefix("[").removesuffix("]"), int(port) if port.isdecimal() else -1
+        return split_address(self.listen)
+
+
+def split_address(listen: str) -> tuple[str, int]:
+    """Host and port of ``host:port`` or ``[IPv6]:port``; the port is -1 when it is no number."""
+    host, _, port = listen.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port) if port.isdecimal() else -1
 
 
 class Hl7FileSettings(Hl7SourceSettings):

@@ -13,3 +13,7 @@ class HprimFolderSource(FolderSource):
 
     def __init__(self, settings: HprimFolderSourceSettings, intake: Intake, clock: Clock) -> None:
         super().__init__(settings, Reception(settings, intake), clock)
+
+    def make_reception(self, settings: HprimFolderSourceSettings) -> Reception:
+        """See :meth:`adapters.doors.folder.FolderSource.make_reception`."""
+        return Reception(settings, self.reception.intake)

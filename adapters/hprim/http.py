@@ -26,6 +26,10 @@ class HprimHttpSource(HttpSource):
     def __init__(self, settings: HprimHttpSourceSettings, intake: Intake, clock: Clock) -> None:
         super().__init__(settings, Reception(settings, intake), clock)
 
+    def make_reception(self, settings: HprimHttpSourceSettings) -> Reception:
+        """See :meth:`adapters.doors.http.HttpSource.make_reception`."""
+        return Reception(settings, self.reception.intake)
+
     def takes(self, media_type: str) -> bool:
         """Text. HPRIM has no registered type."""
         return media_type in MEDIA_TYPES

@@ -10,8 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from adapters.doors.http import HttpSource, intake_router
+from adapters.doors.http import current_intake_router
+from gateway.api.configuration import configuration_routes
 from gateway.api.dead_letters import dead_letter_routes
+from gateway.api.door_metrics import DoorCollector
 from gateway.api.health import health_routes
 from gateway.api.messages import message_routes
 from gateway.api.metrics import Exposition
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("ecluse.http")
 
+ROUTES = ("cda", "hl7", "hprim")
+"""The formats that have an HTTP intake; a source of each may come with a reload."""
 _MACHINE_PREFIXES = ("/api/", "/fhir/", "/intake/", "/metrics", "/livez", "/readyz")
 
 
@@ -43,14 +47,14 @@ def build(gateway: Gateway) -> FastAPI:
         license_info={"name": "Apache-2.0"},
     )
     app.add_middleware(Gate, policy=policy_for(settings.http.listen, token))
-    app.include_router(health_routes(gateway, Exposition(gateway.journal)))
+    exposition = Exposition(gateway.journal, DoorCollector(gateway))
+    app.include_router(health_routes(gateway, exposition))
+    app.include_router(configuration_routes(gateway))
     app.include_router(message_routes(gateway))
     app.include_router(dead_letter_routes(gateway))
     app.include_router(fhir_router(gateway.record, gateway.journal.read))
-    web = [source for source in gateway.sources if isinstance(source, HttpSource)]
-    for route in dict.fromkeys(source.route for source in web):
-        of_route = [source for source in web if source.route == route]
-        app.include_router(intake_router(route, *of_route, location="/messages/{message_id}"))
+    for route in ROUTES:
+        app.include_router(current_intake_router(route, gateway.sources.over_http))
     console = Console(gateway)
     app.include_router(console_router(console))
     _answer_errors(app, console)

@@ -39,7 +39,7 @@ def message_routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(prefix="/api/v1", tags=["messages"])
     journal = gateway.journal
 
-    _add_status(router, journal)
+    _add_status(router, gateway)
     _add_bytes(router, journal)
 
     @router.get("/messages")
@@ -78,12 +78,14 @@ def message_routes(gateway: Gateway) -> APIRouter:
     return router
 
 
-def _add_status(router: APIRouter, journal: Journal) -> None:
+def _add_status(router: APIRouter, gateway: Gateway) -> None:
     @router.get("/status")
     def status() -> Any:
-        """The account of every source, what is held and dead, and each destination's queue."""
-        with journal.read() as connection:
+        """The account of every source, what is held and dead, each destination's queue, and
+        the last reading of the configuration."""
+        with gateway.journal.read() as connection:
             return {
+                "configuration": gateway.configuration.last.shape(),
                 **shapes.ledger(messages.ledger(connection)),
                 "held": figures.held_by_cause(connection),
                 "dead_letters": figures.dead_by_cause(connection),

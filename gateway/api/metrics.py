@@ -146,10 +146,10 @@ class Exposition:
 
     content_type = CONTENT_TYPE_LATEST
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, *others: Collector) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(BuildCollector())
-        self._registry.register(JournalCollector(journal))
+        for collector in (BuildCollector(), JournalCollector(journal), *others):
+            self._registry.register(collector)
 
     def text(self) -> bytes:
         """The text of one scrape."""

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +22,13 @@ REQUEST_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A gateway that runs on this state folder: its process, its HTTP address, its sources."""
+    """A gateway that runs on this state folder: its process, its HTTP address, its sources,
+    and its last reading of the configuration (see ``GET /api/v1/configuration``)."""
 
     pid: int
     http: str
     sources: dict[str, str]
+    configuration: dict[str, Any] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -45,9 +47,10 @@ def running(settings: Settings) -> Running | None:
         found = json.loads(path.read_text(encoding="utf-8"))
         pid, http = int(found["pid"]), str(found["http"])
         sources = {str(name): str(at) for name, at in found.get("sources", {}).items()}
+        configuration = dict(found.get("configuration", {}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return Running(pid, http, sources) if _alive(pid) else None
+    return Running(pid, http, sources, configuration) if _alive(pid) else None
 
 
 def _alive(pid: int) -> bool:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.configuration import config
+from gateway.cli.configuration import app as config
 from gateway.cli.dead import app as dead
 from gateway.cli.doctor import doctor
 from gateway.cli.hl7 import app as hl7
@@ -17,6 +17,7 @@ from gateway.cli.mapping import app as mapping
 from gateway.cli.message import app as message
 from gateway.cli.output import Code, say
 from gateway.cli.record import app as record
+from gateway.cli.reloading import reload
 from gateway.cli.running import demo, run
 from gateway.cli.sending import send
 from gateway.cli.status import status
@@ -52,6 +53,7 @@ def _ecluse(
 
 
 app.command("run")(run)
+app.command("reload")(reload)
 app.command("demo")(demo)
 app.command("send")(send)
 app.add_typer(message, name="message")
@@ -61,7 +63,7 @@ app.add_typer(mapping, name="mapping")
 app.add_typer(hl7, name="hl7")
 app.command("status")(status)
 app.command("doctor")(doctor)
-app.command("config")(config)
+app.add_typer(config, name="config")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,10 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _known(error: Exception) -> Code | None:
     """The exit code of an error that needs no traceback, after saying what is wrong."""
     from adapters.hl7.profile_files import ProfileError
+    from adapters.tls import TlsUnusable
     from gateway.api.security import TokenUnusable
     from gateway.journal.faults import JournalInUse, JournalUnavailable
     from gateway.mapping.findings import MappingError
-    from gateway.settings import ConfigurationError
+    from gateway.settings_file import ConfigurationError
 
     match error:
         case ConfigurationError():
@@ -108,12 +111,12 @@ def _known(error: Exception) -> Code | None:
                 say(problem)
             say("ecluse: the profile cannot be used")
             return Code.USAGE
-        case TokenUnusable():
+        case TokenUnusable() | TlsUnusable():
             say(f"ecluse: {error}")
             return Code.USAGE
         case JournalInUse():
             say(f"ecluse: {error}; stop it first, or let it do this through its HTTP address")
-            return Code.FAILED
+            return Code.UNREACHABLE
         case JournalUnavailable():
             say(f"ecluse: the journal cannot be reached: {error}")
             return Code.UNREACHABLE

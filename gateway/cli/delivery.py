@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
+
+if TYPE_CHECKING:
+    from adapters.tls import ClientTlsSettings
 
 _AET = re.compile(r"[ -\[\]-~]{1,16}")
 """An AE title: up to 16 characters without backslash and controls (PS3.5 6.2, VR AE)."""
@@ -36,6 +39,16 @@ class Answer:
     answered: bool
     accepted: bool
     error: str = ""
+    attempts: int = 1
+    """How often it was sent."""
+    silent: bool = False
+    """HL7 v2: it asked for no answer (MSH-15, MSH-16), and none came."""
+    commit_code: str = ""
+    """HL7 v2: the commit acknowledgement before an application acknowledgement."""
+    location: str = ""
+    """HL7 v2: the first place that ERR names."""
+    notes: tuple[str, ...] = ()
+    """HL7 v2: every ERR: severity, code, location, words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +63,10 @@ class Peer:
     calling: str = ""
     token_file: Path | None = None
     timeout_seconds: float = 30.0
+    tls: ClientTlsSettings | None = None
+    reconnect_seconds: float = 15.0
+    resend: int = 0
+    application: bool = False
 
     @property
     def name(self) -> str:
@@ -67,8 +84,8 @@ class Peer:
         except ValueError as error:
             raise ValueError(f"{to}: {error}") from None
         scheme, host = parts.scheme.lower(), parts.hostname or ""
-        if scheme not in {"mllp", "dicom", "http", "https"}:
-            raise ValueError(f"{to}: begins with mllp://, dicom://, http:// or https://")
+        if scheme not in {"mllp", "mllps", "dicom", "http", "https"}:
+            raise ValueError(f"{to}: begins with mllp://, mllps://, dicom://, http:// or https://")
         if not host:
             raise ValueError(f"{to}: has no host")
         if port is None:
@@ -93,81 +110,13 @@ class Peer:
 def answers(peer: Peer, files: Sequence[Path]) -> Iterator[tuple[int, Answer]]:
     """Send the files one after the other; each answer with the number of files done.
 
-    Raises ConnectionError when nobody is there at the first message.
+    Raises ConnectionError when nobody is there at the first message, ``adapters.tls.TlsUnusable``
+    when the files of TLS cannot be used.
     """
-    send = {"mllp": _mllp, "dicom": _dicom}.get(peer.scheme, _http)
+    from gateway.cli.mllp_delivery import mllp_answers
+
+    send = {"mllp": mllp_answers, "mllps": mllp_answers, "dicom": _dicom}.get(peer.scheme, _http)
     return send(peer, files)
-
-
-# --- HL7 v2 -----------------------------------------------------------------------
-
-
-def _mllp(peer: Peer, files: Sequence[Path]) -> Iterator[tuple[int, Answer]]:
-    from adapters.hl7.sender import MllpClient, control_id_of, read_messages
-    from gateway.ports import Unreadable
-
-    client = MllpClient(peer.host, peer.port, timeout_seconds=peer.timeout_seconds)
-    reached = False
-    with asyncio.Runner() as runner:
-        try:
-            for number, path in enumerate(files, 1):
-                index = 0
-                try:
-                    for index, message in enumerate(read_messages(path), 1):
-                        control_id = control_id_of(message).decode("utf-8", "replace")
-                        code, error = _one_mllp(runner, client, message, first=not reached)
-                        reached = True
-                        yield number, _answer(path, index, control_id, code, error,
-                                              accepted=code in {"AA", "CA"})  # fmt: skip
-                except (Unreadable, OSError) as fault:
-                    if isinstance(fault, ConnectionError) and not reached:
-                        raise
-                    yield number, _answer(path, index + 1, "", "", f"not sent: {_said(fault)}")
-                if index == 0 and path.stat().st_size == 0:
-                    yield number, _answer(path, 1, "", "", "not sent: the file is empty")
-        finally:
-            runner.run(client.close())
-
-
-def _one_mllp(
-    runner: asyncio.Runner, client: object, message: bytes, *, first: bool
-) -> tuple[str, str]:
-    """Code and error text of one exchange. Raises ConnectionError when the first one fails."""
-    from adapters.hl7.sender import MllpClient, NoAnswer
-
-    assert isinstance(client, MllpClient)
-    try:
-        answer = runner.run(client.send(message))
-    except NoAnswer as error:
-        return "", str(error)
-    except ValueError as error:
-        return "", f"not sent: {error}"
-    except OSError as error:
-        if first:
-            raise ConnectionError(_said(error)) from None
-        return "", f"not sent: {_said(error)}"
-    return read_acknowledgement(answer)
-
-
-def read_acknowledgement(answer: bytes) -> tuple[str, str]:
-    """MSA-1, and the error text of an acknowledgement: ERR-8, ERR-7, ERR-3 or MSA-3."""
-    from adapters.hl7.message import Message
-    from gateway.ports import Unreadable
-
-    try:
-        message = Message.read(answer)
-    except Unreadable:
-        # A receiver that refuses a message for its character set may send the bytes of its
-        # header back; the code of the acknowledgement is ASCII all the same.
-        try:
-            message = Message.read(answer, encoding="8859/1")
-        except Unreadable as fault:
-            return "", f"an answer that cannot be read: {fault}"
-    first = {name: message.positions(name)[:1] for name in ("MSA", "ERR")}
-    code = message.text(first["MSA"][0], 1) if first["MSA"] else ""
-    said = [message.text(at, field) for at in first["ERR"] for field in (8, 7, 3)]
-    said += [message.text(at, 3) for at in first["MSA"]]
-    return code, next((each for each in said if each), "")
 
 
 # --- DICOM and HTTP ------------------------------------------------------------------
@@ -268,6 +217,7 @@ def _http_answers(status: int, body: bytes) -> Iterator[tuple[str, str, str, boo
 
 def _acknowledged(answer: bytes) -> tuple[str, str, str, bool]:
     from adapters.hl7.message import Message
+    from gateway.cli.mllp_delivery import read_acknowledgement
     from gateway.ports import Unreadable
 
     code, error = read_acknowledgement(answer)

@@ -8,15 +8,15 @@ import socket
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import typer
 
+from gateway.cli.checks import Check, Level, certificate_checks, configuration_check
 from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
 from gateway.cli.output import Code, data, table
 
@@ -35,26 +35,6 @@ LIBRARIES = (
     "dramatiq", "fastapi", "lxml", "pydicom", "pynetdicom", "psycopg", "redis", "sqlalchemy",
     "structlog", "typer", "uvicorn",
 )  # fmt: skip
-
-
-class Level(StrEnum):
-    """How a check ended."""
-
-    OK = "ok"
-    NOTE = "note"
-    WARNING = "warning"
-    ERROR = "error"
-    UNREACHABLE = "unreachable"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One check: what was looked at, how it ended, what was found, what to do."""
-
-    name: str
-    level: Level
-    found: str
-    advice: str = ""
 
 
 def doctor(
@@ -98,6 +78,7 @@ def _print(checks: list[Check]) -> None:
 
 def examine(effective: Settings, gateway: Running | None) -> Iterator[Check]:
     """Every check, in the order in which one would look."""
+    yield configuration_check(gateway)
     yield _python()
     yield _libraries()
     yield _packages()
@@ -111,6 +92,7 @@ def examine(effective: Settings, gateway: Running | None) -> Iterator[Check]:
     yield _identity(effective)
     yield _token(effective)
     yield _transport(effective)
+    yield from certificate_checks(effective)
 
 
 def _python() -> Check:
@@ -343,9 +325,12 @@ def _token(effective: Settings) -> Check:
 def _transport(effective: Settings) -> Check:
     from gateway.api.security import policy_for
 
-    listens = [effective.http.listen, *(getattr(s, "listen", "") for s in effective.sources)]
+    clear = [each for each in effective.sources if getattr(each, "tls", None) is None]
+    listens = [effective.http.listen, *(getattr(each, "listen", "") for each in clear)]
     outside = [each for each in listens if each and policy_for(each, None).hosts is None]
     if not outside:
-        return Check(name="transport", level=Level.OK, found="everything listens on the loopback")
+        return Check(name="transport", level=Level.OK,
+                     found="what listens beyond the loopback speaks TLS")  # fmt: skip
     return Check(name="transport", level=Level.NOTE, found=f"without TLS: {', '.join(outside)}",
-                 advice="Put a TLS proxy or a VPN in front.")  # fmt: skip
+                 advice="Give MLLP sources a tls block; put a TLS proxy or a VPN in front of the "
+                 "rest.")  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from gateway.settings import Settings
+    from gateway.settings import Loaded, Settings
 
 ConfigOption = Annotated[
     Path | None,
@@ -34,11 +34,19 @@ def settings(
     config: Path | None, state: Path | None, overrides: dict[str, Any] | None = None
 ) -> Settings:
     """The effective settings. Raises ConfigurationError."""
-    from gateway.settings import ConfigurationError, load_settings
+    return loaded(config, state, overrides).settings
+
+
+def loaded(
+    config: Path | None, state: Path | None, overrides: dict[str, Any] | None = None
+) -> Loaded:
+    """The effective settings with their places in the file. Raises ConfigurationError."""
+    from gateway.settings import read_settings
+    from gateway.settings_file import ConfigurationError
 
     if config is not None and not config.is_file():
         raise ConfigurationError([f"{config}: there is no such file"])
     given = dict(overrides or {})
     if state is not None:
         given["state"] = str(state)
-    return load_settings(config, overrides=given)
+    return read_settings(config, overrides=given)

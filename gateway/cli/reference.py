@@ -34,6 +34,8 @@ def _leaves(path: str, command: Any) -> Iterator[tuple[str, Any]]:
     if not children:
         yield path, command
         return
+    if getattr(command, "invoke_without_command", False) and command.params:
+        yield path, command
     for name, child in children.items():
         yield from _leaves(f"{path} {name}", child)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
+from gateway.cli.options import ConfigOption, JsonOption, StateOption, loaded
 from gateway.cli.output import Code, fail, say
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.bootstrap import Gateway
+    from gateway.settings import Loaded
 
 
 def run(
@@ -27,17 +28,31 @@ def run(
     ] = None,
 ) -> None:
     """Run the gateway until it is told to stop (SIGTERM, Ctrl-C): then it takes no more, finishes
-    what is in hand and ends."""
+    what is in hand and ends. SIGHUP, or ecluse reload, lets it read its configuration again."""
     import asyncio
+    from pathlib import Path
 
-    effective = settings(config, state, {"http.listen": listen})
+    from gateway.cli.checks import unusable_files
+    from gateway.settings import DEFAULT_FILE
+    from gateway.settings_file import ConfigurationError
+
+    if config is None and Path(DEFAULT_FILE).is_file():
+        config = Path(DEFAULT_FILE)  # a reload must not take its absence for the defaults
+
+    def read() -> Loaded:
+        return loaded(config, state, {"http.listen": listen})
+
+    found = read()
+    if problems := unusable_files(found):
+        raise ConfigurationError(problems)
+    effective = found.settings
     from gateway import telemetry
     from gateway.bootstrap import serve
 
     telemetry.configure(effective.log.level, effective.log.format)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(serve(effective, on_started=_started))
+            runner.run(serve(effective, reread=read, on_started=_started))
     except OSError as error:
         fail(Code.FAILED, f"cannot start: {error.strerror or error}")
 

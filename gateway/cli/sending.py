@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,41 +18,104 @@ from gateway.cli.output import Code, fail, say
 from gateway.wording import plural
 
 if TYPE_CHECKING:
+    from adapters.tls import ClientTlsSettings
     from gateway.cli.delivery import Answer, Peer
 
 FILES_MAX = 1_000_000
 
 
+Paths = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Files, or folders whose files are sent in name order.", metavar="PATH...", exists=True
+    ),
+]
+To = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        help="mllp://host:port, mllps://host:port (with TLS), dicom://AET@host:port or "
+        "http://host:port[/path]; without a path each file goes to the intake of its format: "
+        "/intake/cda, hl7 or hprim.",
+    ),
+]
+Calling = Annotated[str, typer.Option("--calling", help="DICOM: our own AE title.", metavar="AET")]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option("--token-file", help="HTTP: a file with the bearer token.", show_default=False),
+]
+Timeout = Annotated[
+    float, typer.Option("--timeout", help="Seconds to wait for one answer.", min=0.1)
+]
+Tls = Annotated[bool, typer.Option("--tls", help="MLLP: with TLS, as mllps:// does.")]
+Ca = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca", metavar="FILE", show_default=False,
+        help="MLLP with TLS: PEM file of the authorities that are trusted; without it the "
+        "machine's.",
+    ),
+]  # fmt: skip
+Cert = Annotated[
+    Path | None,
+    typer.Option(
+        "--cert", metavar="FILE", show_default=False,
+        help="MLLP with TLS: PEM file of our own certificate.",
+    ),
+]  # fmt: skip
+Key = Annotated[
+    Path | None,
+    typer.Option(
+        "--key", metavar="FILE", show_default=False,
+        help="MLLP with TLS: PEM file of its key, when it is not in the same file.",
+    ),
+]  # fmt: skip
+ServerName = Annotated[
+    str,
+    typer.Option(
+        "--server-name", metavar="NAME", show_default=False,
+        help="MLLP with TLS: the name in the receiver's certificate, when it is not the host's.",
+    ),
+]  # fmt: skip
+Application = Annotated[
+    bool,
+    typer.Option(
+        "--application",
+        help="MLLP, enhanced mode: after a commit acknowledgement wait for the application's, too.",
+    ),
+]
+Resend = Annotated[
+    int,
+    typer.Option(
+        "--resend", min=0, max=100,
+        help="MLLP: how often a message without an answer is sent again, with the same control "
+        "id. Every time is told.",
+    ),
+]  # fmt: skip
+ReconnectFor = Annotated[
+    float,
+    typer.Option(
+        "--reconnect", min=0,
+        help="MLLP: how many seconds to try for a connection that is gone, with growing pauses.",
+    ),
+]  # fmt: skip
+
+
 def send(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(
-            help="Files, or folders whose files are sent in name order.",
-            metavar="PATH...",
-            exists=True,
-        ),
-    ],
+    paths: Paths,
     *,
-    to: Annotated[
-        str,
-        typer.Option(
-            "--to",
-            help="mllp://host:port, dicom://AET@host:port or http://host:port[/path]; without "
-            "a path each file goes to the intake of its format: /intake/cda, hl7 or hprim.",
-        ),
-    ],
-    calling: Annotated[
-        str, typer.Option("--calling", help="DICOM: our own AE title.", metavar="AET")
-    ] = "ECLUSE-SCU",
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--token-file", help="HTTP: a file with the bearer token.", show_default=False
-        ),
-    ] = None,
-    timeout: Annotated[
-        float, typer.Option("--timeout", help="Seconds to wait for one answer.", min=0.1)
-    ] = 30.0,
+    to: To,
+    calling: Calling = "ECLUSE-SCU",
+    token_file: TokenFile = None,
+    timeout: Timeout = 30.0,
+    tls: Tls = False,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
+    server_name: ServerName = "",
+    application: Application = False,
+    resend: Resend = 0,
+    reconnect: ReconnectFor = 15.0,
     json_output: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -61,6 +124,9 @@ def send(
     Prints what was not accepted, and a summary on standard error; with --json everything as
     one document, an object per message. Exit 1 when anything was not answered (a negative
     answer is an answer), 4 when nobody is there. A configuration only gives the token.
+
+    No message is sent twice unless --resend says so, and then it is told. An answer counts for
+    the message whose control id it names (MSA-2), and for no other.
     """
     from gateway.cli.delivery import Peer
 
@@ -68,6 +134,10 @@ def send(
         token_file = settings(config, None).http.token_file
     try:
         peer = Peer.parse(to, calling=calling, token_file=token_file, timeout_seconds=timeout)
+        secure = _tls(peer, wanted=tls, ca=ca, cert=cert, key=key, server_name=server_name)
+        peer = replace(
+            peer, tls=secure, application=application, resend=resend, reconnect_seconds=reconnect
+        )
     except ValueError as error:
         fail(Code.USAGE, str(error))
     files = _files(paths)
@@ -84,6 +154,27 @@ def send(
     raise typer.Exit(Code.FAILED if told.unanswered else Code.DONE)
 
 
+def _tls(
+    peer: Peer, *, wanted: bool, ca: Path | None, cert: Path | None, key: Path | None,
+    server_name: str,
+) -> ClientTlsSettings | None:  # fmt: skip
+    """The TLS of the sender. Raises ValueError when the options do not go together."""
+    from adapters.tls import ClientTlsSettings
+
+    given = bool(wanted or ca or cert or key or server_name)
+    if peer.scheme not in {"mllp", "mllps"}:
+        if given:
+            raise ValueError("--tls, --ca, --cert, --key and --server-name are for mllp:// only")
+        return None
+    if peer.scheme == "mllp" and not wanted:
+        if given:
+            raise ValueError("--ca, --cert, --key and --server-name need --tls or mllps://")
+        return None
+    if key is not None and cert is None:
+        raise ValueError("--key needs --cert")
+    return ClientTlsSettings(ca=ca, certificate=cert, key=key, server_name=server_name)
+
+
 class _Told:
     """Prints answers as they come, so that nothing of a long run is kept in memory."""
 
@@ -91,18 +182,23 @@ class _Told:
         self._json = json_output
         self._counted = Counter[str]()
         self.unanswered = 0
+        self._again = 0
 
     def add(self, answer: Answer) -> None:
         """Print one answer: all of them as JSON, else those that were not accepted."""
         first = not self._counted
-        self._counted[answer.code or "no answer"] += 1
+        kind = "none asked for" if answer.silent else answer.code or "no answer"
+        self._counted[kind] += 1
+        self._again += max(answer.attempts - 1, 0)
         self.unanswered += not answer.answered
         if self._json:
             lead = '{"messages": [\n' if first else ",\n"
             typer.echo(lead + json.dumps(asdict(answer), ensure_ascii=False), nl=False)
         elif not answer.accepted:
             place = f"{answer.file}#{answer.index}" if answer.index > 1 else answer.file
-            typer.echo("\t".join((answer.code or "-", place, answer.control_id, answer.error)))
+            where = f" (at {answer.location})" if answer.location else ""
+            said = f"{answer.error}{where}"
+            typer.echo("\t".join((answer.code or "-", place, answer.control_id, said)))
 
     def end(self, *, files: int, seconds: float) -> None:
         """Print the summary: on standard error for people, in the document for machines."""
@@ -110,13 +206,16 @@ class _Told:
         if self._json:
             summary = {
                 "files": files, "sent": total, "unanswered": self.unanswered,
-                "codes": dict(sorted(self._counted.items())), "seconds": round(seconds, 3),
+                "sent_again": self._again, "codes": dict(sorted(self._counted.items())),
+                "seconds": round(seconds, 3),
             }  # fmt: skip
             lead = "\n]" if total else '{"messages": []'
             typer.echo(f"{lead}, {json.dumps(summary)[1:]}")
         each = ", ".join(f"{code} {count}" for code, count in sorted(self._counted.items()))
         rate = f", {total / seconds:.0f} a second" if total > 10 and seconds > 0 else ""
         said = f"{total} {plural(total, 'message')} in {files} {plural(files, 'file')}"
+        if self._again:
+            said += f", {self._again} sent again"
         say(f"{said}, {seconds:.1f} s{rate}: {each or 'nothing was sent'}")
 
 

@@ -48,6 +48,11 @@ def status(
     for queue in account["destinations"]:
         heading(f"\nTo {queue['destination']}")
         facts([("pending", queue["pending"]), ("oldest due", queue["oldest_due"])])
+    last = gateway.configuration if gateway else {}
+    for problem in last.get("problems", ()):
+        say(f"The configuration read at {last['at']} is not in force: {problem}")
+    for name in last.get("restart", ()):
+        say(f"{name} has changed and waits for a restart.")
 
 
 def _account(connection: Connection, gateway: Running | None) -> dict[str, Any]:

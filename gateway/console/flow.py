@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse
 from gateway import figures
 from gateway.console import pages, plot
 from gateway.console.context import Console, Kept
+from gateway.console.notices import Notice, notices
 from gateway.console.rows import MessageRow, message_row
 from gateway.console.typography import ago
 from gateway.journal import deadletters, deliveries, messages
@@ -79,6 +80,7 @@ class Flow:
     recent: tuple[MessageRow, ...]
     window_label: str
     mllp_hint: str
+    notices: tuple[Notice, ...] = ()
 
 
 class FlowReader:
@@ -122,6 +124,7 @@ class FlowReader:
             recent=tuple(message_row(each) for each in newest),
             window_label=f"Last {_window(arrivals)}",
             mllp_hint=mllp,
+            notices=notices(self._console.gateway, now),
         )
 
     def _destinations(self, connection: Connection) -> list[DestinationRow]:

@@ -16,11 +16,11 @@ import httpx2
 from adapters.hl7.sender import MllpClient
 from gateway import telemetry
 from gateway.bootstrap import Gateway, serve
-from gateway.cli.delivery import read_acknowledgement
+from gateway.cli.mllp_delivery import read_acknowledgement
 from gateway.journal import deadletters, messages
 from gateway.journal.states import MessageState
 from gateway.journal.values import DeadLetterFilter, MessageFilter
-from gateway.settings import Settings, load_settings
+from gateway.settings import Loaded, Settings, load_settings, read_settings
 from tests.eventually import eventually
 
 CONFIGURATION = """
@@ -56,6 +56,10 @@ class House:
     def source(self, name: str) -> str:
         """A source's address."""
         return self.gateway.addresses()[name]
+
+    def reread(self) -> Loaded:
+        """The configuration as the file has it now."""
+        return read_settings(self.configuration, environment={})
 
     def client(self, **options: Any) -> httpx2.Client:
         """An HTTP client at the gateway's address."""
@@ -122,7 +126,9 @@ def running_house(folder: Path, *, token_file: Path | None = None) -> Iterator[H
     def run() -> None:
         asyncio.set_event_loop(loop)
         try:
-            loop.run_until_complete(serve(house.settings, on_started=on_started, stop=stop))
+            loop.run_until_complete(
+                serve(house.settings, reread=house.reread, on_started=on_started, stop=stop)
+            )
         except BaseException as error:
             faults.append(error)
         finally:

@@ -12,7 +12,8 @@ import yaml
 
 from gateway.cli import main, reference
 from gateway.cli.configuration import mask
-from gateway.cli.delivery import Peer, read_acknowledgement
+from gateway.cli.delivery import Peer
+from gateway.cli.mllp_delivery import read_acknowledgement
 from gateway.cli.output import Code
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from adapters.hl7.answer import acknowledges, control_id_of
 from adapters.hl7.framing import frame
-from adapters.hl7.sender import FileLimits, acknowledges, control_id_of, read_messages
+from adapters.hl7.sender import FileLimits, read_messages
 from gateway.ports import Unreadable
 
 A = b"MSH|^~\\&|A|||||||1|P|2.5\rPID|1\r"

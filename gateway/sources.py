@@ -1,0 +1,280 @@
+"""The ways in that run, and how a changed configuration becomes theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import structlog
+
+from adapters.cda.folder import CdaFolderSource
+from adapters.cda.http import CdaHttpSource
+from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings
+from adapters.cda.transmitted import CdaHeaders
+from adapters.dicom.listener import DicomSource
+from adapters.dicom.settings import DicomSourceSettings
+from adapters.doors.http import HttpSource
+from adapters.doors.settings import HttpDoorSettings
+from adapters.hl7.folder import Hl7FolderSource
+from adapters.hl7.http import Hl7HttpSource
+from adapters.hl7.listener import MllpSource
+from adapters.hl7.port import Ports
+from adapters.hl7.profile_files import ProfileError
+from adapters.hl7.settings import (
+    Hl7FolderSourceSettings,
+    Hl7HttpSourceSettings,
+    MllpSourceSettings,
+)
+from adapters.hprim.folder import HprimFolderSource
+from adapters.hprim.http import HprimHttpSource
+from adapters.hprim.settings import HprimFolderSourceSettings, HprimHttpSourceSettings
+from adapters.tls import HeldCertificate, TlsUnusable
+from gateway.mapping import MappingContext
+from gateway.ports import Intake, Source
+
+log = structlog.get_logger("ecluse.sources")
+Kind = TypeVar("Kind")
+
+
+class SystemClock:
+    """The machine's clock, in UTC."""
+
+    def now(self) -> datetime:
+        """The present instant."""
+        return datetime.now(UTC)
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A source that counts what happens at its door."""
+
+    def statistics(self) -> Mapping[str, int]:
+        """What happened since the start, by name."""
+        ...
+
+
+@runtime_checkable
+class Secured(Protocol):
+    """A source that relies on certificates."""
+
+    def certificates(self) -> Sequence[HeldCertificate]:
+        """Those that are in force."""
+        ...
+
+
+class CannotChange(Exception):
+    """A changed configuration could not be put in force; what was in force still is.
+
+    ``source`` is the name of the source that could not follow.
+    """
+
+    def __init__(self, source: str, message: str, *, setting: str = "") -> None:
+        super().__init__(message)
+        self.source = source
+        self.setting = setting
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a new configuration made of the sources, by name."""
+
+    started: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
+
+
+class Sources:
+    """The running sources, in the order of the configuration.
+
+    ``contexts`` (what mappings are told of each source) and ``quiet`` (how long a study must
+    be quiet) belong to the stages behind the sources and are kept up to date. Those of a
+    source that is gone stay: its messages may still be on their way. Belongs to one event loop.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        *,
+        contexts: dict[str, MappingContext] | None = None,
+        quiet: dict[str, timedelta] | None = None,
+    ) -> None:
+        self.contexts = {} if contexts is None else contexts
+        self.quiet = {} if quiet is None else quiet
+        self._spool = state / "spool"
+        self._ports = Ports()
+        self._clock = SystemClock()
+        self._documents = CdaHeaders()
+        self._intake: Intake | None = None
+        self._settings: dict[str, Any] = {}
+        self._running: dict[str, Source] = {}
+
+    def prepare(self, settings: Sequence[Any], intake: Intake) -> None:
+        """Make the sources of a configuration; :meth:`start` starts them."""
+        self._intake = intake
+        self._settings = {each.name: each for each in settings}
+        self._running = {each.name: self._make(each) for each in settings}
+        self._tell()
+
+    def __iter__(self) -> Iterator[Source]:
+        return iter(list(self._running.values()))
+
+    def of(self, kind: type[Kind]) -> list[Kind]:
+        """The sources of one kind."""
+        return [each for each in self if isinstance(each, kind)]
+
+    def over_http(self) -> list[HttpSource]:
+        """The sources that stand on the gateway's own HTTP server."""
+        return [each for each in self if isinstance(each, HttpSource)]
+
+    # --- life ---------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open every door. Raises OSError when a port is taken, TlsUnusable for its files."""
+        for source in self:
+            await source.start()
+            log.info("source listens", source=source.name, at=source.address())
+
+    async def stop(self) -> None:
+        """Close every door and finish what is in flight. Idempotent."""
+        for source in self:
+            await source.stop()
+
+    async def change(self, settings: Sequence[Any]) -> Change:
+        """Put another configuration in force: all of it, or nothing and CannotChange.
+
+        New sources start, changed ones take their settings with their connections open,
+        and then those that are gone stop, when what they had in flight is answered.
+        """
+        wanted = {each.name: each for each in settings}
+        gone = [
+            name
+            for name, old in self._settings.items()
+            if name not in wanted or wanted[name].type != old.type
+        ]
+        started = [name for name in wanted if name not in self._settings or name in gone]
+        changed = [
+            name
+            for name, each in wanted.items()
+            if name not in started and each != self._settings[name]
+        ]
+        running = dict(self._running)
+        undo: list[Callable[[], Awaitable[None]]] = []
+        at = ""
+        try:
+            # A port or folder passes from one source to another of another name or kind.
+            # MLLP sources can stand behind one port at the same time, others cannot.
+            for at in [name for name in gone if self._in_the_way(name, wanted)]:
+                undo.append(running[at].start)
+                await running[at].stop()
+            for at in changed:
+                undo.append(self._back(at))
+                await running[at].reconfigure(self._spooled(wanted[at]))
+            for at in started:
+                running[at] = source = self._make(wanted[at])
+                undo.append(source.stop)
+                await source.start()
+        except (OSError, TlsUnusable, ProfileError) as error:
+            await self._undo(undo)
+            said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise CannotChange(at, said, setting=getattr(error, "setting", "")) from None
+        except BaseException:
+            await self._undo(undo)
+            raise
+        before = self._running
+        self._running = {name: running[name] for name in wanted}
+        self._settings = wanted
+        self._tell()
+        for name in gone:
+            await before[name].stop()
+        unchanged = tuple(each for each in wanted if each not in started and each not in changed)
+        return Change(tuple(started), tuple(changed), tuple(gone), unchanged)
+
+    def _back(self, name: str) -> Callable[[], Awaitable[None]]:
+        source, settings = self._running[name], self._spooled(self._settings[name])
+        return lambda: source.reconfigure(settings)
+
+    async def _undo(self, steps: list[Callable[[], Awaitable[None]]]) -> None:
+        for step in reversed(steps):
+            try:
+                await step()
+            except (OSError, TlsUnusable, ProfileError) as error:
+                log.critical("a source could not go back", error=type(error).__name__)
+
+    def _in_the_way(self, name: str, wanted: Mapping[str, Any]) -> bool:
+        old = self._settings[name]
+        claimed = _claim(old)
+        return claimed is not None and any(
+            _claim(each) == claimed
+            and not (isinstance(old, MllpSourceSettings) and isinstance(each, MllpSourceSettings))
+            for each in wanted.values()
+        )
+
+    def _tell(self) -> None:
+        for name, each in self._settings.items():
+            self.contexts[name] = MappingContext(
+                zone=each.zone, authorities=each.authorities, source=name
+            )
+            if isinstance(each, DicomSourceSettings):
+                self.quiet[name] = timedelta(seconds=each.quiet_seconds)
+
+    # --- making -------------------------------------------------------------------
+
+    def _make(self, settings: Any) -> Source:
+        intake, clock = self._intake, self._clock
+        assert intake is not None, "prepare comes first"
+        match settings:
+            case MllpSourceSettings():
+                return MllpSource(
+                    settings, intake, clock, ports=self._ports, documents=self._documents
+                )
+            case DicomSourceSettings():
+                return DicomSource(settings, intake, clock, self._spool)
+            case CdaHttpSourceSettings():
+                return CdaHttpSource(self._spooled(settings), intake, clock)
+            case CdaFolderSourceSettings():
+                return CdaFolderSource(settings, intake, clock)
+            case Hl7HttpSourceSettings():
+                spooled = self._spooled(settings)
+                return Hl7HttpSource(spooled, intake, clock, documents=self._documents)
+            case Hl7FolderSourceSettings():
+                return Hl7FolderSource(settings, intake, clock, documents=self._documents)
+            case HprimHttpSourceSettings():
+                return HprimHttpSource(self._spooled(settings), intake, clock)
+            case HprimFolderSourceSettings():
+                return HprimFolderSource(settings, intake, clock)
+            case _:
+                raise TypeError(f"no source takes {type(settings).__name__}")
+
+    def _spooled(self, settings: Any) -> Any:
+        """An HTTP source's spool is in the state folder unless the configuration names another."""
+        if isinstance(settings, HttpDoorSettings) and settings.spool_folder is None:
+            return settings.model_copy(update={"spool_folder": self._spool})
+        return settings
+
+    # --- what is told of them -----------------------------------------------------
+
+    def addresses(self) -> dict[str, str]:
+        """Where each source listens."""
+        return {source.name: source.address() for source in self}
+
+    def events(self) -> dict[str, Mapping[str, int]]:
+        """What each source counted since its start, by its name."""
+        return {each.name: each.statistics() for each in self if isinstance(each, Counting)}
+
+    def refusals(self) -> dict[str, Mapping[str, int]]:
+        """Connections refused before their source was known, by configured address."""
+        ports = {each.port for each in self.of(MllpSource) if each.port is not None}
+        return {port.listen: port.refusals() for port in ports}
+
+    def certificates(self) -> dict[str, Sequence[HeldCertificate]]:
+        """The certificates that each source relies on, by its name."""
+        return {each.name: each.certificates() for each in self if isinstance(each, Secured)}
+
+
+def _claim(settings: Any) -> object:
+    """What only one source of a kind may have: an address or a folder."""
+    return getattr(settings, "listen", None) or getattr(settings, "path", None)

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -28,15 +29,18 @@ from gateway.configuration import Configuration, NothingToRead
 from gateway.drain import Drainer
 from gateway.gate import PermissionGate
 from gateway.ins import ROOTS, TEST_ROOTS
-from gateway.instruments import TimedIntake, TimedNormaliser, timed
+from gateway.instruments import TimedIntake, TimedNormaliser, observe_mapping, timed
 from gateway.intake import JournalIntake
 from gateway.journal.journal import Journal
 from gateway.journal.writer import GroupWriter
 from gateway.mapping import Library, MappingContext, packaged_mappings, serialise
+from gateway.mapping_processes import CPU_SECONDS_MAX, MappingProcesses
+from gateway.mapping_wire import Opening, content_digest
 from gateway.model import Format, Payload
 from gateway.normalise import Normaliser
 from gateway.opening import open_journal
 from gateway.ports import Reader, SourceLanguage
+from gateway.release import version
 from gateway.retry import RetryPolicy
 from gateway.route import DestinationRule
 from gateway.settings import Loaded, Settings
@@ -114,12 +118,24 @@ def make_normaliser(
     )
 
 
+def make_mapping_processes(settings: Settings, library: Library) -> MappingProcesses | None:
+    """The processes that map for the workers; none is started yet. None where there are none."""
+    if settings.worker.mapping_processes == 0 or sys.platform == "win32":
+        return None
+    return MappingProcesses(
+        Opening(settings=settings, cpu_seconds=CPU_SECONDS_MAX),
+        content_digest(library.programs, version()),
+        count=settings.worker.mapping_processes,
+        observe=observe_mapping,
+    )
+
+
 GARBAGE_THRESHOLD = 10_000
 """Objects made, and not freed, after which Python looks for garbage among the young ones. A
 batch of messages is some tens of thousands, and none of it is garbage while it is worked on."""
 
 
-def _calm_collector() -> None:
+def calm_collector() -> None:
     """Keep Python's garbage collector from walking, every few batches, through what was loaded
     at the start and stays: mappings, definitions, code. It was a quarter of all time."""
     gc.collect()
@@ -139,6 +155,7 @@ class Gateway:
     intake: JournalIntake
     writer: GroupWriter
     pool: WorkerPool
+    processes: MappingProcesses | None
     sources: Sources
     started: bool = False
 
@@ -166,6 +183,7 @@ class Gateway:
         record = Record(journal.blobs, now=SystemClock().now, json=serialise)
         sources = Sources(settings.state)
         normaliser = TimedNormaliser.around(make_normaliser(settings, library, sources.contexts))
+        processes = make_mapping_processes(settings, library)
         drainer = Drainer(
             journal,
             normaliser,
@@ -174,6 +192,7 @@ class Gateway:
             policy=retry_policy(settings),
             gate=gate,
             lease=timedelta(seconds=settings.worker.lease_seconds),
+            processes=processes,
         )
         pool = WorkerPool(
             journal,
@@ -189,12 +208,21 @@ class Gateway:
         sources.prepare(settings.sources, TimedIntake(intake))
         configuration = Configuration(settings, sources, reread)
         return cls(
-            configuration, journal, record, library, normaliser, intake, writer, pool, sources
+            configuration,
+            journal,
+            record,
+            library,
+            normaliser,
+            intake,
+            writer,
+            pool,
+            processes,
+            sources,
         )
 
     async def start(self) -> None:
         """Start the writer, the workers, then the doors. Raises OSError when a port is taken."""
-        _calm_collector()
+        calm_collector()
         self.writer.start()
         if self.settings.worker.threads:
             self.pool.start()
@@ -212,6 +240,8 @@ class Gateway:
         self.writer.stop()
         if self.settings.worker.threads:
             self.pool.stop()
+        if self.processes is not None:
+            self.processes.close()
         self.journal.close()
 
     def ready(self) -> dict[str, bool]:

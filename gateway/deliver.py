@@ -12,6 +12,7 @@ One that never will is buried, and the lane goes on.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -92,6 +93,12 @@ class OutboundDrain:
         self._random = random
         self._stopping = stopping
         self._on_postponed = on_postponed
+        self._missed: set[str] = set()
+        self._busy: dict[str, threading.Lock] = {}
+        if journal.dialect == "sqlite":
+            self._busy = {
+                name: threading.Lock() for name, each in destinations.items() if each.transactional
+            }
 
     def drain(self, lane: str) -> bool:
         """Work in the lane for a turn; True when it should be rung again.
@@ -125,6 +132,28 @@ class OutboundDrain:
     # --- the record: effect and mark in one transaction ---------------------------
 
     def _drain_together(self, destination: Destination) -> bool:
+        """A turn in all due lanes of a destination in this database.
+
+        Where one transaction writes at a time (SQLite), one worker does it at a time: a
+        second one would wait for each of its transactions only to find the lanes taken.
+        """
+        busy = self._busy.get(destination.name)
+        if busy is None:
+            return self._turn_together(destination)
+        # Whoever comes meanwhile leaves word, so that no ring is lost.
+        self._missed.add(destination.name)
+        again = False
+        while destination.name in self._missed and busy.acquire(blocking=False):
+            try:
+                self._missed.discard(destination.name)
+                again = self._turn_together(destination)
+            finally:
+                busy.release()
+            if again:
+                break
+        return again
+
+    def _turn_together(self, destination: Destination) -> bool:
         for _ in range(TURN_ROUNDS):
             names = self._due(destination.name)
             if not names:

@@ -19,6 +19,7 @@ from gateway.inbound import InboundDrain
 from gateway.journal.journal import Journal
 from gateway.journal.tables import lane as lane_table
 from gateway.journal.times import utc_now
+from gateway.mapping_processes import MappingProcesses
 from gateway.normalise import Normaliser
 from gateway.ports import Destination
 from gateway.retry import RetryPolicy
@@ -37,7 +38,8 @@ class Drainer:
     ``lease`` must be longer than a destination's longest call. ``policies`` gives
     destinations their own retry policy, ``policy`` is for the others. ``gate`` is
     told when a permission changes. ``on_postponed`` may be set to a function that is
-    called when something was put off to a later time. Raises ValueError when a rule names a
+    called when something was put off to a later time. ``processes`` read and map in the
+    place of the draining thread when there is a backlog. Raises ValueError when a rule names a
     destination that is not there.
     """
 
@@ -54,6 +56,7 @@ class Drainer:
         lease: timedelta = LEASE_DEFAULT,
         now: Callable[[], datetime] = utc_now,
         draw: Callable[[], float] = random.random,
+        processes: MappingProcesses | None = None,
     ) -> None:
         known = {destination.name: destination for destination in destinations}
         if rules is None:
@@ -76,6 +79,7 @@ class Drainer:
             lease=lease,
             now=now,
             stopping=self._stopping.is_set,
+            processes=processes,
         )
         self._outbound = OutboundDrain(
             journal,
@@ -107,7 +111,8 @@ class Drainer:
 
     def rings(self, lanes: Iterable[str]) -> list[str]:
         """Of lanes that have become due together, those to ring: every one but, of a
-        destination whose lanes are drained together, one in ``LANES_PER_RING``."""
+        destination whose lanes are drained together, one in ``LANES_PER_RING`` (on SQLite
+        one)."""
         kept: list[str] = []
         together: dict[str, list[str]] = defaultdict(list)
         for lane in sorted(lanes):
@@ -116,7 +121,8 @@ class Drainer:
             else:
                 kept.append(lane)
         for names in together.values():
-            kept += names[::LANES_PER_RING]
+            # On SQLite one worker at a time drains them (``gateway.deliver``).
+            kept += names[:1] if self._journal.dialect == "sqlite" else names[::LANES_PER_RING]
         return kept
 
     def stop(self) -> None:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, select, tuple_
@@ -25,7 +26,9 @@ from gateway.journal import deadletters, gatherings, lanes, messages, tables
 from gateway.journal.journal import IdentityConflict, Journal, JournalUnavailable, LeaseLost
 from gateway.journal.states import MessageState
 from gateway.journal.values import Message
-from gateway.model import Cause, CauseCode, Identifier, Stage
+from gateway.mapping_ahead import Accused, Ahead, Not, Prepared
+from gateway.mapping_processes import MappingProcesses
+from gateway.model import Cause, CauseCode, Identifier, Payload, Stage
 from gateway.normalise import Normaliser, Original, Reading, Unusable
 from gateway.passage import Passage
 from gateway.route import DestinationRule
@@ -36,6 +39,9 @@ BATCH_MAX = 64
 
 BATCH_BYTES_MAX = 16 * 1024 * 1024
 """Bytes of the messages that are read into memory together; one is taken whatever its size."""
+
+AHEAD_MAX = 2 * BATCH_MAX
+"""Messages that a lane has in hand while a mapping process works ahead of the transactions."""
 
 TURN_BATCHES = 8
 """Batches after which a lane makes room for the others."""
@@ -48,8 +54,6 @@ UNFINISHED = Cause(
     code=CauseCode.UNFINISHED_ATTEMPTS,
     detail=f"{UNFINISHED_MAX} workers began this message alone and none of them ended",
 )
-
-Prepared = Reading | Unusable
 
 _message = tables.message
 _UP_TO = (
@@ -72,7 +76,8 @@ class _Turn:
     lane: str
     token: int
     batch: list[Message]
-    prepared: dict[int, Prepared]
+    ahead: Ahead
+    prepared: dict[int, Prepared] = field(default_factory=dict)
     unread: int | None = None
     """The message whose bytes the machine could not read."""
 
@@ -91,6 +96,7 @@ class InboundDrain:
         lease: timedelta,
         now: Callable[[], datetime],
         stopping: Callable[[], bool],
+        processes: MappingProcesses | None = None,
     ) -> None:
         self._journal = journal
         self._normaliser = normaliser
@@ -100,6 +106,8 @@ class InboundDrain:
         self._lease = lease
         self._now = now
         self._stopping = stopping
+        self._processes = processes
+        self._accused = Accused()
 
     def drain(self, lane: str) -> bool:
         """Work in the lane for a turn; True when it should be rung again.
@@ -113,8 +121,8 @@ class InboundDrain:
         try:
             again = False
             for left in range(TURN_BATCHES - 1, -1, -1):
-                self._prepare(turn)
-                again = self._settle(turn, last=left == 0)
+                self._prepare(turn, ahead=left > 0)
+                again = self._settle(turn, left=left)
                 if not turn.batch:
                     break
             return again
@@ -123,6 +131,8 @@ class InboundDrain:
         except JournalUnavailable:
             self._give_up(turn)
             raise
+        finally:
+            turn.ahead.end()
 
     def _begin(self, lane: str) -> _Turn | bool:
         """Take the lane and claim; when there is nothing to do, whether to ring again."""
@@ -136,31 +146,52 @@ class InboundDrain:
             batch = messages.claim(connection, lane, token, BATCH_MAX)
             if not batch:
                 return lanes.release(connection, lane, token, now)
-        return _Turn(lane, token, batch, {})
+        ahead = Ahead(self._processes, self._accused, self._payload, self._normaliser.contexts)
+        return _Turn(lane, token, batch, ahead)
 
     # --- outside any transaction --------------------------------------------------
 
-    def _prepare(self, turn: _Turn) -> None:
+    def _prepare(self, turn: _Turn, *, ahead: bool) -> None:
         """Read and map what is not yet: as much as may be in memory at once, and for no
-        longer than leaves the lease time enough."""
+        longer than leaves the lease time enough.
+
+        With ``ahead`` a mapping process gets what follows as well, for the next batch.
+        """
         until = time.monotonic() + self._lease.total_seconds() / 3
         kept = {message.id for message in turn.batch}
         turn.prepared = {each: done for each, done in turn.prepared.items() if each in kept}
-        total = 0
-        for message in turn.batch:
-            total += message.size
-            full = total > BATCH_BYTES_MAX or time.monotonic() > until
-            if full and message is not turn.batch[0]:
+        held = list(_within_memory(turn.batch))
+        turn.ahead.send(held if ahead else held[:BATCH_MAX])
+        for message in held[:BATCH_MAX]:
+            first = message is turn.batch[0]
+            if time.monotonic() > until and not first:
                 return
-            if message.id not in turn.prepared and not _is_poison(message):
-                try:
-                    turn.prepared[message.id] = self._read(message)
-                except OSError as error:
-                    # Not given back, so that the lane is not blocked by it for ever.
-                    turn.unread = message.id
-                    raise JournalUnavailable(f"bytes cannot be read ({_errno(error)})") from None
+            if message.id in turn.prepared or _is_poison(message):
+                continue
+            try:
+                done = self._prepared(turn, message, until, first=first)
+            except OSError as error:
+                # Not given back, so that the lane is not blocked by it for ever.
+                turn.unread = message.id
+                raise JournalUnavailable(f"bytes cannot be read ({_errno(error)})") from None
+            if done is None:
+                return
+            turn.prepared[message.id] = done
+
+    def _prepared(
+        self, turn: _Turn, message: Message, until: float, *, first: bool
+    ) -> Prepared | None:
+        """The result of one message; None when it must wait for the next batch."""
+        done = turn.ahead.take(message, until)
+        if done is Not.THERE and turn.ahead.suspect(message):
+            # Those before it are settled first: it may take another process with it.
+            done = turn.ahead.take_alone(message, until) if first else Not.YET
+        if isinstance(done, Not):
+            return self._read(message) if done is Not.THERE else None
+        return self._with_attachments(done)
 
     def _read(self, message: Message) -> Prepared:
+        """The result of one message, made in this thread."""
         try:
             original = self._original(message)
         except KeyError:
@@ -173,20 +204,26 @@ class InboundDrain:
                 code=CauseCode.HOSTILE_CONTENT, detail="the study has more instances than allowed"
             )
             return Unusable(cause=cause)
-        reading = self._normaliser.normalise(original)
-        if isinstance(reading, Reading):
-            for attachment in reading.mapped.attachments:
-                # Before the transaction, which then finds them and waits for no disk.
+        return self._with_attachments(self._normaliser.normalise(original))
+
+    def _with_attachments(self, prepared: Prepared) -> Prepared:
+        """The same, its attachments stored before the transaction, which then finds them
+        and waits for no disk."""
+        if isinstance(prepared, Reading):
+            for attachment in prepared.mapped.attachments:
                 self._journal.blobs.put(attachment.data)
-        return reading
+        return prepared
+
+    def _payload(self, message: Message) -> Payload:
+        return messages.payload(self._journal, message)
 
     def _original(self, message: Message) -> Original:
         if not message.group_key:
-            payloads = [messages.payload(self._journal, message)]
+            payloads = [self._payload(message)]
         else:
             with self._journal.read() as connection:
                 members = gatherings.members(connection, message.source, message.group_key)
-                payloads = [messages.payload(self._journal, member) for member in members]
+                payloads = [self._payload(member) for member in members]
         return Original(
             source=message.source,
             format=message.format,
@@ -196,30 +233,40 @@ class InboundDrain:
 
     # --- the transaction ----------------------------------------------------------
 
-    def _settle(self, turn: _Turn, *, last: bool) -> bool:
+    def _settle(self, turn: _Turn, *, left: int) -> bool:
         """Decide on the prepared messages and claim the next; True when the lane, given
-        back, has due work again. ``turn.batch`` is empty once the lane was given back."""
-        work = [each for each in turn.batch if each.id in turn.prepared or _is_poison(each)]
-        rest = [each.id for each in turn.batch if each.id not in {done.id for done in work}]
+        back, has due work again. ``turn.batch`` is empty once the lane was given back.
+
+        What a mapping process still has is given back and claimed again with the next,
+        so that every batch begins with what is first in the lane by then. ``left`` are
+        the batches that may follow in this turn.
+        """
+        work = list(
+            itertools.takewhile(
+                lambda each: each.id in turn.prepared or _is_poison(each), turn.batch
+            )
+        )
+        rest = [each.id for each in turn.batch[len(work) :]]
         try:
             with self._journal.write() as connection:
                 lanes.fence(connection, turn.lane, turn.token)
                 back, denied = self._apply(connection, turn, work)
-                again = self._advance(connection, turn, [*back, *rest], last=last)
+                again = self._advance(connection, turn, [*back, *rest], left=left)
         except (JournalUnavailable, LeaseLost):
             raise
         except Exception:  # noqa: BLE001  one message's fault: found by doing them one by one
-            return self._one_by_one(turn, work, rest, last=last)
+            return self._one_by_one(turn, work, rest, left=left)
+        self._accused.settle(work)
         self._tell_gate(denied)
         return again
 
     def _one_by_one(
-        self, turn: _Turn, work: Sequence[Message], rest: Sequence[int], *, last: bool
+        self, turn: _Turn, work: Sequence[Message], rest: Sequence[int], *, left: int
     ) -> bool:
         """The same with a transaction for each message: the one that fails is buried alone."""
-        left = list(work)
-        while left:
-            message = left[0]
+        undone = list(work)
+        while undone:
+            message = undone[0]
             try:
                 with self._journal.write() as connection:
                     lanes.fence(connection, turn.lane, turn.token)
@@ -234,11 +281,11 @@ class InboundDrain:
             self._tell_gate(denied)
             if back:
                 break
-            del left[0]
+            del undone[0]
         with self._journal.write() as connection:
             lanes.fence(connection, turn.lane, turn.token)
-            given_back = [*(each.id for each in left), *rest]
-            return self._advance(connection, turn, given_back, last=last)
+            given_back = [*(each.id for each in undone), *rest]
+            return self._advance(connection, turn, given_back, left=left)
 
     def _apply(
         self, connection: Connection, turn: _Turn, work: Sequence[Message]
@@ -287,15 +334,17 @@ class InboundDrain:
         return len(waiting.all()) > len(work)
 
     def _advance(
-        self, connection: Connection, turn: _Turn, back: Sequence[int], *, last: bool
+        self, connection: Connection, turn: _Turn, back: Sequence[int], *, left: int
     ) -> bool:
         """Claim the next batch, or give the lane back: then whether it has due work again."""
         if back:
             messages.give_back(connection, back)
         now = self._now()
         turn.batch = []
-        if not (last or self._stopping()):
-            turn.batch = messages.claim(connection, turn.lane, turn.token, BATCH_MAX)
+        if left and not self._stopping():
+            # Before the last batch nothing is begun that another turn would have to finish.
+            limit = AHEAD_MAX if turn.ahead.at_work and left > 1 else BATCH_MAX
+            turn.batch = messages.claim(connection, turn.lane, turn.token, limit)
         if turn.batch:
             # At the end of the transaction, because an arrival that rings the lane
             # must wait for the row from here on.
@@ -330,6 +379,16 @@ def _cause_of(error: Exception) -> Cause:
             detail="the index of patients contradicts what the message says",
         )
     return internal(error)
+
+
+def _within_memory(batch: Sequence[Message]) -> Iterator[Message]:
+    """The first messages of a batch, as many as may be in memory together."""
+    total = 0
+    for message in batch:
+        total += message.size
+        if total > BATCH_BYTES_MAX and message is not batch[0]:
+            return
+        yield message
 
 
 def _is_poison(message: Message) -> bool:

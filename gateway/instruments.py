@@ -65,6 +65,11 @@ class TimedNormaliser(Normaliser):
             _observe(Stage.NORMALISE, started)
 
 
+def observe_mapping(seconds: float) -> None:
+    """Count a message that a mapping process read and mapped."""
+    METRICS.stage_seconds.labels(Stage.NORMALISE.value).observe(seconds)
+
+
 class TimedDestination:
     """A destination that measures each call."""
 

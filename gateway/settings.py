@@ -102,6 +102,14 @@ class WorkerSettings(_Block):
     threads: int = Field(
         default=2, ge=0, le=64, description="Worker threads in this process; 0: it only listens."
     )
+    mapping_processes: int = Field(
+        default=1,
+        ge=0,
+        le=16,
+        description="Processes that read and map messages beside this one, each for one source at "
+        "a time, so that more than one core is used. They are started when there is a backlog; "
+        "0: the worker threads do it themselves (always so on Windows).",
+    )
     sweep_seconds: float = Field(
         default=1.0, gt=0, le=60, description="How often due lanes are rung again, in seconds."
     )

@@ -12,15 +12,16 @@ never wait for the work; a new lease locks it FOR UPDATE and excludes all.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, or_, select, update
+from sqlalchemy import Connection, select, update
 
-from gateway.bulk import insert_rows, instant_text
+from gateway.bulk import Statement, given_instant, insert_rows, instant_text
 from gateway.journal import tables
 from gateway.journal.faults import LeaseLost
-from gateway.journal.states import DeliveryState, MessageState
-from gateway.journal.tables import KEY_MAX, literal_state
+from gateway.journal.tables import KEY_MAX
 
 __all__ = ["LeaseLost", "due", "fence", "lease", "next_due", "release", "renew", "ring"]
 
@@ -70,14 +71,13 @@ def write_rings(connection: Connection) -> dict[str, datetime]:
 
 def due(connection: Connection, now: datetime, limit: int = 100) -> list[str]:
     """Lanes that have due work and no worker, the longest due first."""
-    free = or_(_lane.c.lease_until.is_(None), _lane.c.lease_until <= now)
-    found = connection.execute(
-        select(_lane.c.name)
-        .where(_lane.c.next_at <= now, free)
-        .order_by(_lane.c.next_at)
-        .limit(limit)
-    )
-    return list(found.scalars())
+    return [row[0] for row in _DUE.rows(connection, now=now, limit=limit)]
+
+
+_DUE = Statement(
+    "SELECT name FROM lane WHERE next_at <= :now AND (lease_until IS NULL OR lease_until <= :now)"
+    " ORDER BY next_at LIMIT :limit"
+)
 
 
 def lease(
@@ -89,23 +89,21 @@ def lease(
     has its row: that one is a release, which looks again, or a ring, which is
     followed by another call of the worker. So nothing is ever waited for here.
     """
-    free = (
-        select(_lane.c.token)
-        .where(
-            _lane.c.name == lane,
-            or_(_lane.c.lease_until.is_(None), _lane.c.lease_until <= now),
-        )
-        .with_for_update(skip_locked=True)
-    )
-    token = connection.execute(free).scalar_one_or_none()
-    if token is None:
+    free = _FREE.rows(connection, lane=lane, now=now)
+    if not free:
         return None
-    connection.execute(
-        update(_lane)
-        .where(_lane.c.name == lane)
-        .values(token=token + 1, lease_owner=owner, lease_until=now + ttl)
-    )
-    return int(token) + 1
+    token = int(free[0][0]) + 1
+    _LEASE.rows(connection, lane=lane, token=token, owner=owner, until=now + ttl)
+    return token
+
+
+_FREE = Statement(
+    "SELECT token FROM lane WHERE name = :lane AND (lease_until IS NULL OR lease_until <= :now)"
+    " FOR UPDATE SKIP LOCKED"
+)
+_LEASE = Statement(
+    "UPDATE lane SET token = :token, lease_owner = :owner, lease_until = :until WHERE name = :lane"
+)
 
 
 def renew(connection: Connection, lane: str, token: int, ttl: timedelta, now: datetime) -> None:
@@ -113,13 +111,14 @@ def renew(connection: Connection, lane: str, token: int, ttl: timedelta, now: da
 
     A lease that ran out while nobody else wanted the lane is still the caller's.
     """
-    renewed = connection.execute(
-        update(_lane)
-        .where(_lane.c.name == lane, _lane.c.token == token, _lane.c.lease_owner.is_not(None))
-        .values(lease_until=now + ttl)
-    )
-    if renewed.rowcount == 0:
+    if not _RENEW.rows(connection, lane=lane, token=token, until=now + ttl):
         raise LeaseLost(lane)
+
+
+_RENEW = Statement(
+    "UPDATE lane SET lease_until = :until"
+    " WHERE name = :lane AND token = :token AND lease_owner IS NOT NULL RETURNING token"
+)
 
 
 def fence(connection: Connection, lane: str, token: int) -> None:
@@ -127,16 +126,17 @@ def fence(connection: Connection, lane: str, token: int) -> None:
 
     To be called first in each transaction that acts for a lane.
     """
-    held = connection.execute(_FENCE, {"lane": lane}).one_or_none()
-    if held is None or held.token != token or held.lease_owner is None:
+    _check(_FENCE.rows(connection, lane=lane), lane, token)
+
+
+def _check(rows: Sequence[Sequence[Any]], lane: str, token: int) -> None:
+    if not rows or rows[0][0] != token or rows[0][1] is None:
         raise LeaseLost(lane)
 
 
-_FENCE = (
-    select(_lane.c.token, _lane.c.lease_owner)
-    .where(_lane.c.name == bindparam("lane"))
-    .with_for_update(read=True, key_share=True)
-)
+_HELD = "SELECT token, lease_owner FROM lane WHERE name = :lane"
+_FENCE = Statement(f"{_HELD} FOR KEY SHARE")
+_LOCK = Statement(f"{_HELD} FOR NO KEY UPDATE")
 
 
 def revoke(connection: Connection, names: list[str]) -> None:
@@ -159,59 +159,39 @@ def release(connection: Connection, lane: str, token: int, now: datetime) -> boo
 
     Raises LeaseLost when it was not the caller's any more.
     """
-    row = _locked(connection, lane)
-    if row is None or row.token != token or row.lease_owner is None:
-        raise LeaseLost(lane)
+    _check(_LOCK.rows(connection, lane=lane), lane, token)
     # A new statement: on PostgreSQL it sees what was committed while the lock
     # was waited for. What commits later rings after this release.
     following = next_due(connection, lane, now)
-    connection.execute(
-        update(_lane)
-        .where(_lane.c.name == lane)
-        .values(next_at=following, lease_owner=None, lease_until=None)
-    )
+    _RELEASE.rows(connection, lane=lane, following=following)
     return following is not None and following <= now
 
 
-def _locked(connection: Connection, lane: str) -> Row[int, str | None] | None:
-    return connection.execute(
-        select(_lane.c.token, _lane.c.lease_owner)
-        .where(_lane.c.name == lane)
-        .with_for_update(key_share=True)
-    ).one_or_none()
+_RELEASE = Statement(
+    "UPDATE lane SET next_at = :following, lease_owner = NULL, lease_until = NULL"
+    " WHERE name = :lane"
+)
 
 
 def next_due(connection: Connection, lane: str, now: datetime) -> datetime | None:
     """When the lane has work next: now for a message, the due time of the first delivery in
     line or of a study that gathers, None when it is empty."""
-    if connection.execute(_received_in(lane)).first() is not None:
+    if _RECEIVED.rows(connection, lane=lane):
         return now
-    head = connection.execute(_head_of(lane)).first()
-    gathers = connection.execute(
-        select(func.min(tables.gathering.c.due_at)).where(tables.gathering.c.lane == lane)
-    ).scalar_one()
-    times = [gathers] if gathers is not None else []
-    if head is not None:
-        times.append(head.due_at if head.due_at is not None else now)
+    head = _HEAD.rows(connection, lane=lane)
+    ((gathers,),) = _GATHERS.rows(connection, lane=lane)
+    times = [given_instant(gathers)] if gathers is not None else []
+    if head:
+        times.append(given_instant(head[0][0]) if head[0][0] is not None else now)
     return min(times, default=None)
 
 
-def _received_in(lane: str) -> Select[int]:
-    message = tables.message
-    return (
-        select(message.c.id)
-        .where(message.c.lane == lane, literal_state(message, MessageState.RECEIVED))
-        # In the order of the lane's index; else SQLite takes that of the states.
-        .order_by(message.c.sequence, message.c.id)
-        .limit(1)
-    )
-
-
-def _head_of(lane: str) -> Select[datetime]:
-    delivery = tables.delivery
-    return (
-        select(delivery.c.due_at)
-        .where(delivery.c.lane == lane, literal_state(delivery, DeliveryState.PENDING))
-        .order_by(delivery.c.sequence, delivery.c.id)
-        .limit(1)
-    )
+# In the order of the lane's index; else SQLite takes that of the states.
+_RECEIVED = Statement(
+    "SELECT id FROM message WHERE lane = :lane AND state = 'received' ORDER BY sequence, id LIMIT 1"
+)
+_HEAD = Statement(
+    "SELECT due_at FROM delivery WHERE lane = :lane AND state = 'pending'"
+    " ORDER BY sequence, id LIMIT 1"
+)
+_GATHERS = Statement("SELECT min(due_at) FROM gathering WHERE lane = :lane")

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from adapters.hl7 import conformance
 from adapters.hl7.acknowledge import Acknowledger
+from adapters.hl7.answer import acknowledges, control_id_of
 from adapters.hl7.charset import UTF_8
 from adapters.hl7.compiling import compile_path
 from adapters.hl7.envelope import Rules, examine
@@ -17,7 +18,6 @@ from adapters.hl7.outline import GroupOutline, SegmentOutline, outline, undecoda
 from adapters.hl7.paths import parse
 from adapters.hl7.requirements import Requirements
 from adapters.hl7.scopes import MessageScope
-from adapters.hl7.sender import acknowledges, control_id_of
 from adapters.hl7.settings import MllpSourceSettings
 from adapters.hl7.site_profiles import CompiledProfile
 from gateway.model import Cause, CauseCode

@@ -97,6 +97,9 @@ class Checker:
                 problems.append(Problem(f"[{position}]", *problem_of_id))
         there = own.union(known)
         for position, resource in enumerate(resources):
+            # Hardly ever does one lead elsewhere; only then are the paths worth their price.
+            if _all_there(resource, there):
+                continue
             for path, reference in references(resource):
                 match = _REFERENCE.fullmatch(reference)
                 if match is None or reference.startswith(_OTHER) or _ELSEWHERE.fullmatch(path):
@@ -311,6 +314,22 @@ def references(value: Any) -> Iterator[tuple[str, str]]:
             )
         elif isinstance(item, list):
             stack.extend((f"{path}[{index}]", child) for index, child in enumerate(item))
+
+
+def _all_there(value: Any, there: Collection[str]) -> bool:
+    """Whether every ``reference`` in a resource is among those that are there."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            reference = item.get("reference")
+            if isinstance(reference, str) and reference not in there:
+                return False
+            item = item.values()
+        elif not isinstance(item, list):
+            continue
+        stack.extend([child for child in item if type(child) is not str])
+    return True
 
 
 def _settle_contained(resource: Mapping[str, Any], findings: list[Finding]) -> list[Finding] | None:

@@ -22,12 +22,18 @@ _UCUM = "http://unitsofmeasure.org"
 
 
 def _any(value: Json, *names: str) -> bool:
-    return any(name in value or f"_{name}" in value for name in names)
+    for name in names:  # noqa: SIM110 - by a third quicker, and every quantity comes by here
+        if name in value or f"_{name}" in value:
+            return True
+    return False
 
 
 def _choice(value: Json, base: str) -> bool:
     """Whether a choice element is present in any type."""
-    return any(name.startswith(base) and name[len(base) :][:1].isupper() for name in value)
+    for name in value:  # noqa: SIM110 - as in _any
+        if name.startswith(base) and name[len(base) :][:1].isupper():
+            return True
+    return False
 
 
 def _codings(concept: Json | None) -> set[tuple[str, str]]:

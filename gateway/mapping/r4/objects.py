@@ -83,6 +83,11 @@ def array_check(check: Check, *, null_allowed: bool = False) -> Check:
             return [("", ProblemCode.NOT_AN_ARRAY, "a single value where R4 has an array")]
         if not value:
             return [("", ProblemCode.EMPTY, "an empty array")]
+        for item in value:
+            if check(item) is not None:
+                break
+        else:
+            return None
         bad: list[Finding] | None = None
         for index, item in enumerate(value):
             if null_allowed and item is None:

@@ -28,6 +28,14 @@ BASE64_CHARACTERS_MAX = 64 * 1_048_576
 DECIMAL_CHARACTERS_MAX = 64
 INTEGER_MAX = 2_147_483_647
 
+REMEMBERED_MAX = 4_096
+"""Values of one type that were right and are remembered; beyond it starts anew."""
+
+REMEMBERED_CHARACTERS_MAX = 128
+
+_REPEATED = frozenset({"code", "uri", "url", "canonical"})
+"""Types whose values come again in every message and name no person: systems, codes."""
+
 _TEXT = "[ \\t\\r\\n]*[^\\s\\x00\\ud800-\\udfff][^\\x00\\x0b\\x0c\\ud800-\\udfff]*"
 _BASE64 = re.compile(r"[0-9A-Za-z+/]*={0,2}", re.ASCII)
 _SPACES = str.maketrans("", "", " \t\r\n")
@@ -55,6 +63,8 @@ def primitive_checks(expressions: Mapping[str, str]) -> dict[str, Check]:
     for name, expression in expressions.items():
         if name not in checks and name != "xhtml":
             checks[name] = _text_check(name, expression)
+    for name in _REPEATED:
+        checks[name] = _repeated_check(checks[name])
     for name in _DATED:
         checks[name] = _dated_check(checks[name])
     return checks
@@ -107,6 +117,26 @@ def _text_check(name: str, expression: str) -> Check:
         return _wrong(name, value)
 
     return check
+
+
+def _repeated_check(check: Check) -> Check:
+    """A check of texts that asks nothing of one that was right before."""
+    right: set[str] = set()
+
+    def run(value: Any) -> list[Finding] | None:
+        # A DecimalText equals the text and is none.
+        if type(value) is not str:
+            return check(value)
+        if value in right:
+            return None
+        findings = check(value)
+        if findings is None and len(value) <= REMEMBERED_CHARACTERS_MAX:
+            if len(right) >= REMEMBERED_MAX:
+                right.clear()
+            right.add(value)
+        return findings
+
+    return run
 
 
 def _dated_check(form: Check) -> Check:

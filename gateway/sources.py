@@ -18,6 +18,7 @@ from adapters.dicom.listener import DicomSource
 from adapters.dicom.settings import DicomSourceSettings
 from adapters.doors.http import HttpSource
 from adapters.doors.settings import HttpDoorSettings
+from adapters.hl7.continuation import Fragment
 from adapters.hl7.folder import Hl7FolderSource
 from adapters.hl7.http import Hl7HttpSource
 from adapters.hl7.listener import MllpSource
@@ -37,6 +38,8 @@ from gateway.ports import Intake, Source
 
 log = structlog.get_logger("ecluse.sources")
 Kind = TypeVar("Kind")
+Fragments = Callable[[str], Sequence[tuple[str, Fragment, datetime]]]
+"""Group, pointers and time of each fragment that waits at a source, the oldest first."""
 
 
 class SystemClock:
@@ -90,9 +93,10 @@ class Change:
 class Sources:
     """The running sources, in the order of the configuration.
 
-    ``contexts`` (what mappings are told of each source) and ``quiet`` (how long a study must
-    be quiet) belong to the stages behind the sources and are kept up to date. Those of a
-    source that is gone stay: its messages may still be on their way. Belongs to one event loop.
+    ``contexts`` (what mappings are told of each source) and ``quiet`` (how long a study or a
+    continued message must be quiet) belong to the stages behind the sources and are kept up to
+    date. Those of a source that is gone stay: its messages may still be on their way. Belongs
+    to one event loop.
     """
 
     def __init__(
@@ -109,12 +113,18 @@ class Sources:
         self._clock = SystemClock()
         self._documents = CdaHeaders()
         self._intake: Intake | None = None
+        self._fragments: Fragments | None = None
         self._settings: dict[str, Any] = {}
         self._running: dict[str, Source] = {}
 
-    def prepare(self, settings: Sequence[Any], intake: Intake) -> None:
-        """Make the sources of a configuration; :meth:`start` starts them."""
-        self._intake = intake
+    def prepare(
+        self, settings: Sequence[Any], intake: Intake, fragments: Fragments | None = None
+    ) -> None:
+        """Make the sources of a configuration; :meth:`start` starts them.
+
+        ``fragments`` tells what waits of a source's continued messages.
+        """
+        self._intake, self._fragments = intake, fragments
         self._settings = {each.name: each for each in settings}
         self._running = {each.name: self._make(each) for each in settings}
         self._tell()
@@ -220,6 +230,8 @@ class Sources:
             )
             if isinstance(each, DicomSourceSettings):
                 self.quiet[name] = timedelta(seconds=each.quiet_seconds)
+            elif isinstance(each, MllpSourceSettings):
+                self.quiet[name] = timedelta(seconds=each.continuation_timeout_seconds)
 
     # --- making -------------------------------------------------------------------
 
@@ -228,9 +240,12 @@ class Sources:
         assert intake is not None, "prepare comes first"
         match settings:
             case MllpSourceSettings():
-                return MllpSource(
+                source = MllpSource(
                     settings, intake, clock, ports=self._ports, documents=self._documents
                 )
+                for waiting in self._fragments(settings.name) if self._fragments else ():
+                    source.continuations.restore(*waiting)
+                return source
             case DicomSourceSettings():
                 return DicomSource(settings, intake, clock, self._spool)
             case CdaHttpSourceSettings():

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from adapters.hl7 import charset as charsets
 from adapters.hl7.charset import Charset, Undecodable
+from adapters.hl7.continuation import pointer_after
 from adapters.hl7.grammar import VERSIONS, known_types
 from adapters.hl7.header import NULL, Header, header_line
 from adapters.hl7.identifiers import PatientIdentifiers
@@ -74,6 +75,11 @@ class Envelope:
     carries_permission: bool = False
     refusal: Cause | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
+    continues: str = ""
+    """MSH-14 where it is not empty; the pointer of the fragment before."""
+    continued: str = ""
+    """DSC-1 of a fragment that another one follows."""
+    has_patient: bool = False
 
 
 def examine(payload: bytes, rules: Rules) -> Envelope:
@@ -157,7 +163,12 @@ def _read_body(
             protocol_code="100",
         )
         return
+    envelope.continues = "" if header.parts[13] == NULL else _storable(header.parts[13].strip())
+    if text.find(b"\rDSC", start) >= 0:
+        separator = header.encode(header.delimiters.field)
+        envelope.continued = _storable(pointer_after(text, separator))
     patient = text.find(b"\rPID", start)
+    envelope.has_patient = patient >= 0
     if patient >= 0 and text.find(b"\rPID", patient + 4) < 0:
         end = text.find(b"\r", patient + 4)
         line = text[patient + 1 : end if end >= 0 else len(text)]

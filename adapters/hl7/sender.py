@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from adapters.hl7.answer import Asked, asked_for, code_of, control_id_of
 from adapters.hl7.batch import parts
@@ -91,6 +91,8 @@ class MllpClient:
     A message is written once. Only connecting is tried again (``reconnect``, told to
     ``on_pause`` with the fault and the pause): nothing has been sent then.
     """
+
+    link_type: ClassVar[type[Link]] = Link
 
     def __init__(
         self,
@@ -183,7 +185,7 @@ class MllpClient:
             async with asyncio.timeout(self._timeout_seconds):
                 await link.write(block)
         except TimeoutError:
-            raise NoAnswer("the receiver does not read the message") from None
+            raise NoAnswer(link.unwritten) from None
         except LinkEnded as error:
             raise NoAnswer(str(error)) from None
         if asked.first is Asked.NEVER:
@@ -256,7 +258,10 @@ class MllpClient:
         try:
             async with asyncio.timeout(self._connect_seconds):
                 _, link = await loop.create_connection(
-                    lambda: Link(self._answer_bytes_max), self._host, self._port, **options
+                    lambda: self.link_type(self._answer_bytes_max),
+                    self._host,
+                    self._port,
+                    **options,
                 )
         except TimeoutError:
             said = f"no connection within {self._connect_seconds:g} s"

@@ -143,6 +143,9 @@ class MllpSourceSettings(Hl7SourceSettings):
     held_bytes_max: int = Field(
         512 << 20, ge=1 << 20, description="Bytes of all connections in memory at a time"
     )
+    held_bytes_per_address_max: int = Field(
+        256 << 20, ge=1 << 20, description="Bytes of all connections of one address in memory"
+    )
     connections_max: int = Field(1024, ge=1, description="Connections at a time")
     connections_per_address_max: int = Field(
         128, ge=1, description="Connections of one address at a time"
@@ -164,6 +167,30 @@ class MllpSourceSettings(Hl7SourceSettings):
     stop_timeout_seconds: float = Field(
         10.0, ge=0, description="On stop, how long to wait for messages in flight"
     )
+    mllp_release: Literal[1, 2] = Field(
+        1,
+        description="2: each block is answered by a commit acknowledgement (06 or 15) before "
+        "its HL7 answer, and ours are awaited",
+    )
+    commit_timeout_seconds: float = Field(
+        10.0, gt=0, description="MLLP release 2: how long to await a commit acknowledgement"
+    )
+    batch_messages_max: int = Field(
+        1000, ge=1, le=4000, description="Messages in one block that holds a batch (FHS, BHS)"
+    )
+    continuation_timeout_seconds: float = Field(
+        300.0,
+        gt=0,
+        le=86_400,
+        description="How long after its newest fragment a continued message (DSC) waits for "
+        "the next one before it goes to the dead letters",
+    )
+    continuation_fragments_max: int = Field(
+        100, ge=2, le=10_000, description="Fragments of one continued message"
+    )
+    continuation_bytes_max: int = Field(
+        64 << 20, ge=1 << 10, le=256 << 20, description="Bytes of one continued message"
+    )
 
     @field_validator("clients")
     @classmethod
@@ -179,6 +206,8 @@ class MllpSourceSettings(Hl7SourceSettings):
             raise ValueError(f"listen: {self.listen!r} is not host:port")
         if self.held_bytes_max < self.frame_bytes_max:
             raise ValueError("held_bytes_max is less than frame_bytes_max")
+        if self.held_bytes_per_address_max < self.frame_bytes_max:
+            raise ValueError("held_bytes_per_address_max is less than frame_bytes_max")
         return self
 
     @model_validator(mode="after")

@@ -58,6 +58,7 @@ class Arrival:
     state: MessageState
     cause: Cause | None
     group_due_at: datetime | None
+    group_complete: bool = False
 
 
 def dedupe_key(kind: str, control_id: str, sha256: str) -> str:
@@ -112,6 +113,7 @@ def prepare(
         state=state,
         cause=cause,
         group_due_at=group_due_at,
+        group_complete=received.group_complete,
     )
 
 

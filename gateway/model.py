@@ -50,6 +50,7 @@ class CauseCode(StrEnum):
     REQUIRED_FIELD_MISSING = "required-field-missing"
     UNSUPPORTED_TYPE = "unsupported-type"
     UNSUPPORTED_VERSION = "unsupported-version"
+    PROFILE_VIOLATED = "profile-violated"
     CHARACTER_SET = "character-set"
     HOSTILE_CONTENT = "hostile-content"
     CONTENT_MISMATCH = "content-mismatch"

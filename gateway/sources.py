@@ -23,6 +23,7 @@ from adapters.hl7.folder import Hl7FolderSource
 from adapters.hl7.http import Hl7HttpSource
 from adapters.hl7.listener import MllpSource
 from adapters.hl7.port import Ports
+from adapters.hl7.profile_files import ProfileError
 from adapters.hl7.settings import (
     Hl7FolderSourceSettings,
     Hl7HttpSourceSettings,
@@ -186,7 +187,7 @@ class Sources:
                 running[at] = source = self._make(wanted[at])
                 undo.append(source.stop)
                 await source.start()
-        except (OSError, TlsUnusable) as error:
+        except (OSError, TlsUnusable, ProfileError) as error:
             await self._undo(undo)
             said = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise CannotChange(at, said, setting=getattr(error, "setting", "")) from None
@@ -210,7 +211,7 @@ class Sources:
         for step in reversed(steps):
             try:
                 await step()
-            except (OSError, TlsUnusable) as error:
+            except (OSError, TlsUnusable, ProfileError) as error:
                 log.critical("a source could not go back", error=type(error).__name__)
 
     def _in_the_way(self, name: str, wanted: Mapping[str, Any]) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 
 from adapters.hl7.answer import Asked, asked_for, code_of, control_id_of
 from adapters.hl7.batch import parts
+from adapters.hl7.charset import Charset, wide_charset
 from adapters.hl7.framing import (
     FRAME_BYTES_MAX,
     START,
@@ -311,10 +312,25 @@ def _messages(path: Path, limits: FileLimits) -> Iterator[bytes]:
         if not stream.read(1):
             return
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if is_framed(content):
+            wide = wide_charset(content[:8])
+            if wide is not None:
+                yield from _cut_wide(content, wide, limits)
+            elif is_framed(content):
                 yield from unwrapped(content, limits.message_bytes_max)
             else:
                 yield from _cut_at_headers(content, limits)
+
+
+def _cut_wide(content: mmap.mmap, charset: Charset, limits: FileLimits) -> Iterator[bytes]:
+    """The messages of a file in UTF-16 or UTF-32, each in its bytes."""
+    data = _slice(content, 0, len(content), limits)
+    try:
+        text = data.decode(charset.codec)
+    except UnicodeDecodeError:
+        yield data
+        return
+    for message in re.split(r"(?<=[\r\n])(?=MSH[^A-Za-z0-9])", text):
+        yield message.encode(charset.codec)
 
 
 def is_framed(content: bytes | mmap.mmap) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -35,11 +36,25 @@ class Hl7SourceSettings(BaseModel):
         description="Character set of messages that are not ASCII and whose MSH-18 is empty; "
         "empty here means that such messages are refused",
     )
+    charset_fallbacks: tuple[str, ...] = Field(
+        (),
+        max_length=8,
+        description="Character sets that are tried, in this order, when a message is not in the "
+        "one that it declares; the one taken is recorded with the message. Empty: it is refused",
+    )
     local_types: tuple[str, ...] = Field(
         FRENCH_EVENTS, description="Types beyond HL7's tables that are taken: ADT^Z99, ZXX"
     )
     processing_ids: tuple[str, ...] = Field(
         (), description="MSH-11.1 values that are taken (P, T, D); empty takes all"
+    )
+    profile: Path | None = Field(
+        None, description="A site's own profile file that every message is held against; see hl7.md"
+    )
+    profile_mode: Literal["refuse", "flag"] = Field(
+        "refuse",
+        description="What becomes of a message that breaks the profile: refused with AE and the "
+        "profile's ERR, or taken with the findings noted",
     )
     permission_segments: tuple[str, ...] = Field(
         ("ZFA", "CON"), description="Segments in which a message speaks of permission"
@@ -69,9 +84,19 @@ class Hl7SourceSettings(BaseModel):
     @field_validator("charset_default")
     @classmethod
     def _known_charset(cls, name: str) -> str:
-        if name and charset_named(name) is None:
+        charset = charset_named(name)
+        if name and (charset is None or charset.wide):
             raise ValueError(f"{name!r} is not a supported character set: try UTF-8 or 8859/15")
         return name
+
+    @field_validator("charset_fallbacks")
+    @classmethod
+    def _known_charsets(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            charset = charset_named(name)
+            if charset is None or charset.wide or charset.switched:
+                raise ValueError(f"{name!r} cannot be a fallback: try WINDOWS-1252 or 8859/15")
+        return names
 
     @field_validator("authorities")
     @classmethod

@@ -4,7 +4,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup servers demo run test lint bench docs clean
+.PHONY: help setup servers demo run test lint bench fuzz docs clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -40,6 +40,10 @@ lint: setup ## Style, types, import arrows
 bench: setup servers ## Measure; results with medians and ratios in benchmarks/results/
 	@tools/setup tests $(VENV)
 	@$(BIN)/python -m benchmarks.run
+
+fuzz: setup ## Throw wrong bytes at framing, reader and acknowledgement (FUZZ_SECONDS=300)
+	@tools/setup tests $(VENV)
+	@FUZZ_SECONDS=$${FUZZ_SECONDS:-300} $(BIN)/pytest tests/fuzz -q
 
 docs: setup ## Write the generated pages (command reference, settings) into docs/
 	@$(BIN)/python tools/build_docs.py

@@ -81,6 +81,14 @@ _INTAKE = {
         "Set the sender to a supported version.",
         Exit.RESEND,
     ),
+    CauseCode.PROFILE_VIOLATED: _note(
+        "Not as the source's profile asks",
+        "The source names a profile that its messages must keep to, and this one does not at the "
+        "location shown.",
+        "Have the sender correct what the location names, then send again; or correct the profile. "
+        "ecluse hl7 check --profile shows everything that the message breaks.",
+        Exit.RESEND,
+    ),
     CauseCode.CHARACTER_SET: _note(
         "The characters are not those declared",
         "The bytes do not decode in the character set that the message declares, or the set is "

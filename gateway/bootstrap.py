@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import uvicorn
 from adapters.cda.language import CdaLanguage, CdaReader
 from adapters.dicom.language import DicomLanguage, DicomReader
 from adapters.dicom.notation import study_files
+from adapters.hl7.continuation import Fragment, fragment_kept
 from adapters.hl7.language import Hl7Language, Hl7Reader
 from adapters.hprim.language import HprimLanguage, HprimReader
 from gateway.broker import make_broker
@@ -31,6 +32,7 @@ from gateway.gate import PermissionGate
 from gateway.ins import ROOTS, TEST_ROOTS
 from gateway.instruments import TimedIntake, TimedNormaliser, observe_mapping, timed
 from gateway.intake import JournalIntake
+from gateway.journal import gatherings
 from gateway.journal.journal import Journal
 from gateway.journal.writer import GroupWriter
 from gateway.mapping import Library, MappingContext, packaged_mappings, serialise
@@ -45,7 +47,7 @@ from gateway.retry import RetryPolicy
 from gateway.return_links import ReturnLinks
 from gateway.route import DestinationRule
 from gateway.settings import Loaded, Settings
-from gateway.sources import Sources, SystemClock
+from gateway.sources import Fragments, Sources, SystemClock
 from gateway.worker import WorkerPool
 from record.destination import RecordDestination
 from record.store import Record
@@ -208,7 +210,7 @@ class Gateway:
             pools.append(pool)
         writer = GroupWriter(journal, judge=gate.judge)
         intake = JournalIntake(writer, gate, quiet=sources.quiet)
-        sources.prepare(settings.sources, TimedIntake(intake))
+        sources.prepare(settings.sources, TimedIntake(intake), fragments_of(journal))
         configuration = Configuration(settings, sources, reread)
         return cls(
             configuration,
@@ -273,6 +275,23 @@ def retry_policy(settings: Settings) -> RetryPolicy:
         attempts_max=retry.attempts_max,
         give_up_after=timedelta(seconds=retry.give_up_seconds),
     )
+
+
+def fragments_of(journal: Journal) -> Fragments:
+    """What waits in the journal of a source's continued messages, the oldest first."""
+
+    def fragments(source: str) -> list[tuple[str, Fragment, datetime]]:
+        with journal.read() as connection:
+            return [
+                (
+                    kept.group_key,
+                    fragment_kept(kept.attributes, kept.control_id, kept.sha256, kept.size),
+                    kept.received_at,
+                )
+                for kept in gatherings.waiting(connection, source)
+            ]
+
+    return fragments
 
 
 async def serve(

@@ -218,17 +218,19 @@ class InboundDrain:
         return messages.payload(self._journal, message)
 
     def _original(self, message: Message) -> Original:
+        encoding = message.encoding
         if not message.group_key:
             payloads = [self._payload(message)]
         else:
             with self._journal.read() as connection:
                 members = gatherings.members(connection, message.source, message.group_key)
+                encoding = gatherings.encoding(members)
                 payloads = [self._payload(member) for member in members]
         return Original(
             source=message.source,
             format=message.format,
             payloads=payloads,
-            encoding=message.encoding,
+            encoding=encoding,
         )
 
     # --- the transaction ----------------------------------------------------------

@@ -27,8 +27,8 @@ class JournalIntake:
     """Implements :class:`gateway.ports.Intake` over the group-committing writer.
 
     The writer's judge is the ``gate``'s (``GroupWriter(…, judge=gate.judge)``). ``quiet``
-    gives each source's quiet time for studies. Messages keep the order in which they were
-    submitted.
+    gives each source's quiet time for studies and continued messages. Messages keep the
+    order in which they were submitted.
     """
 
     def __init__(
@@ -69,7 +69,9 @@ class JournalIntake:
         else:
             if received.group:
                 state = MessageState.GATHERING
-                due = self._now() + self._quiet.get(received.source, QUIET_DEFAULT)
+                due = self._now()
+                if not received.group_complete:
+                    due += self._quiet.get(received.source, QUIET_DEFAULT)
             if received.carries_permission:
                 expected = self._gate.expect(received.subject)
         return Submission(

@@ -72,12 +72,12 @@ def _say(out: BinaryIO, value: Any) -> None:
 
 def _answer(normaliser: Normaliser, task: Task, cpu_seconds: float) -> Answer:
     started = time.perf_counter()
+    contexts = {} if task.context is None else {task.original.source: task.context}
+    normaliser = replace(normaliser, contexts=contexts)
     # The signals' default action ends the process, even inside a C library's loop.
     signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
     signal.setitimer(signal.ITIMER_REAL, MESSAGE_SECONDS_MAX)
     try:
-        if task.context is not None:
-            normaliser = replace(normaliser, contexts={task.original.source: task.context})
         prepared = normaliser.normalise(task.original)
     except OSError:
         prepared = None

@@ -50,6 +50,7 @@ class CauseCode(StrEnum):
     REQUIRED_FIELD_MISSING = "required-field-missing"
     UNSUPPORTED_TYPE = "unsupported-type"
     UNSUPPORTED_VERSION = "unsupported-version"
+    PROFILE_VIOLATED = "profile-violated"
     CHARACTER_SET = "character-set"
     HOSTILE_CONTENT = "hostile-content"
     CONTENT_MISMATCH = "content-mismatch"
@@ -179,12 +180,14 @@ class Received:
     ``control_id`` is MSH-10, the SOP Instance UID or the ClinicalDocument id;
     ``kind`` the message type (``ORU^R01``), SOP class UID or document type code;
     ``group`` the Study Instance UID of a DICOM instance that must wait for its
-    study, else empty. ``subject`` holds the patient's identifiers as far as the
-    adapter reads them cheaply. ``carries_permission`` is true when the message
-    itself says something of the patient's permission (a ZFA segment), so that
-    intake never refuses it. ``refusal`` is set when the protocol refused the
-    message: it is then kept as evidence and goes no further. ``answer`` is the
-    positive acknowledgement that will be sent once the commit is done; it is
+    study, or the name of the continued message of which this is a fragment, else
+    empty; ``group_complete`` is true when nothing more is waited for. ``subject``
+    holds the patient's identifiers as far as the adapter reads them cheaply.
+    ``carries_permission`` is true when the message itself says something of the
+    patient's permission (a ZFA segment), so that intake never refuses it.
+    ``refusal`` is set when the protocol refused the message: it is then kept as
+    evidence and goes no further. ``answer`` is the positive acknowledgement that
+    will be sent once the commit is done; it is
     stored in the same commit so that a duplicate gets the same one.
 
     ``sequence_number`` is set when its source counts its messages and this one has a
@@ -201,6 +204,7 @@ class Received:
     control_id: str = ""
     kind: str = ""
     group: str = ""
+    group_complete: bool = False
     encoding: str = ""
     subject: tuple[Identifier, ...] = ()
     carries_permission: bool = False

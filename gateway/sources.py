@@ -19,10 +19,12 @@ from adapters.dicom.listener import DicomSource
 from adapters.dicom.settings import DicomSourceSettings
 from adapters.doors.http import HttpSource
 from adapters.doors.settings import HttpDoorSettings
+from adapters.hl7.continuation import Fragment
 from adapters.hl7.folder import Hl7FolderSource
 from adapters.hl7.http import Hl7HttpSource
 from adapters.hl7.listener import MllpSource
 from adapters.hl7.port import Ports
+from adapters.hl7.profile_files import ProfileError
 from adapters.hl7.settings import (
     Hl7FolderSourceSettings,
     Hl7HttpSourceSettings,
@@ -38,6 +40,8 @@ from gateway.return_links import ReturnLinks
 
 log = structlog.get_logger("ecluse.sources")
 Kind = TypeVar("Kind")
+Fragments = Callable[[str], Sequence[tuple[str, Fragment, datetime]]]
+"""Group, pointers and time of each fragment that waits at a source, the oldest first."""
 
 
 class SystemClock:
@@ -91,10 +95,11 @@ class Change:
 class Sources:
     """The running sources, in the order of the configuration.
 
-    ``contexts`` (what mappings are told of each source) and ``quiet`` (how long a study must
-    be quiet) belong to the stages behind the sources and are kept up to date. Those of a
-    source that is gone stay: its messages may still be on their way. ``return_links`` follow the
-    sources, and are stopped by :meth:`hang_up`. Belongs to one event loop.
+    ``contexts`` (what mappings are told of each source) and ``quiet`` (how long a study or a
+    continued message must be quiet) belong to the stages behind the sources and are kept up to
+    date. Those of a source that is gone stay: its messages may still be on their way.
+    ``return_links`` follow the sources, and are stopped by :meth:`hang_up`. Belongs to one
+    event loop.
     """
 
     def __init__(
@@ -113,12 +118,18 @@ class Sources:
         self._clock = SystemClock()
         self._documents = CdaHeaders()
         self._intake: Intake | None = None
+        self._fragments: Fragments | None = None
         self._settings: dict[str, Any] = {}
         self._running: dict[str, Source] = {}
 
-    def prepare(self, settings: Sequence[Any], intake: Intake) -> None:
-        """Make the sources of a configuration; :meth:`start` starts them."""
-        self._intake = intake
+    def prepare(
+        self, settings: Sequence[Any], intake: Intake, fragments: Fragments | None = None
+    ) -> None:
+        """Make the sources of a configuration; :meth:`start` starts them.
+
+        ``fragments`` tells what waits of a source's continued messages.
+        """
+        self._intake, self._fragments = intake, fragments
         self._settings = {each.name: each for each in settings}
         self._running = {each.name: self._make(each) for each in settings}
         self._tell()
@@ -191,7 +202,7 @@ class Sources:
                 running[at] = source = self._make(wanted[at])
                 undo.append(source.stop)
                 await source.start()
-        except (OSError, TlsUnusable) as error:
+        except (OSError, TlsUnusable, ProfileError) as error:
             await self._undo(undo)
             said = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise CannotChange(at, said, setting=getattr(error, "setting", "")) from None
@@ -216,7 +227,7 @@ class Sources:
         for step in reversed(steps):
             try:
                 await step()
-            except (OSError, TlsUnusable) as error:
+            except (OSError, TlsUnusable, ProfileError) as error:
                 log.critical("a source could not go back", error=type(error).__name__)
 
     def _in_the_way(self, name: str, wanted: Mapping[str, Any]) -> bool:
@@ -235,6 +246,8 @@ class Sources:
             )
             if isinstance(each, DicomSourceSettings):
                 self.quiet[name] = timedelta(seconds=each.quiet_seconds)
+            elif isinstance(each, MllpSourceSettings):
+                self.quiet[name] = timedelta(seconds=each.continuation_timeout_seconds)
 
     # --- making -------------------------------------------------------------------
 
@@ -243,9 +256,12 @@ class Sources:
         assert intake is not None, "prepare comes first"
         match settings:
             case MllpSourceSettings():
-                return MllpSource(
+                source = MllpSource(
                     settings, intake, clock, ports=self._ports, documents=self._documents
                 )
+                for waiting in self._fragments(settings.name) if self._fragments else ():
+                    source.continuations.restore(*waiting)
+                return source
             case DicomSourceSettings():
                 return DicomSource(settings, intake, clock, self._spool)
             case CdaHttpSourceSettings():

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from adapters.hl7.charset import ASCII, Charset, charset_named
@@ -62,6 +63,7 @@ _LOCATION = re.compile(
 )
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
 _DEFAULT_VERSION = "2.5"
+_OFFSET_SIGNS = frozenset("+-")
 
 
 class Code(StrEnum):
@@ -139,7 +141,7 @@ class _Form:
     after_control_id: str
     french: bool = False
     """Whether the profile is one of the CI-SIS, which names tables by their symbolic names."""
-    before_2_2: bool = False
+    without_offset: bool = False
     before_2_5: bool = False
 
 
@@ -193,11 +195,13 @@ class Acknowledger:
         Without a header: MSA-2 empty, default delimiters. The others as for ``accept``.
         """
         form = self._form(header, charset, asking) if header else _NO_HEADER
-        delimiters = header.delimiters if header else DEFAULT
+        delimiters = _spoken(header.delimiters) if header else DEFAULT
         control_id = header.whole(10) if header else ""
         codec = header.codec if header else "ascii"
-        # Our own words, in the bytes that the answer's character set gives them.
-        words = cause.detail.encode(charset.codec if charset else "ascii", "replace")
+        # Our own words, in the bytes that the answer's character set gives them. A header
+        # that is not kept byte for byte (Header.codec) says itself which set that is.
+        spoken = codec if codec != "latin-1" else charset.codec if charset else "ascii"
+        words = cause.detail.encode(spoken, "replace")
         text = escape_text(words.decode(codec), delimiters)
         code = commit_code_for(cause) if commit else code_for(cause)
         application: tuple[str, ...] = ()
@@ -205,7 +209,8 @@ class Acknowledger:
             label = APPLICATION_ERRORS[cause.protocol_code]
             # The answer names the declared set, even where a message's own bytes are all ASCII.
             declared = charset_named(header.field(18)) if header else None
-            told = (declared or charset or ASCII).codec
+            named = declared if declared is not None and not declared.wide else charset
+            told = codec if codec != "latin-1" else (named or ASCII).codec
             said = label.encode(told, "replace").decode(codec, "replace")
             application = (cause.protocol_code, escape_text(said, delimiters), APPLICATION_TABLE)
         acknowledgement = ["MSA", code, control_id]
@@ -223,7 +228,7 @@ class Acknowledger:
 
     def _header(self, form: _Form, now: datetime) -> str:
         stamp = self._stamp(now)
-        if form.before_2_2:  # offsets came with 2.2
+        if form.without_offset:  # offsets came with 2.2, and hold a + or -
             stamp = stamp[:14]
         control_id = self._control_ids.next()
         return (
@@ -246,7 +251,7 @@ class Acknowledger:
 
 
 def _form(header: Header, charset: Charset | None, asking: str) -> _Form:
-    delimiters = header.delimiters
+    delimiters = _spoken(header.delimiters)
     separator = delimiters.field
     order = version_order(header.component(12, 1).strip())
     known = order > (0,)
@@ -268,16 +273,29 @@ def _form(header: Header, charset: Charset | None, asking: str) -> _Form:
         separator.join(("", "", kind, "")),
         after_control_id,
         french="CISIS_CDA_HL7" in header.whole(21),
-        before_2_2=known and order < (2, 2),
+        without_offset=(known and order < (2, 2)) or not _OFFSET_SIGNS.isdisjoint(delimiters.all),
         before_2_5=known and order < (2, 5),
     )
+
+
+@lru_cache(maxsize=128)
+def _spoken(delimiters: Delimiters) -> Delimiters:
+    """The sender's delimiters, unless our own words would be split by them.
+
+    A letter, digit or space may separate what a sender writes; ``ACK`` and the numbers
+    of an answer need others beside the same field separator.
+    """
+    if not any(character.isalnum() or character == " " for character in delimiters.all):
+        return delimiters
+    others = [character for character in "^~\\&#!" if character != delimiters.field]
+    return Delimiters(delimiters.field, *others[:4])
 
 
 def _charset_name(header: Header, charset: Charset | None) -> str:
     """MSH-18 of the answer: the character set that its bytes are in."""
     declared = header.field(18)
     known = charset_named(declared) if declared else None
-    if known is not None:
+    if known is not None and not known.wide:
         return known.name
     if charset is None or charset is ASCII:
         return ""  # empty means ASCII

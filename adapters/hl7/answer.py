@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
+from adapters.hl7.charset import charset_named
 from adapters.hl7.header import Header, header_line, read_header
 from adapters.hl7.message import Message
 from adapters.hl7.modes import UNANSWERED_TYPES, is_response
@@ -167,6 +168,14 @@ def control_id_of(message: bytes) -> bytes:
         _, line = header_line(message)
     except Unreadable:
         return b""
+    if not line.isascii() or b"\x1b" in line:
+        # A byte of a character may look like the separator (Big5, GB 18030, ISO 2022).
+        try:
+            header = Header.read(line)
+        except Unreadable:
+            pass
+        else:
+            return header.encode(header.whole(10))
     fields = line.split(line[3:4])
     return fields[9] if len(fields) > 9 else b""
 
@@ -199,6 +208,18 @@ def _acknowledged(answer: bytes) -> tuple[bytes, bytes] | None:
     separator = header.encode(header.delimiters.field)
     for line in re.split(rb"[\r\n]+", answer):
         if line.startswith(b"MSA" + separator):
-            fields = line.split(separator)
+            fields = _fields(line, header, separator)
             return fields[1], fields[2] if len(fields) > 2 else b""
     return None
+
+
+def _fields(line: bytes, header: Header, separator: bytes) -> list[bytes]:
+    """The fields of a segment in their bytes, cut between characters."""
+    named = charset_named(header.field(18))
+    if line.isascii() or named is None or not named.double:
+        return line.split(separator)
+    try:
+        text = line.decode(named.codec)
+    except UnicodeDecodeError:
+        return line.split(separator)
+    return [part.encode(named.codec) for part in text.split(header.delimiters.field)]

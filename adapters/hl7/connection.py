@@ -8,6 +8,8 @@ from collections import deque
 from typing import TYPE_CHECKING, cast
 
 from adapters.certificate import PeerCertificate
+from adapters.hl7.batches import BatchArrival, begins_batch
+from adapters.hl7.exchange import BatchExchange, Exchange
 from adapters.hl7.framing import (
     Event,
     Frame,
@@ -18,7 +20,7 @@ from adapters.hl7.framing import (
     frame,
 )
 from adapters.hl7.reception import Arrival
-from gateway.ports import Word
+from adapters.hl7.release2 import COMMITS, COMMITTED, NOT_COMMITTED, AnswerFlow
 
 if TYPE_CHECKING:
     from adapters.hl7.listener import MllpSource
@@ -28,18 +30,6 @@ LARGE_BYTES = 1 << 20
 
 FAULTS_MAX = 32
 """Messages cut or without a start byte after which a connection is given up."""
-
-
-class Exchange:
-    """A message handed to intake, waiting for its word and for its turn to be answered."""
-
-    __slots__ = ("arrival", "connection", "size", "word")
-
-    def __init__(self, connection: Connection, arrival: Arrival, size: int) -> None:
-        self.connection = connection
-        self.arrival = arrival
-        self.size = size
-        self.word: Word | None = None
 
 
 class Connection(asyncio.Protocol):
@@ -63,7 +53,7 @@ class Connection(asyncio.Protocol):
             settings.frame_bytes_max, kept_bytes_max=settings.evidence_bytes_max
         )
         self._backlog: deque[Event] = deque()
-        self._pending: deque[Exchange] = deque()
+        self._pending: deque[Exchange | BatchExchange] = deque()
         self._cut: Truncated | None = None
         self._whole = 0  # bytes of whole messages that are not answered yet
         self._held = 0  # bytes counted with the source: those, and an unfinished block
@@ -76,6 +66,9 @@ class Connection(asyncio.Protocol):
         self._secure = False
         self._ended = False  # nothing more is read
         self._stopping = False  # nothing more is handed over
+        self._flow: AnswerFlow | None = None
+        if settings.mllp_release == 2:
+            self._flow = AnswerFlow(self._write, source.count)
 
     # --- asyncio.Protocol ---------------------------------------------------------
 
@@ -122,10 +115,14 @@ class Connection(asyncio.Protocol):
         size = len(event.payload)
         if size > LARGE_BYTES or len(self._pending) + 1 >= self._in_flight_max:
             return False
+        if size < 2 or begins_batch(event.payload):
+            return False
         self._block_since = None
         self._whole += size
         self._account()
         if not self._stopping and not self._ended:
+            if self._flow is not None:
+                self._flow.content(self._active_at)
             cut, self._cut = self._cut, None
             self._submit(self.source.reception.open(event.payload, self.peer, cut), size)
         return True
@@ -142,6 +139,8 @@ class Connection(asyncio.Protocol):
         self._stuck_since = None
         if not self._stopping:
             self._take_end()
+        self._reader.end()  # what is left of a block when nothing more was handed over
+        self._account()
         self.source.leave(self)
 
     def pause_writing(self) -> None:
@@ -178,13 +177,7 @@ class Connection(asyncio.Protocol):
     def _take(self, event: Event) -> None:
         reception = self.source.reception
         if isinstance(event, Frame):
-            cut, self._cut = self._cut, None
-            size = len(event.payload)
-            if size > LARGE_BYTES:
-                self._aside = size
-                self.source.examine_aside(self, event.payload, cut)
-            else:
-                self._submit(reception.open(event.payload, self.peer, cut), size)
+            self._take_frame(event.payload)
         elif isinstance(event, Oversized):
             self._cut = None
             self._submit(reception.oversized(event.kept, self.peer), 0)
@@ -197,6 +190,25 @@ class Connection(asyncio.Protocol):
                 self._keep(arrival)
         else:
             self._take_junk(event)
+
+    def _take_frame(self, payload: bytes) -> None:
+        size = len(payload)
+        if size == 1 and payload in COMMITS:
+            self._whole -= size
+            self._account()
+            if self._flow is not None:
+                self._flow.commit(payload, self._loop.time())
+            else:  # answering an acknowledgement would never end
+                self.source.count("commit-unexpected")
+            return
+        if self._flow is not None:
+            self._flow.content(self._loop.time())
+        cut, self._cut = self._cut, None
+        if size > LARGE_BYTES or begins_batch(payload):
+            self._aside = size
+            self.source.examine_aside(self, payload, cut)
+        else:
+            self._submit(self.source.reception.open(payload, self.peer, cut), size)
 
     def _take_junk(self, junk: Junk) -> None:
         """Noise is only counted; what looks like a message without its start byte is kept."""
@@ -215,14 +227,26 @@ class Connection(asyncio.Protocol):
             self.source.count("faults-limit")
             self.stop()
 
-    def examined(self, arrival: Arrival, size: int) -> None:
-        """A large message has been examined off the loop: it is its turn."""
+    def examined(self, arrival: Arrival | BatchArrival, size: int) -> None:
+        """A large message or a batch has been examined off the loop: it is its turn."""
         self._aside = 0
-        if not self._stopping:
+        if self._stopping:
+            self._whole -= size
+            self._account()
+            self._finish()
+        else:
             self._submit(arrival, size)
             self._work()
 
-    def _submit(self, arrival: Arrival, size: int) -> None:
+    def _submit(self, arrival: Arrival | BatchArrival, size: int) -> None:
+        if isinstance(arrival, BatchArrival):
+            batch = BatchExchange(self, arrival, size)
+            self._pending.append(batch)
+            for part in batch.parts:
+                self.source.hand_over(part)
+            if not batch.parts:  # an empty batch is legal, and there is nothing to keep of it
+                self._loop.call_soon(self.answer)
+            return
         exchange = Exchange(self, arrival, size)
         self._pending.append(exchange)
         self.source.hand_over(exchange)
@@ -230,28 +254,41 @@ class Connection(asyncio.Protocol):
     def answer(self) -> None:
         """Write the answers that are due, in the order of the messages."""
         answers = []
-        pending, source = self._pending, self.source
-        while pending and (word := pending[0].word) is not None:
+        pending, source, flow = self._pending, self.source, self._flow
+        while pending and pending[0].settled:
             exchange = pending.popleft()
             self._whole -= exchange.size
-            answer = source.answer_to(exchange.arrival, word)
-            if answer:  # not every message wants one
-                answers.append(frame(answer))
-        transport = self._transport
-        if answers and transport is not None and not transport.is_closing():
-            self._active_at = self._loop.time()
-            transport.write(b"".join(answers) if len(answers) > 1 else answers[0])
+            payload = source.answer_to(exchange)  # empty: not every message wants one
+            if flow is None:
+                if payload:
+                    answers.append(frame(payload))
+            elif exchange.kept:
+                self._write(frame(COMMITTED))
+                if payload:
+                    flow.answer(payload, self._loop.time())
+            else:
+                self._write(frame(NOT_COMMITTED))
+        if answers:
+            self._write(b"".join(answers) if len(answers) > 1 else answers[0])
         self._account()
         if self._backlog or self._paused:
             self._work()
         if self._ended or self._stopping:
             self._finish()
 
+    def _write(self, blocks: bytes) -> None:
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            self._active_at = self._loop.time()
+            transport.write(blocks)
+
     # --- limits -------------------------------------------------------------------
 
     def check(self, now: float) -> None:
         """Close what is stuck, too slow or idle; ``now`` is the loop's time."""
         settings = self.source.settings
+        if self._flow is not None:
+            self._flow.overdue(now, settings.commit_timeout_seconds)
         if self._stuck_since is not None:
             if now - self._stuck_since > settings.write_timeout_seconds:
                 self._give_up("write-timeout", abort=True)
@@ -325,6 +362,8 @@ class Connection(asyncio.Protocol):
         """Close when all that was read is answered and no more will be read."""
         done = self._ended and not self._backlog
         if (done or self._stopping) and not self.waiting and self._transport is not None:
+            if self._flow is not None:
+                self._flow.flush()
             self._transport.close()
 
     def _throttle(self) -> None:
@@ -352,5 +391,5 @@ class Connection(asyncio.Protocol):
     def _account(self) -> None:
         held = self._reader.buffered + self._whole
         change, self._held = held - self._held, held
-        if change and not self.source.hold(change):
+        if change and not self.source.hold(self.address, change):
             self._give_up("held-bytes-limit", abort=True)

@@ -42,8 +42,19 @@ class Delimiters:
         """MSH-2."""
         return self.component + self.repetition + self.escape + self.subcomponent + self.truncation
 
+    @property
+    def all(self) -> str:
+        """MSH-1 and MSH-2."""
+        return self.field + self.encoding_characters
+
 
 DEFAULT = Delimiters()
+
+
+def is_separator(character: str) -> bool:
+    """Can it be MSH-1: one character, printed, no letter, digit or space?"""
+    printed = character.isprintable() and character != " "
+    return len(character) == 1 and printed and not character.isalnum()
 
 
 @lru_cache(maxsize=128)
@@ -56,7 +67,7 @@ def read_delimiters(separator: str, encoding_characters: str) -> Delimiters:
     separator is missing, is a letter, digit, space or control character in
     MSH-1's case, or is used twice.
     """
-    if len(separator) != 1 or separator.isalnum() or not separator.isprintable():
+    if not is_separator(separator):
         raise Unreadable("MSH-1 is not a field separator", "MSH-1")
     if not 2 <= len(encoding_characters) <= 5:
         raise Unreadable("MSH-2 does not have the two to five encoding characters", "MSH-2")

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 
 from adapters.hl7 import charset as charsets
 from adapters.hl7.charset import Charset, Undecodable
+from adapters.hl7.continuation import pointer_after
 from adapters.hl7.grammar import VERSIONS, known_types
 from adapters.hl7.header import NULL, Header, header_line
 from adapters.hl7.identifiers import PatientIdentifiers
 from adapters.hl7.modes import ORIGINAL, SILENT, UNANSWERED_TYPES, Mode, is_response, mode_of
 from adapters.hl7.remembered import Remembered
+from adapters.hl7.requirements import Requirements
 from adapters.hl7.settings import Hl7SourceSettings
 from gateway.model import Cause, CauseCode, Identifier
 from gateway.ports import Unreadable
@@ -36,6 +38,7 @@ class Rules:
     """What one source takes."""
 
     charset_default: str
+    charset_fallbacks: tuple[str, ...]
     identifiers: PatientIdentifiers
     permission_segments: tuple[bytes, ...]
     local_types: frozenset[str]
@@ -44,11 +47,14 @@ class Rules:
     linked: bool
     sequence_numbers: bool
     profiles: Remembered[Profile]
+    requirements: Requirements | None
 
     @classmethod
     def of(cls, settings: Hl7SourceSettings) -> Rules:
+        """Those of the settings. Raises ProfileError when a profile cannot be used."""
         return cls(
             settings.charset_default,
+            settings.charset_fallbacks,
             PatientIdentifiers(settings.authorities),
             tuple(b"\r" + name.encode("ascii") for name in settings.permission_segments),
             frozenset(settings.local_types),
@@ -57,6 +63,7 @@ class Rules:
             settings.linked,
             settings.sequence_numbers == "on",
             Remembered(),
+            Requirements.of(settings.profile, settings.profile_mode),
         )
 
 
@@ -85,6 +92,11 @@ class Envelope:
     attributes: Mapping[str, str] = field(default_factory=dict)
     mode: Mode = ORIGINAL
     sequence_number: int | None = None
+    continues: str = ""
+    """MSH-14 where it is not empty; the pointer of the fragment before."""
+    continued: str = ""
+    """DSC-1 of a fragment that another one follows."""
+    has_patient: bool = False
 
 
 def examine(payload: bytes, rules: Rules) -> Envelope:
@@ -195,25 +207,16 @@ def _read_body(
     if is_response(payload, header, start):
         envelope.mode = SILENT
         envelope.refusal = envelope.refusal or _acknowledgement("MSA")
-    try:
-        envelope.charset = charsets.choose(payload, header.field(18), rules.charset_default)
-    except Undecodable as fault:
-        envelope.refusal = envelope.refusal or Cause(
-            code=CauseCode.CHARACTER_SET,
-            detail=str(fault),
-            location="MSH-18",
-            protocol_code="103",
-        )
+    charset, fault, fell_back = charsets.decide(
+        payload, header.whole(18), rules.charset_default, rules.charset_fallbacks,
+        start=start, scheme=header.whole(20), delimiters=header.delimiters,
+    )  # fmt: skip
+    envelope.charset = charset
+    if charset is None or fault is not None:
+        envelope.refusal = envelope.refusal or _undecodable(fault, payload, header, charset)
         return
-    wrong = charsets.first_undecodable(payload, envelope.charset, start)
-    if wrong is not None:
-        envelope.refusal = envelope.refusal or Cause(
-            code=CauseCode.CHARACTER_SET,
-            detail=f"The byte at offset {wrong} is not {envelope.charset.name}",
-            location=locate(payload, wrong, header),
-            protocol_code="102",
-        )
-        return
+    if fell_back:  # said with the message, so that nobody takes it for what MSH-18 declares
+        envelope.attributes = {**envelope.attributes, "character_set": f"fallback {charset.name}"}
     # Segments begin behind a carriage return; the header is the first of them. Searching the
     # whole is quicker than cutting it into lines.
     text = payload.replace(b"\n", b"\r") if b"\n" in payload else payload
@@ -225,14 +228,23 @@ def _read_body(
             protocol_code="100",
         )
         return
+    envelope.continues = "" if header.parts[13] == NULL else _storable(header.parts[13].strip())
+    if text.find(b"\rDSC", start) >= 0:
+        separator = header.encode(header.delimiters.field)
+        envelope.continued = _storable(pointer_after(text, separator))
     patient = text.find(b"\rPID", start)
+    envelope.has_patient = patient >= 0
     if patient >= 0 and text.find(b"\rPID", patient + 4) < 0:
         end = text.find(b"\r", patient + 4)
         line = text[patient + 1 : end if end >= 0 else len(text)]
-        envelope.subject = _subject(line, header, envelope.charset, rules)
+        envelope.subject = _subject(line, header, charset, rules)
     for name in rules.permission_segments:
         if text.find(name, start) >= 0:
             envelope.carries_permission = True
+    if rules.requirements is not None and envelope.refusal is None:
+        judgement = rules.requirements.judge(payload, charset.name)
+        envelope.refusal = judgement.refusal
+        envelope.attributes = {**envelope.attributes, **(judgement.attributes or {})}
 
 
 def _subject(line: bytes, header: Header, charset: Charset, rules: Rules) -> tuple[Identifier, ...]:
@@ -241,6 +253,19 @@ def _subject(line: bytes, header: Header, charset: Charset, rules: Rules) -> tup
     if len(fields) < 4:
         return ()
     return rules.identifiers.read(fields[3], header.delimiters, charset.codec)
+
+
+def _undecodable(
+    fault: Undecodable | None, payload: bytes, header: Header, charset: Charset | None
+) -> Cause:
+    """MSH-18 names no set that we read, or a byte is not of the one that it names."""
+    known = fault is not None and fault.charset_known
+    return Cause(
+        code=CauseCode.CHARACTER_SET,
+        detail=_sentence(str(fault)),
+        location=locate(payload, fault.offset, header, charset) if fault and known else "MSH-18",
+        protocol_code="102" if known else "103",
+    )
 
 
 def _unreadable(fault: Unreadable) -> Cause:
@@ -310,15 +335,21 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def locate(payload: bytes, offset: int, header: Header) -> str:
-    """The field in which a byte stands (``PID-5``, ``OBX(3)-5``), for ERR-2."""
+def locate(payload: bytes, offset: int, header: Header, charset: Charset | None = None) -> str:
+    """The field in which a byte stands (``PID-5``, ``OBX(3)-5``), for ERR-2.
+
+    ``charset`` is that of the bytes before it, where some may look like separators.
+    """
     before = payload[:offset]
     begin = max(before.rfind(b"\r"), before.rfind(b"\n")) + 1
     line = payload[begin:offset]
     name = line[:3].decode("latin-1")
     if len(line) <= 3 or not name.isalnum() or not name.isupper():
         return ""
-    field_number = line.count(header.encode(header.delimiters.field))
+    if charset is not None and charset.double:
+        field_number = line.decode(charset.codec, "ignore").count(header.delimiters.field)
+    else:
+        field_number = line.count(header.encode(header.delimiters.field))
     if name == "MSH":
         field_number += 1
     marks = (b"\r" + line[:3], b"\n" + line[:3])

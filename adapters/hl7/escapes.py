@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from adapters.hl7.repertoires import designation
+from adapters.hl7.switching import is_switching
+
 if TYPE_CHECKING:
     from adapters.hl7.delimiters import Delimiters
 
@@ -20,8 +23,10 @@ def unescape(text: str, delimiters: Delimiters, codec: str) -> str:
     ``\F\ \S\ \T\ \R\ \E\ \P\`` give the message's own delimiters, ``\Xhh..\``
     bytes in the message's character set, ``\.br\``, ``\.ce\`` and ``\.sp<n>\`` line
     ends, ``\.sk<n>\`` spaces; highlighting, wrapping and indents are dropped
-    (they have no place in plain text). Whatever is not one of these stays as it
-    was written, and a lone escape character is itself. Linear in time.
+    (they have no place in plain text). ``\Cxxyy\`` and ``\Mxxyyzz\`` are dropped in a
+    message that switches character sets, where decoding obeyed them. Whatever is not
+    one of these stays as it was written, and a lone escape character is itself. Linear
+    in time.
     """
     escape = delimiters.escape
     if not escape or escape not in text:
@@ -56,6 +61,8 @@ def _resolve(sequence: str, delimiters: Delimiters, codec: str) -> str | None:
         return "\n"
     if sequence.startswith("X") and _HEXADECIMAL.match(sequence):
         return _hexadecimal(sequence, codec)
+    if is_switching(codec) and designation(sequence) is not None:
+        return ""
     skip = _SKIP.match(sequence)
     return _skipped(skip) if skip else None
 

@@ -68,7 +68,7 @@ class Hl7FileReception(FileReception):
         if arrived.fault is not None:
             return self._whole(arrived, content, arrived.fault, faulty=True)
         charset = charset_named(arrived.encoding) if arrived.encoding else None
-        if arrived.encoding and charset is None:
+        if arrived.encoding and (charset is None or charset.wide):
             detail = "Content-Type names an unsupported character set"
             cause = Cause(code=CauseCode.CHARACTER_SET, detail=detail, protocol_code="103")
             return self._whole(arrived, content, cause)

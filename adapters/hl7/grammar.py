@@ -42,19 +42,25 @@ def version_order(version: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class FieldDefinition:
-    """A field or component: its number, name, data type, whether it repeats, its table."""
+    """A field or component: its number, name, data type, whether it repeats, its table.
+
+    ``least`` and ``most`` are its cardinality; ``most`` is -1 without a limit and 0
+    for what the version has withdrawn.
+    """
 
     number: int
     name: str
     datatype: str
     repeats: bool
     table: str
+    least: int = 0
+    most: int = 1
 
 
 class GroupDefinition:
     """A message structure or one of its groups, with what binding asks of it."""
 
-    __slots__ = ("contains", "items", "name", "openings", "places", "starts")
+    __slots__ = ("choice", "contains", "items", "name", "openings", "places", "starts")
 
     starts: frozenset[str]
     contains: frozenset[str]
@@ -62,6 +68,7 @@ class GroupDefinition:
     def __init__(self, name: str, items: Sequence[Item], *, choice: bool) -> None:
         self.name = name
         self.items = tuple(items)
+        self.choice = choice
         # Segments that stand directly in the group -> their positions.
         self.places: dict[str, tuple[int, ...]] = {}
         # Segments that may begin one of its groups -> the groups' positions.
@@ -126,9 +133,10 @@ class Grammar:
         found: dict[int, FieldDefinition] | None = None
         if segment in self.segments:
             found = {}
-            for name, reference, (_, most), _kind in _children(self._library.SEGMENTS[segment]):
+            lines = _children(self._library.SEGMENTS[segment])
+            for name, reference, (least, most), _kind in lines:
                 number = int(name.rpartition("_")[2])
-                found[number] = _definition(number, reference, most)
+                found[number] = _definition(number, reference, least, most)
         self._fields[segment] = found
         return found
 
@@ -139,8 +147,8 @@ class Grammar:
         except KeyError:
             pass
         found = tuple(
-            _definition(number, reference, 1)
-            for number, (_, reference, _, _) in enumerate(
+            _definition(number, reference, least, 1)
+            for number, (_, reference, (least, _), _) in enumerate(
                 self._library.DATATYPES_STRUCTS.get(datatype, ()), start=1
             )
         )
@@ -181,6 +189,25 @@ class Grammar:
         tables = getattr(self._library, "TABLES", {})
         return frozenset(tables.get(f"HL7{number}", ("", ()))[1])
 
+    def is_datatype(self, name: str) -> bool:
+        """Does the version define a data type of that name?"""
+        known = self._library
+        return name in known.BASE_DATATYPES or name in known.DATATYPES_STRUCTS
+
+    def length(self, datatype: str) -> int:
+        """The most characters of a primitive data type; 0 where hl7apy has no limit for it."""
+        return self._lengths.get(datatype, 0)
+
+    @cached_property
+    def _lengths(self) -> Mapping[str, int]:
+        """hl7apy gives the lengths of primitive types only, and in their instances only."""
+        examples = {"NM": 1, "SI": 1, "TN": "555-1234"}
+        made = (
+            (name, primitive(value=examples.get(name, "")))
+            for name, primitive in self._library.BASE_DATATYPES.items()
+        )
+        return {name: getattr(each, "max_length", None) or 0 for name, each in made}
+
 
 def _children(reference: Any) -> Any:
     """The lines of a segment. hl7apy forgets the wrapping of one (ORO in 2.1) and the
@@ -190,7 +217,7 @@ def _children(reference: Any) -> Any:
     return reference[1] if len(reference) > 1 else ()
 
 
-def _definition(number: int, reference: Any, most: int) -> FieldDefinition:
+def _definition(number: int, reference: Any, least: int, most: int) -> FieldDefinition:
     # hl7apy: (kind, children, datatype, long name, table, maximum length)
     datatype = reference[2] or ""
     if datatype.upper() in {"WD", "NUL"}:  # withdrawn fields
@@ -201,6 +228,8 @@ def _definition(number: int, reference: Any, most: int) -> FieldDefinition:
         datatype=datatype,
         repeats=most != 1,
         table=(reference[4] or "").removeprefix("HL7"),
+        least=least,
+        most=most if datatype else 0,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from adapters.hl7.charset import BYTE_ORDER_MARK
-from adapters.hl7.delimiters import DEFAULT, Delimiters, read_delimiters
+from adapters.hl7 import switching
+from adapters.hl7.charset import BYTE_ORDER_MARK, charset_named, wide_charset
+from adapters.hl7.delimiters import DEFAULT, Delimiters, is_separator, read_delimiters
 from gateway.ports import Unreadable
 
 NULL = '""'
@@ -37,7 +38,7 @@ class Header:
     """The first segment of a message. ``MSH-n`` is ``whole(n)`` from n = 3 on.
 
     Its text is the bytes one to one (ISO-8859-1), unless they are UTF-8 and a
-    delimiter is not ASCII.
+    delimiter is not ASCII, or of a set in which bytes look like delimiters.
     """
 
     __slots__ = ("codec", "delimiters", "parts", "profile")
@@ -68,7 +69,7 @@ class Header:
         """
         parts, codec = _split(line)
         separator = parts[0]
-        if len(parts) < 2 or not separator.isprintable() or separator.isalnum():
+        if len(parts) < 2 or not is_separator(separator):
             return None
         if separator in DEFAULT.encoding_characters:
             return None
@@ -115,7 +116,40 @@ def _split(line: bytes) -> tuple[list[str], str]:
         return [""], codec
     parts = text.split(separator)
     parts[0] = separator
+    if codec == "latin-1" and (b"\x1b" in line or not line.isascii()):
+        return _split_decoded(line, separator, parts)
     return parts, codec
+
+
+def _split_decoded(line: bytes, separator: str, parts: list[str]) -> tuple[list[str], str]:
+    """The header again, where a byte of a character may look like a delimiter.
+
+    So it is in GB 18030, Big5 and Shift JIS, and between ISO 2022 sequences. MSH-18
+    says which it is, wherever such bytes before it have moved it to.
+    """
+    codec = ""
+    if b"\x1b" in line:
+        codec = switching.codec_name("latin-1", "\\", separator, "~")
+    for part in parts[2:]:
+        charset = charset_named(part.partition("~")[0]) if 3 < len(part) < 32 else None
+        if charset is not None and charset.double:
+            codec = charset.codec
+    try:
+        text = line.decode(codec) if codec else ""
+    except UnicodeDecodeError:
+        return parts, "latin-1"  # the whole message will be refused, with the byte's place
+    decoded = text.split(separator)
+    if not codec or text.encode(codec) != line or not _declares(decoded[17:20], codec):
+        return parts, "latin-1"
+    return [separator, *decoded[1:]], codec
+
+
+def _declares(fields: list[str], codec: str) -> bool:
+    """Do MSH-18 to MSH-20, as this codec has them, say that it is the right one?"""
+    names = [charset_named(name) for name in fields[0].split("~")] if fields else []
+    if switching.is_switching(codec):
+        return any(fields[2:]) or any(known is not None and known.switched for known in names)
+    return bool(names) and names[0] is not None and names[0].codec == codec
 
 
 def header_line(raw: bytes) -> tuple[int, bytes]:
@@ -128,6 +162,9 @@ def header_line(raw: bytes) -> tuple[int, bytes]:
     while raw[start : start + 1] and raw[start] in _BLANKS:
         start += 1
     if raw[start : start + 3] != b"MSH":
+        wide = wide_charset(raw)
+        if wide is not None:
+            raise Unreadable(f"the message is in {wide.name}, which MLLP cannot carry", "MSH")
         raise Unreadable("the first segment is not MSH", "MSH")
     end = len(raw)
     for terminator in (b"\r", b"\n"):

@@ -16,6 +16,7 @@ from adapters.hl7.checking import (
 )
 from adapters.hl7.compiling import compile_here, compile_path, select_repetitions, select_segments
 from adapters.hl7.contents import compile_content, compile_contents
+from adapters.hl7.continuation import join, needs_joining
 from adapters.hl7.message import Message
 from adapters.hl7.paths import EVERY, Path, Which, parse
 from adapters.hl7.scopes import (
@@ -189,17 +190,17 @@ class Hl7Reader:
         self._message_bytes_max = message_bytes_max
 
     def read(self, payloads: Sequence[Payload], *, encoding: str = "") -> Scope:
-        """Read one message. Raises Unreadable with the place of the fault.
+        """Read one message, or the fragments of one in the order of their arrival.
 
+        Raises Unreadable with the place of the fault.
         ``encoding`` is the character set that intake recorded; without it MSH-18
         and then the reader's default decide.
         """
-        if len(payloads) != 1:
-            raise Unreadable("an HL7 v2 message is one payload")
-        [payload] = payloads
-        if payload.size > self._message_bytes_max:
+        if sum(payload.size for payload in payloads) > self._message_bytes_max:
             raise Unreadable(f"the message is larger than {self._message_bytes_max} bytes")
-        message = Message.read(
-            payload.read(), encoding=encoding, charset_default=self._charset_default
-        )
+        contents = [payload.read() for payload in payloads]
+        whole = contents[0] if len(contents) == 1 else join(contents)
+        if len(contents) == 1 and needs_joining(whole):
+            whole = join([whole])
+        message = Message.read(whole, encoding=encoding, charset_default=self._charset_default)
         return MessageScope(message)

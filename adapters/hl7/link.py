@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import cast
+from typing import ClassVar, cast
 
 from adapters.hl7.answer import acknowledges
 from adapters.hl7.framing import FRAME_BYTES_MAX, Event, Frame, FrameReader
@@ -26,6 +26,9 @@ class Link(asyncio.Protocol):
     ``strays`` counts blocks that came and were not waited for: answers to other messages,
     second answers, noise.
     """
+
+    unwritten: ClassVar[str] = "the receiver does not read the message"
+    """What it means that :meth:`write` does not end."""
 
     def __init__(self, answer_bytes_max: int = FRAME_BYTES_MAX) -> None:
         self.strays = 0

@@ -7,10 +7,14 @@ import contextlib
 import logging
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from adapters.hl7.acknowledge import Code
-from adapters.hl7.connection import Connection, Exchange
+from adapters.hl7.batches import BatchArrival, BatchReception, begins_batch
+from adapters.hl7.connection import Connection
+from adapters.hl7.continuation import Continuations
+from adapters.hl7.exchange import BatchExchange, Exchange
 from adapters.hl7.framing import Deviation, Truncated
 from adapters.hl7.grammar import VERSIONS, known_types
 from adapters.hl7.modes import SILENT
@@ -46,7 +50,9 @@ class MllpSource:
         self.settings = settings
         self.name = settings.name
         self.intake = intake
-        self.reception = Reception(settings, clock, documents)
+        self.continuations = Continuations(*_bounds(settings))
+        self.reception = Reception(settings, clock, documents, self.continuations)
+        self.batches = BatchReception(settings, self.reception, clock)
         self.port: Port | None = None
         self._clock = clock
         self._documents = documents
@@ -58,6 +64,7 @@ class MllpSource:
         self._addresses: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
         self._held = 0
+        self._held_by: Counter[str] = Counter()
         self._handed: list[tuple[Received, Exchange | None]] = []
         self._settled: deque[tuple[Exchange | None, Word]] = deque()
         self._wake_scheduled = False
@@ -101,10 +108,13 @@ class MllpSource:
         before, old = self.settings, self.port
         port = await self._ports.join(self, settings) if old is not None else None
         self.settings, self.port = settings, port
-        self.reception = Reception(settings, self._clock, self._documents)
+        self.continuations.bound(*_bounds(settings))
+        self.reception = Reception(settings, self._clock, self._documents, self.continuations)
+        self.batches = BatchReception(settings, self.reception, self._clock)
         if old is not None and old is not port:
             self._ports.leave(self, old)
         moved = old is not port or _trust(before) != _trust(settings)
+        moved = moved or before.mllp_release != settings.mllp_release
         for connection in list(self._connections):
             if moved or not takes(settings, connection.certificate):
                 self.count("closed-by-reconfiguration")
@@ -167,10 +177,19 @@ class MllpSource:
             if not self._addresses[connection.address]:
                 del self._addresses[connection.address]
 
-    def hold(self, change: int) -> bool:
-        """Count bytes in memory; False when more are held than may be."""
+    def hold(self, address: str, change: int) -> bool:
+        """Count bytes in memory; False when more are held, in all or by the address, than may be.
+
+        The limit by address keeps one sender from taking the room of all the others.
+        """
         self._held += change
-        return change < 0 or self._held <= self.settings.held_bytes_max
+        held = self._held_by[address] = self._held_by[address] + change
+        if not held:
+            del self._held_by[address]
+        settings = self.settings
+        return change < 0 or (
+            self._held <= settings.held_bytes_max and held <= settings.held_bytes_per_address_max
+        )
 
     def hand_over(self, exchange: Exchange) -> None:
         """Give a message to intake, with all that arrive in the same turn of the loop."""
@@ -181,20 +200,29 @@ class MllpSource:
         self.count("evidence")
         self._hand_over(arrival.received, None)
 
-    def answer_to(self, arrival: Arrival, word: Word) -> bytes:
-        """The answer to a message, counted by its code; empty when there is to be none."""
-        code, answer = self.reception.answer(arrival, word)
+    def answer_to(self, exchange: Exchange | BatchExchange) -> bytes:
+        """The answer to a settled exchange, each acknowledgement counted by its code; empty
+        when there is to be none."""
+        if isinstance(exchange, BatchExchange):
+            self.count("batches")
+            return self.batches.answer(exchange.arrived, exchange.words, self._count_answer)
+        if exchange.word is None:
+            raise RuntimeError("an answer before intake's word")
+        code, answer = self.reception.answer(exchange.arrival, exchange.word)
         if answer:
             self._counts[_ANSWERS[code]] += 1
         else:
-            self._count_unanswered(arrival)
-        if arrival.envelope.mode.unknown:
+            self._count_unanswered(exchange.arrival)
+        if exchange.arrival.envelope.mode.unknown:
             self.count("unknown-acknowledgement-type")
         return answer
 
     def _count_unanswered(self, arrival: Arrival) -> None:
         silent = arrival.envelope.mode is SILENT
         self.count("acknowledgements" if silent else "unanswered")
+
+    def _count_answer(self, code: Code) -> None:
+        self._counts[_ANSWERS[code]] += 1
 
     def _hand_over(self, received: Received, exchange: Exchange | None) -> None:
         if not self._handed and self._loop is not None:
@@ -209,11 +237,20 @@ class MllpSource:
             self._take_word([(exchange, unavailable) for _, exchange in handed])
 
     def examine_aside(self, connection: Connection, payload: bytes, cut: Truncated | None) -> None:
-        """Examine a large message in a thread, then give it back to its connection."""
+        """Examine a large message or a batch in a thread, then give it back to its connection."""
         loop = asyncio.get_running_loop()
-        task = loop.run_in_executor(None, self.reception.open, payload, connection.peer, cut)
+        if begins_batch(payload):
+            task = loop.run_in_executor(None, self._open_batch, payload, connection.peer)
+        else:
+            task = loop.run_in_executor(None, self._open, payload, connection.peer, cut)
         size = len(payload)
         task.add_done_callback(lambda done: connection.examined(done.result(), size))
+
+    def _open_batch(self, payload: bytes, peer: str) -> BatchArrival | Arrival:
+        return self.batches.open(payload, peer)
+
+    def _open(self, payload: bytes, peer: str, cut: Truncated | None) -> BatchArrival | Arrival:
+        return self.reception.open(payload, peer, cut)
 
     # --- from other threads -------------------------------------------------------
 
@@ -268,3 +305,12 @@ def _trust(settings: MllpSourceSettings) -> tuple[object, ...]:
     if tls is None:
         return (None,)
     return (tls.client_ca, tls.client_certificate, tls.minimum_version)
+
+
+def _bounds(settings: MllpSourceSettings) -> tuple[timedelta, int, int]:
+    """Time, fragments and bytes of one continued message."""
+    return (
+        timedelta(seconds=settings.continuation_timeout_seconds),
+        settings.continuation_fragments_max,
+        settings.continuation_bytes_max,
+    )

@@ -60,19 +60,58 @@ class Message:
         """Read the bytes of one message.
 
         ``encoding`` is a character set decided before (at intake); without it
-        MSH-18 decides, and ``charset_default`` for a message that declares none
-        but is not ASCII. Raises Unreadable, whose location is ``MSH``, ``MSH-1``,
+        MSH-18 (and MSH-20) decides, and ``charset_default`` for a message that declares
+        none but is not ASCII. Raises Unreadable, whose location is ``MSH``, ``MSH-1``,
         ``MSH-2``, ``MSH-18`` or ``byte <offset>``.
         """
-        head, header = read_header(raw)
         try:
-            charset = charsets.choose(raw, encoding or header.field(18), charset_default)
+            wide = None if raw.startswith(b"MSH") else charsets.wide_charset(raw)
+            if wide is not None:
+                return cls._read_wide(raw, wide)
+            head, header = read_header(raw)
+            delimiters = header.delimiters
+            declared, scheme = header.whole(18), header.whole(20)
+            if encoding:  # decided before, whatever the header says of switching
+                declared, scheme = encoding.replace("~", delimiters.repetition), ""
+            charset = charsets.choose(
+                raw, declared, charset_default, scheme=scheme, delimiters=delimiters
+            )
             text = charsets.decode(raw, charset, head)
         except Undecodable as error:
             location = f"byte {error.offset}" if error.charset_known else "MSH-18"
             raise Unreadable(str(error), location) from None
-        delimiters = header.delimiters
         return cls(raw, charset, delimiters, split_segments(text, delimiters))
+
+    @classmethod
+    def show(cls, raw: bytes, *, charset_default: str = "UTF-8") -> Message:
+        """Read a message for showing it: what does not decode stands in it as VISIBLE.
+
+        For the eyes of a person only. Raises Unreadable where there is no header.
+        """
+        try:
+            return cls.read(raw, charset_default=charset_default)
+        except Unreadable as fault:
+            if fault.location != "MSH-18" and not fault.location.startswith("byte "):
+                raise
+        head, header = read_header(raw)
+        try:
+            charset = charsets.choose(
+                raw, header.whole(18), charset_default,
+                scheme=header.whole(20), delimiters=header.delimiters,
+            )  # fmt: skip
+        except Undecodable:
+            charset = charsets.UTF_8 if header.codec == "utf-8" else charsets.ASCII
+        text = raw[head:].decode(charset.codec, charsets.VISIBLE)
+        return cls(raw, charset, header.delimiters, split_segments(text, header.delimiters))
+
+    @classmethod
+    def _read_wide(cls, raw: bytes, charset: Charset) -> Message:
+        """A file in UTF-16 or UTF-32, whose bytes say so whatever MSH-18 says."""
+        text = charsets.decode(raw, charset).removeprefix("\ufeff")
+        _, header = read_header(text.encode())
+        return cls(
+            raw, charset, header.delimiters, split_segments(text.lstrip(), header.delimiters)
+        )
 
     # --- segments and fields ----------------------------------------------------
 
@@ -142,8 +181,16 @@ class Message:
         return text
 
     def bytes_of(self, text: str) -> bytes:
-        """The bytes that ``text``, a piece of this message, had when it arrived."""
-        return text.encode(self.charset.codec)
+        """The bytes that ``text``, a piece of this message, had when it arrived.
+
+        In a message that switches between character sets by ISO 2022, bytes that mean
+        the same: where such a sequence stood is not part of the text.
+        """
+        return text.encode(self.charset.codec, charsets.VISIBLE)
+
+    def text_of(self, data: bytes) -> str:
+        """The text of bytes of this message; undecodable ones as VISIBLE shows them."""
+        return data.decode(self.charset.codec, charsets.VISIBLE)
 
     @property
     def grammar_version(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from adapters.hl7.acknowledge import (
@@ -15,6 +16,14 @@ from adapters.hl7.acknowledge import (
     commit_code_for,
 )
 from adapters.hl7.charset import ASCII
+from adapters.hl7.continuation import (
+    CONTINUED,
+    CONTINUES,
+    Continuations,
+    Fragment,
+    fingerprint,
+    sender_of,
+)
 from adapters.hl7.envelope import Envelope, Rules, examine
 from adapters.hl7.framing import Truncated
 from adapters.hl7.header import Header
@@ -42,12 +51,14 @@ class Reception:
         settings: Hl7SourceSettings,
         clock: Clock,
         documents: DocumentHeaders | None = None,
+        continuations: Continuations | None = None,
     ) -> None:
         self._name = settings.name
         self._rules = Rules.of(settings)
         self._frame_bytes_max = settings.frame_bytes_max
         self._control_id_unique = settings.duplicates == "refuse"
         self._clock = clock
+        self._continuations = continuations
         self._acknowledger = Acknowledger(ZoneInfo(settings.zone))
         self._profiles = (
             ProfileChecks(documents, settings.profile_bytes_max)
@@ -113,6 +124,8 @@ class Reception:
         """Let the profile that MSH-21 names refuse what the protocol does not."""
         if self._profiles is None or envelope.refusal is not None or envelope.charset is None:
             return
+        if envelope.continues or envelope.continued:
+            return  # part of a message cannot have all that the profile asks of the whole
         envelope.refusal = self._profiles.refusal(
             payload, header, envelope.charset, envelope.subject
         )
@@ -124,6 +137,14 @@ class Reception:
 
     def _arrive(self, envelope: Envelope, payload: bytes, peer: str) -> Arrival:
         now = self._clock.now()
+        content, group, attributes = Payload.from_bytes(payload), "", envelope.attributes
+        if envelope.refusal is None and (envelope.continues or envelope.continued):
+            group = self._place(envelope, content, now)
+            attributes = {
+                **attributes,
+                CONTINUES: envelope.continues,
+                CONTINUED: envelope.continued,
+            }
         header, charset, refusal = envelope.header, envelope.charset, envelope.refusal
         mode, answer = envelope.mode, b""
         if refusal is None and header is not None and charset is not None:
@@ -144,7 +165,7 @@ class Reception:
         received = Received(
             source=self._name,
             format=Format.HL7V2,
-            payload=Payload.from_bytes(payload),
+            payload=content,
             received_at=now,
             peer=peer,
             control_id=envelope.control_id,
@@ -152,14 +173,34 @@ class Reception:
             encoding=charset.name if charset else "",
             subject=envelope.subject,
             carries_permission=envelope.carries_permission,
+            group=group,
+            group_complete=bool(group) and not envelope.continued,
             refusal=refusal,
             answer=answer,
-            attributes=envelope.attributes,
+            attributes=attributes,
             sequence_number=envelope.sequence_number,
             control_id_unique=self._control_id_unique,
             later_answer=mode.later,
         )
         return Arrival(received, envelope)
+
+    def _place(self, envelope: Envelope, content: Payload, now: datetime) -> str:
+        """The chain of a fragment; sets the refusal of one that has none."""
+        if self._continuations is None:
+            return ""
+        fragment = Fragment(
+            sender=sender_of(envelope.attributes),
+            continues=envelope.continues,
+            continued=envelope.continued,
+            fingerprint=fingerprint(envelope.control_id, content.sha256),
+            size=content.size,
+            whole_like=envelope.has_patient,
+        )
+        placed = self._continuations.place(fragment, now)
+        if isinstance(placed, Cause):
+            envelope.refusal = placed
+            return ""
+        return placed
 
     def _accept(self, envelope: Envelope, number: int | None) -> tuple[Code, bytes]:
         """The general acknowledgement of a message that speaks of the numbering."""

@@ -7,6 +7,7 @@ from bisect import bisect
 from collections.abc import Iterator, Sequence
 
 from adapters.hl7.binding import FOLLOWERS, Binding, Node, bind
+from adapters.hl7.charset import ASCII, charset_named
 from adapters.hl7.grammar import grammar
 from adapters.hl7.message import Message
 from adapters.hl7.values import Hl7Value
@@ -53,18 +54,32 @@ class MessageScope:
         return self.message.raw
 
     def reading_flags(self) -> Sequence[Flag]:
-        """Lines that are no segment: a carriage return stands inside a field, whose rest
-        no path reaches. The number of the line is told, never its text."""
+        """A character set that MSH-18 does not name, and lines that are no segment: a
+        carriage return stands inside a field, whose rest no path reaches. The number of
+        the line is told, never its text."""
         message = self.message
-        return tuple(
-            Flag(
-                code="not-a-segment",
-                detail=f"line {index + 1} is not a segment: a line end stands inside a field",
-            )
-            for name in message.names()
-            if not _SEGMENT_NAME.match(name)
-            for index in message.positions(name)
-        )[:_FLAGS_MAX]
+        other = () if message.charset is ASCII else self._other_charset()
+        return (
+            other
+            + tuple(
+                Flag(
+                    code="not-a-segment",
+                    detail=f"line {index + 1} is not a segment: a line end stands inside a field",
+                )
+                for name in message.names()
+                if not _SEGMENT_NAME.match(name)
+                for index in message.positions(name)
+            )[:_FLAGS_MAX]
+        )
+
+    def _other_charset(self) -> tuple[Flag, ...]:
+        """The message is read in another character set than MSH-18 names: a fallback's."""
+        declared = self.message.text(0, 18).strip()
+        known, taken = charset_named(declared), self.message.charset
+        if not declared or (known and taken.name.partition("~")[0] == known.name):
+            return ()
+        detail = f"MSH-18 does not say {taken.name}, in which the message is read"
+        return (Flag(code="character-set", detail=detail, source="MSH-18"),)
 
     def node(self) -> Node:
         """The group that this place is in."""

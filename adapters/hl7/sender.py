@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from adapters.hl7.answer import Asked, AskedFor, asked_for, code_of, control_id_of
 from adapters.hl7.batch import parts
+from adapters.hl7.charset import Charset, wide_charset
 from adapters.hl7.framing import (
     FRAME_BYTES_MAX,
     START,
@@ -92,6 +93,8 @@ class MllpClient:
     A message is written once. Only connecting is tried again (``reconnect``, told to
     ``on_pause`` with the fault and the pause): nothing has been sent then.
     """
+
+    link_type: ClassVar[type[Link]] = Link
 
     def __init__(
         self,
@@ -196,7 +199,7 @@ class MllpClient:
             async with asyncio.timeout(self._timeout_seconds):
                 await link.write(block)
         except TimeoutError:
-            raise NoAnswer("the receiver does not read the message") from None
+            raise NoAnswer(link.unwritten) from None
         except LinkEnded as error:
             raise NoAnswer(str(error)) from None
         if asked.first is Asked.NEVER:
@@ -270,7 +273,10 @@ class MllpClient:
         try:
             async with asyncio.timeout(self._connect_seconds):
                 _, link = await loop.create_connection(
-                    lambda: Link(self._answer_bytes_max), self._host, self._port, **options
+                    lambda: self.link_type(self._answer_bytes_max),
+                    self._host,
+                    self._port,
+                    **options,
                 )
         except TimeoutError:
             said = f"no connection within {self._connect_seconds:g} s"
@@ -321,10 +327,25 @@ def _messages(path: Path, limits: FileLimits) -> Iterator[bytes]:
         if not stream.read(1):
             return
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if is_framed(content):
+            wide = wide_charset(content[:8])
+            if wide is not None:
+                yield from _cut_wide(content, wide, limits)
+            elif is_framed(content):
                 yield from unwrapped(content, limits.message_bytes_max)
             else:
                 yield from _cut_at_headers(content, limits)
+
+
+def _cut_wide(content: mmap.mmap, charset: Charset, limits: FileLimits) -> Iterator[bytes]:
+    """The messages of a file in UTF-16 or UTF-32, each in its bytes."""
+    data = _slice(content, 0, len(content), limits)
+    try:
+        text = data.decode(charset.codec)
+    except UnicodeDecodeError:
+        yield data
+        return
+    for message in re.split(r"(?<=[\r\n])(?=MSH[^A-Za-z0-9])", text):
+        yield message.encode(charset.codec)
 
 
 def is_framed(content: bytes | mmap.mmap) -> bool:

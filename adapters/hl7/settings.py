@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -35,11 +36,25 @@ class Hl7SourceSettings(BaseModel):
         description="Character set of messages that are not ASCII and whose MSH-18 is empty; "
         "empty here means that such messages are refused",
     )
+    charset_fallbacks: tuple[str, ...] = Field(
+        (),
+        max_length=8,
+        description="Character sets that are tried, in this order, when a message is not in the "
+        "one that it declares; the one taken is recorded with the message. Empty: it is refused",
+    )
     local_types: tuple[str, ...] = Field(
         FRENCH_EVENTS, description="Types beyond HL7's tables that are taken: ADT^Z99, ZXX"
     )
     processing_ids: tuple[str, ...] = Field(
         (), description="MSH-11.1 values that are taken (P, T, D); empty takes all"
+    )
+    profile: Path | None = Field(
+        None, description="A site's own profile file that every message is held against; see hl7.md"
+    )
+    profile_mode: Literal["refuse", "flag"] = Field(
+        "refuse",
+        description="What becomes of a message that breaks the profile: refused with AE and the "
+        "profile's ERR, or taken with the findings noted",
     )
     permission_segments: tuple[str, ...] = Field(
         ("ZFA", "CON"), description="Segments in which a message speaks of permission"
@@ -87,9 +102,19 @@ class Hl7SourceSettings(BaseModel):
     @field_validator("charset_default")
     @classmethod
     def _known_charset(cls, name: str) -> str:
-        if name and charset_named(name) is None:
+        charset = charset_named(name)
+        if name and (charset is None or charset.wide):
             raise ValueError(f"{name!r} is not a supported character set: try UTF-8 or 8859/15")
         return name
+
+    @field_validator("charset_fallbacks")
+    @classmethod
+    def _known_charsets(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            charset = charset_named(name)
+            if charset is None or charset.wide or charset.switched:
+                raise ValueError(f"{name!r} cannot be a fallback: try WINDOWS-1252 or 8859/15")
+        return names
 
     @field_validator("authorities")
     @classmethod
@@ -149,6 +174,9 @@ class MllpSourceSettings(Hl7SourceSettings):
     held_bytes_max: int = Field(
         512 << 20, ge=1 << 20, description="Bytes of all connections in memory at a time"
     )
+    held_bytes_per_address_max: int = Field(
+        256 << 20, ge=1 << 20, description="Bytes of all connections of one address in memory"
+    )
     connections_max: int = Field(1024, ge=1, description="Connections at a time")
     connections_per_address_max: int = Field(
         128, ge=1, description="Connections of one address at a time"
@@ -169,6 +197,30 @@ class MllpSourceSettings(Hl7SourceSettings):
     )
     stop_timeout_seconds: float = Field(
         10.0, ge=0, description="On stop, how long to wait for messages in flight"
+    )
+    mllp_release: Literal[1, 2] = Field(
+        1,
+        description="2: each block is answered by a commit acknowledgement (06 or 15) before "
+        "its HL7 answer, and ours are awaited",
+    )
+    commit_timeout_seconds: float = Field(
+        10.0, gt=0, description="MLLP release 2: how long to await a commit acknowledgement"
+    )
+    batch_messages_max: int = Field(
+        1000, ge=1, le=4000, description="Messages in one block that holds a batch (FHS, BHS)"
+    )
+    continuation_timeout_seconds: float = Field(
+        300.0,
+        gt=0,
+        le=86_400,
+        description="How long after its newest fragment a continued message (DSC) waits for "
+        "the next one before it goes to the dead letters",
+    )
+    continuation_fragments_max: int = Field(
+        100, ge=2, le=10_000, description="Fragments of one continued message"
+    )
+    continuation_bytes_max: int = Field(
+        64 << 20, ge=1 << 10, le=256 << 20, description="Bytes of one continued message"
     )
 
     @field_validator("clients")
@@ -191,6 +243,8 @@ class MllpSourceSettings(Hl7SourceSettings):
             raise ValueError("the original mode has no use for a return_link")
         if self.held_bytes_max < self.frame_bytes_max:
             raise ValueError("held_bytes_max is less than frame_bytes_max")
+        if self.held_bytes_per_address_max < self.frame_bytes_max:
+            raise ValueError("held_bytes_per_address_max is less than frame_bytes_max")
         return self
 
     @model_validator(mode="after")

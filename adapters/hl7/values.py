@@ -79,6 +79,14 @@ class Hl7Value:
         return bool(component_definitions(self._message.grammar_version, self.datatype))
 
     @property
+    def has_parts(self) -> bool:
+        """Is the value written in parts, and does its data type have parts?"""
+        text, delimiters = self._text or "", self._message.delimiters
+        separator = delimiters.subcomponent if self._within[2] else delimiters.component
+        whole = not self._within[3] and separator != "" and separator in text
+        return whole and self._is_split(text)
+
+    @property
     def path(self) -> str:
         """``PID-3(2).4.1``, with the segment's number when the message has several."""
         message = self._message

@@ -12,6 +12,7 @@ import typer
 from gateway.cli.configuration import app as config
 from gateway.cli.dead import app as dead
 from gateway.cli.doctor import doctor
+from gateway.cli.hl7 import app as hl7
 from gateway.cli.mapping import app as mapping
 from gateway.cli.message import app as message
 from gateway.cli.output import Code, say
@@ -59,6 +60,7 @@ app.add_typer(message, name="message")
 app.add_typer(dead, name="dead")
 app.add_typer(record, name="record")
 app.add_typer(mapping, name="mapping")
+app.add_typer(hl7, name="hl7")
 app.command("status")(status)
 app.command("doctor")(doctor)
 app.add_typer(config, name="config")
@@ -87,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _known(error: Exception) -> Code | None:
     """The exit code of an error that needs no traceback, after saying what is wrong."""
+    from adapters.hl7.profile_files import ProfileError
     from adapters.tls import TlsUnusable
     from gateway.api.security import TokenUnusable
     from gateway.journal.faults import JournalInUse, JournalUnavailable
@@ -102,6 +105,11 @@ def _known(error: Exception) -> Code | None:
             for finding in error.findings:
                 say(str(finding))
             say("ecluse: the mappings cannot be used; ecluse mapping check looks at them alone")
+            return Code.USAGE
+        case ProfileError():
+            for problem in error.problems:
+                say(problem)
+            say("ecluse: the profile cannot be used")
             return Code.USAGE
         case TokenUnusable() | TlsUnusable():
             say(f"ecluse: {error}")

@@ -101,6 +101,8 @@ def _said(held: HeldCertificate) -> str:
 
 def unusable_files(loaded: Loaded) -> list[str]:
     """Files that a configuration names and that cannot be used, each with its place."""
+    from adapters.hl7.profile_files import ProfileError
+    from adapters.hl7.site_profiles import load_profile
     from adapters.tls import ServerTls, TlsUnusable
     from gateway.api.security import TokenUnusable, read_token
 
@@ -118,4 +120,11 @@ def unusable_files(loaded: Loaded) -> list[str]:
                 ServerTls(tls)
         except TlsUnusable as error:
             found.append(loaded.problem(("sources", index, "tls", error.setting), str(error)))
+        profile = getattr(source, "profile", None)
+        try:
+            if profile is not None:
+                load_profile(profile)
+        except ProfileError as error:
+            place = ("sources", index, "profile")
+            found += [loaded.problem(place, problem) for problem in error.problems]
     return found

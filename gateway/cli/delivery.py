@@ -84,8 +84,10 @@ class Peer:
         except ValueError as error:
             raise ValueError(f"{to}: {error}") from None
         scheme, host = parts.scheme.lower(), parts.hostname or ""
-        if scheme not in {"mllp", "mllps", "dicom", "http", "https"}:
-            raise ValueError(f"{to}: begins with mllp://, mllps://, dicom://, http:// or https://")
+        if scheme not in {"mllp", "mllps", "mllp2", "dicom", "http", "https"}:
+            raise ValueError(
+                f"{to}: begins with mllp://, mllps://, mllp2://, dicom://, http:// or https://"
+            )
         if not host:
             raise ValueError(f"{to}: has no host")
         if port is None:
@@ -115,7 +117,8 @@ def answers(peer: Peer, files: Sequence[Path]) -> Iterator[tuple[int, Answer]]:
     """
     from gateway.cli.mllp_delivery import mllp_answers
 
-    send = {"mllp": mllp_answers, "mllps": mllp_answers, "dicom": _dicom}.get(peer.scheme, _http)
+    mllp = dict.fromkeys(("mllp", "mllps", "mllp2"), mllp_answers)
+    send = {**mllp, "dicom": _dicom}.get(peer.scheme, _http)
     return send(peer, files)
 
 

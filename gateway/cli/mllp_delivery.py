@@ -62,12 +62,14 @@ class _MllpSender:
     """Sends messages one after the other, and again only where that was asked for and is told."""
 
     def __init__(self, peer: Peer) -> None:
+        from adapters.hl7.release2_sender import Release2Client
         from adapters.hl7.sender import MllpClient
 
         self._peer = peer
         self.reached = False
         self._runner = asyncio.Runner()
-        self._client = MllpClient(
+        kind = Release2Client if peer.scheme == "mllp2" else MllpClient
+        self._client = kind(
             peer.host,
             peer.port,
             timeout_seconds=peer.timeout_seconds,

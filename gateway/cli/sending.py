@@ -34,9 +34,9 @@ To = Annotated[
     str,
     typer.Option(
         "--to",
-        help="mllp://host:port, mllps://host:port (with TLS), dicom://AET@host:port or "
-        "http://host:port[/path]; without a path each file goes to the intake of its format: "
-        "/intake/cda, hl7 or hprim.",
+        help="mllp://host:port, mllps://host:port (with TLS), mllp2://host:port (MLLP release 2), "
+        "dicom://AET@host:port or http://host:port[/path]; without a path each file goes to the "
+        "intake of its format: /intake/cda, hl7 or hprim.",
     ),
 ]
 Calling = Annotated[str, typer.Option("--calling", help="DICOM: our own AE title.", metavar="AET")]

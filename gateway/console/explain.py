@@ -87,7 +87,10 @@ def _original(journal: Journal, message: Message) -> Original:
     if message.format is not Format.DICOM and message.size > EXPLAINED_BYTES_MAX:
         raise OverflowError
     return Original(
-        source=message.source, format=message.format, payloads=payloads, encoding=message.encoding
+        source=message.source,
+        format=message.format,
+        payloads=payloads,
+        encoding=gatherings.encoding(members),
     )
 
 

@@ -231,14 +231,16 @@ def _count_duplicates(
 
 
 def _gather(connection: Connection, new: Iterable[Arrival]) -> None:
-    """Put the due time of each study off, and count its instances."""
+    """Put the due time of each group off, unless it is complete, and count its members."""
     groups: dict[tuple[str, str], dict[str, Any]] = {}
+    complete: set[tuple[str, str]] = set()
     for arrival in new:
         if arrival.state is not MessageState.GATHERING:
             continue
         due_at, source = arrival.group_due_at, arrival.key[0]
+        key = (source, arrival.group_key)
         group = groups.setdefault(
-            (source, arrival.group_key),
+            key,
             {
                 "source": source,
                 "group_key": arrival.group_key,
@@ -250,27 +252,31 @@ def _gather(connection: Connection, new: Iterable[Arrival]) -> None:
                 "round": 0,
             },
         )
-        group["due_at"] = max(group["due_at"], due_at)
+        if arrival.group_complete:
+            complete.add(key)
+            group["due_at"] = due_at
+        elif key not in complete:
+            group["due_at"] = max(group["due_at"], due_at)
         group["last_at"] = max(group["last_at"], arrival.received_at)
         group["instances"] += 1
-    if not groups:
-        return
+    # In the order of their keys, so that two processes never wait in a circle.
+    for key in sorted(groups):
+        connection.execute(_gathering(connection, complete=key in complete), groups[key])
+
+
+def _gathering(connection: Connection, *, complete: bool) -> Any:
+    """The statement that makes or changes a group; a complete one is due at once."""
     statement = upsert(connection, tables.gathering)
     stored, given = tables.gathering.c, statement.excluded
     later = and_(stored.due_at.is_not(None), stored.due_at > given.due_at)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[stored.source, stored.group_key],
-            set_={
-                "due_at": case((later, stored.due_at), else_=given.due_at),
-                "last_at": case(
-                    (stored.last_at > given.last_at, stored.last_at), else_=given.last_at
-                ),
-                "instances": stored.instances + given.instances,
-            },
-        ),
-        # In the order of their keys, so that two processes never wait in a circle.
-        [groups[key] for key in sorted(groups)],
+    put_off = case((later, stored.due_at), else_=given.due_at)
+    return statement.on_conflict_do_update(
+        index_elements=[stored.source, stored.group_key],
+        set_={
+            "due_at": given.due_at if complete else put_off,
+            "last_at": case((stored.last_at > given.last_at, stored.last_at), else_=given.last_at),
+            "instances": stored.instances + given.instances,
+        },
     )
 
 

@@ -59,6 +59,7 @@ class Arrival:
     cause: Cause | None
     group_due_at: datetime | None
     later_answer: LaterAnswer | None
+    group_complete: bool = False
 
 
 def dedupe_key(kind: str, control_id: str, sha256: str) -> str:
@@ -114,6 +115,7 @@ def prepare(
         cause=cause,
         group_due_at=group_due_at,
         later_answer=received.later_answer,
+        group_complete=received.group_complete,
     )
 
 

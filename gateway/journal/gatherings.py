@@ -1,5 +1,8 @@
 """Studies whose instances arrive one by one, and are normalised when they have been quiet.
 
+A continued HL7 v2 message gathers its fragments in the same way; its last fragment
+makes it due at once.
+
 A study is open from an instance's arrival until its round is closed. The newest
 instance then carries the study through the lane as one message; the others wait
 for nothing more, and name it. A late instance opens a new round.
@@ -7,9 +10,10 @@ for nothing more, and name it. A late instance opens a new round.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import Connection, and_, select, text, update
 
 from gateway.journal import tables
 from gateway.journal.moves import move, move_all
@@ -18,7 +22,7 @@ from gateway.journal.states import MessageState
 from gateway.journal.values import Gathering, Message, Move
 from gateway.model import Stage
 
-__all__ = ["Gathering", "close", "due", "get", "members"]
+__all__ = ["Gathering", "close", "due", "encoding", "get", "members", "waiting"]
 
 MEMBERS_MAX = 20_000
 
@@ -68,6 +72,35 @@ def members(
     ).all()
     if len(found) > limit:
         raise OverflowError(f"a study of more than {limit} instances")
+    return [message_of(row) for row in found]
+
+
+def encoding(gathered: Sequence[Message]) -> str:
+    """The character set of all: the first one recorded that is more than ASCII."""
+    names = [message.encoding for message in gathered]
+    return next((name for name in names if name not in ("", "ASCII")), names[-1] if names else "")
+
+
+def waiting(connection: Connection, source: str, limit: int = MEMBERS_MAX) -> list[Message]:
+    """All that gather at a source now, in order of arrival, without their bytes."""
+    found = connection.execute(
+        select(*MESSAGE_COLUMNS)
+        .join(
+            _gathering,
+            and_(
+                _gathering.c.source == _message.c.source,
+                _gathering.c.group_key == _message.c.group_key,
+            ),
+        )
+        .where(
+            _gathering.c.source == source,
+            _gathering.c.due_at.is_not(None),
+            _GROUPED,
+            _message.c.state == MessageState.GATHERING.value,
+        )
+        .order_by(_message.c.sequence, _message.c.id)
+        .limit(limit)
+    )
     return [message_of(row) for row in found]
 
 

@@ -23,7 +23,7 @@ COUNTED = re.compile(r'ecluse_stage_duration_seconds_count\{stage="normalise"\} 
 
 
 @contextlib.contextmanager
-def load(port: int) -> Iterator[list[int]]:
+def load(port: int, run: str) -> Iterator[list[int]]:
     """Messages as fast as the gateway takes them; per connection how many were accepted."""
     stop, accepted = threading.Event(), [0] * CONNECTIONS
 
@@ -33,7 +33,7 @@ def load(port: int) -> Iterator[list[int]]:
             while not stop.is_set():
                 group = range(accepted[number], accepted[number] + 32)
                 peer.sendall(
-                    b"".join(b"\x0b" + message(number, n, 20, "r") + b"\x1c\r" for n in group)
+                    b"".join(b"\x0b" + message(number, n, 20, run) + b"\x1c\r" for n in group)
                 )
                 while answers.count(b"\x1c\r") < len(group):
                     more = peer.recv(1 << 16)
@@ -61,6 +61,16 @@ def mapping_processes(gateway: GatewayProcess) -> list[psutil.Process]:
     return [each for each in children if "gateway.mapping_process" in each.cmdline()]
 
 
+def with_its_process_ready(gateway: GatewayProcess) -> psutil.Process:
+    """A backlog starts it; it becomes ready without one, which would only have to be worked off."""
+    assert mapping_processes(gateway) == []
+    with load(gateway.mllp_port, "first"):
+        (process,) = eventually(lambda: mapping_processes(gateway), timeout=30)
+    eventually(lambda: "a mapping process is ready" in gateway.log_tail(), timeout=60)
+    eventually(gateway.settled, timeout=90, every=0.1)
+    return process
+
+
 def gone(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
         return process.status() == psutil.STATUS_ZOMBIE
@@ -79,12 +89,10 @@ def gateway(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[GatewayP
 
 @pytest.mark.parametrize("gateway", [5], indirect=True)
 def test_it_maps_under_load_and_ends_with_a_killed_gateway(gateway: GatewayProcess) -> None:
-    assert mapping_processes(gateway) == []
-    with load(gateway.mllp_port) as accepted:
-        (process,) = eventually(lambda: mapping_processes(gateway), timeout=30)
-        eventually(lambda: "a mapping process is ready" in gateway.log_tail(), timeout=60)
-        before = process.cpu_times().user
-        eventually(lambda: process.cpu_times().user > before + 0.3, timeout=60)
+    process = with_its_process_ready(gateway)
+    before = process.cpu_times().user
+    with load(gateway.mllp_port, "second") as accepted:
+        eventually(lambda: process.cpu_times().user > before + 0.1, timeout=60)
         gateway.kill()
     eventually(lambda: gone(process), timeout=30)
 
@@ -98,19 +106,19 @@ def test_it_maps_under_load_and_ends_with_a_killed_gateway(gateway: GatewayProce
 def test_killing_it_loses_and_doubles_nothing_and_each_message_is_measured(
     gateway: GatewayProcess,
 ) -> None:
-    with load(gateway.mllp_port) as accepted:
-        eventually(lambda: "a mapping process is ready" in gateway.log_tail(), timeout=60)
-        (process,) = mapping_processes(gateway)
-        before = process.cpu_times().user
+    process = with_its_process_ready(gateway)
+    first = gateway.ledger()["lab"]["accepted"]
+    before = process.cpu_times().user
+    with load(gateway.mllp_port, "second") as accepted:
         eventually(lambda: process.cpu_times().user > before + 0.1, timeout=60)
         process.kill()
     eventually(gateway.settled, timeout=90, every=0.1)
     ledger = gateway.ledger()["lab"]
-    assert ledger["delivered"] == ledger["accepted"] == sum(accepted)
+    assert ledger["delivered"] == ledger["accepted"] == first + sum(accepted)
     assert ledger["dead"] == 0
     found = COUNTED.search(HTTP.get(f"{gateway.url}/metrics").text)
     assert found is not None
     # One that was in hand when the process ended is measured when it is done.
-    assert float(found[1]) == sum(accepted)
+    assert float(found[1]) == first + sum(accepted)
     assert gateway.stop() == 0
     eventually(lambda: gone(process))

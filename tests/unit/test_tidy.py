@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import warnings
@@ -127,3 +128,10 @@ def test_long_files_and_functions_are_listed(repository: Path) -> None:
     if long:
         warnings.warn("look at these: " + "; ".join(long), stacklevel=1)
     assert dict(modules(repository)), "the walk must find the packages"
+
+
+def test_the_tests_that_the_table_of_features_names_exist(repository: Path) -> None:
+    table = (repository / "docs/features.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)`", table)
+    assert len(named) > 20
+    assert [name for name in named if not (repository / name).is_file()] == []

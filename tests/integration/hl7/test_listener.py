@@ -118,7 +118,7 @@ async def test_nothing_kept_means_ar_207(how: str, caplog: pytest.LogCaptureFixt
 REFUSALS = [
     (b"", b"AR", b"", b"MSH^1", b"100"),
     (b"PID|1||1\r", b"AR", b"", b"MSH^1", b"100"),
-    (b"FHS|^~\\&|A\rMSH|^~\\&|A\r", b"AR", b"", b"MSH^1", b"100"),
+    (b"BTS|1\rMSH|^~\\&|A\r", b"AR", b"", b"MSH^1", b"100"),
     (b"MSH", b"AR", b"", b"MSH^1^1", b"101"),
     (b"MSH|", b"AE", b"", b"MSH^1^2", b"102"),
     (b"MSH|^~\\&|A|B\r", b"AR", b"", b"MSH^1^9", b"101"),

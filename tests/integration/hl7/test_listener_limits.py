@@ -167,6 +167,27 @@ async def test_bytes_in_memory_are_bounded_over_all_connections() -> None:
         assert run.source.statistics()["held-bytes"] <= 1 << 20
 
 
+async def test_one_address_cannot_take_the_room_of_the_others() -> None:
+    limits = {"held_bytes_max": 8 << 20, "held_bytes_per_address_max": 1 << 20}
+    async with running(**limits, frame_bytes_max=600_000) as run:
+        host, _, port = run.source.address().rpartition(":")
+        greedy = [
+            await asyncio.open_connection(host, int(port), local_addr=("127.0.0.2", 0))
+            for _ in range(4)
+        ]
+        for _, writer in greedy:
+            writer.write(b"\x0b" + adt() + b"x" * 500_000)
+        await until(lambda: run.source.statistics().get("held-bytes-limit"))
+        peer = await run.peer()
+        await peer.send(b"\x0b" + adt("OTHER") + b"NTE|1||" + b"x" * 500_000)
+        await until(lambda: run.source.statistics()["held-bytes"] > 500_000)
+        await peer.send(b"\r\x1c\r")
+        assert fields(await peer.answer(), "MSA", 1) == b"AA"
+        for _, writer in greedy:
+            writer.close()
+        await until(lambda: run.source.statistics()["held-bytes"] == 0)
+
+
 async def test_a_message_that_is_too_large_is_refused_with_flat_memory() -> None:
     async with running(frame_bytes_max=1 << 20) as run:
         peer = await run.peer()
@@ -208,6 +229,18 @@ async def test_a_storm_of_cut_messages_ends_the_connection() -> None:
         assert await peer.closed()
         assert len(run.intake.submitted) <= 32
         assert run.source.statistics()["faults-limit"] == 1
+        # Bytes that stayed counted after their connection would close the others in the end.
+        await until(lambda: run.source.statistics()["held-bytes"] == 0)
+
+
+async def test_a_stop_while_a_large_message_is_examined_leaves_nothing_behind() -> None:
+    async with running(frame_bytes_max=8 << 20) as run:
+        peer = await run.peer()
+        await peer.send(frame(adt("LARGE") + b"OBX|1|ED|D||" + PDF * 1000 + b"\r"))
+        await until(lambda: run.source.statistics()["held-bytes"] > 4_000_000)
+        await run.source.stop()
+        await until(lambda: run.source.statistics()["held-bytes"] == 0)
+        assert run.source.statistics()["connections"] == 0
 
 
 async def test_stopping_answers_what_was_handed_over() -> None:

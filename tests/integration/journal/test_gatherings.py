@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -125,3 +126,33 @@ def test_a_large_study_is_closed_in_one_round(bench: Bench) -> None:
     with bench.journal.read() as connection:
         counts = messages.counts(connection)
     assert counts == {("ct", M.GATHERED): 2_499, ("ct", M.RECEIVED): 1}
+
+
+def test_a_complete_group_is_due_at_once_and_is_not_put_off_again(bench: Bench) -> None:
+    first = instance(bench)
+    with bench.journal.read() as connection:
+        assert [each.id for each in gatherings.waiting(connection, "ct")] == [first]
+    now = bench.clock.advance(1)
+    last = bench.append(
+        replace(bench.received(source="ct", group="1.2.3"), group_complete=True),
+        state=M.GATHERING,
+        due_at=now,
+    )[0].message_id
+    assert close(bench, now) == last
+    assert [bench.state(first), bench.state(last)] == [M.GATHERED, M.RECEIVED]
+    with bench.journal.read() as connection:
+        assert gatherings.waiting(connection, "ct") == []
+
+
+def test_the_character_set_of_a_group_is_more_than_that_of_its_last_member(bench: Bench) -> None:
+    for name in ("ASCII", "UNICODE UTF-8", "ASCII"):
+        bench.append(
+            replace(bench.received(source="ct", group="1.2.3"), encoding=name),
+            state=M.GATHERING,
+            due_at=bench.clock(),
+        )
+    with bench.journal.read() as connection:
+        members = gatherings.members(connection, "ct", "1.2.3")
+    assert gatherings.encoding(members) == "UNICODE UTF-8"
+    assert gatherings.encoding(members[:1]) == "ASCII"
+    assert gatherings.encoding([]) == ""

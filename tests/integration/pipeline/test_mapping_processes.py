@@ -19,6 +19,7 @@ from sqlalchemy import select
 from gateway.journal import deadletters, tables
 from gateway.journal.states import MessageState
 from gateway.journal.values import DeadLetterFilter
+from gateway.mapping import MappingContext
 from gateway.mapping_ahead import LOSSES_MAX, PIPE_MESSAGE_BYTES_MAX
 from gateway.mapping_processes import MappingProcesses
 from gateway.mapping_wire import Opening
@@ -164,6 +165,19 @@ def test_what_it_wrote_is_what_the_gateway_would_have_written(
         assert it.rig.delivery(receipt).idempotency_key == key
     # The fourth names one who was merged away: the index's name, not the expected one.
     assert it.rig.message(receipts[3]).patient_id == it.rig.message(receipts[2]).patient_id
+
+
+def test_a_reload_of_the_sources_reaches_a_running_process(beside: Callable[..., Beside]) -> None:
+    it = beside()
+    pid = it.ready()
+    contexts = it.rig.normaliser.contexts
+    assert isinstance(contexts, dict)
+    for zone in ("Europe/Paris", "Indian/Reunion"):
+        contexts["lab"] = MappingContext(zone=zone, source="lab")
+        receipts = it.send(10)
+        it.rig.settle()
+        assert {it.rig.message(each).mapping_version for each in receipts} == {zone}
+    assert it.ready() == pid
 
 
 def test_without_a_backlog_none_is_started_and_with_one_nobody_waits_for_it(

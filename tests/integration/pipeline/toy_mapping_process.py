@@ -9,13 +9,15 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from gateway import mapping_process
+from gateway.mapping import MappingContext
 from gateway.mapping_wire import Opening
-from gateway.model import Format
+from gateway.model import Format, Mapped
 from gateway.normalise import Normaliser
-from tests.integration.pipeline.rig import ToyLibrary, ToyReader
+from tests.integration.pipeline.rig import ToyLibrary, ToyProgram, ToyReader, ToyScope
 
 BOMBS = Path(os.environ.get("TOY_BOMBS", os.devnull))
 
@@ -51,6 +53,14 @@ def _say() -> None:
     print("this is no frame")
 
 
+class Zoned(ToyProgram):
+    """Shows what it was told of the source: the zone is its version."""
+
+    def run(self, root: ToyScope, context: MappingContext, *, trace: bool = False) -> Mapped:
+        mapped = super().run(root, context, trace=trace)
+        return replace(mapped, version=context.zone or self.version)
+
+
 def load(opening: Opening) -> tuple[Normaliser, str]:
     del opening
     reader = ToyReader()
@@ -58,7 +68,9 @@ def load(opening: Opening) -> tuple[Normaliser, str]:
         "kill": _kill, "kill-once": _kill_once, "spin": _spin, "sleep": _sleep, "say": _say
     }  # fmt: skip
     reader.bombs.update(bombs)
-    normaliser = Normaliser(readers={Format.HL7V2: reader}, library=ToyLibrary())  # type: ignore[arg-type, dict-item]
+    library = ToyLibrary()
+    library.program = Zoned()
+    normaliser = Normaliser(readers={Format.HL7V2: reader}, library=library)  # type: ignore[arg-type, dict-item]
     return normaliser, "toy"
 
 

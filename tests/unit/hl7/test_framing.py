@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from adapters.hl7.framing import (
+    FRAME_BYTES_MAX,
     Deviation,
     Event,
     Frame,
@@ -141,6 +142,78 @@ def test_deviations(stream: bytes, events: list[Event], deviations: dict[Deviati
     reader = FrameReader()
     assert everything(reader, stream) == events
     assert reader.deviations == deviations
+
+
+# What senders do beside the protocol and no byte of a message is lost by: the bytes, before a
+# block, of its begin, of its end; and what each occurrence is counted as.
+BEFORE = {b"": [], b"\r\n": ["blank-before-start"] * 2, b"\0 \t": ["blank-before-start"] * 3}
+BEGINS = {b"\x0b": [], b"\x0b\x0b\x0b": ["double-start"] * 2}
+ENDS = {
+    b"\x1c\r": [],
+    b"\x1c\n": ["end-with-line-feed"],
+    b"\x1c\r\x1c\r": ["double-end"],
+    b"\x1c\x1c\r": ["end-without-carriage-return", "double-end"],
+    b"\x1c": ["end-without-carriage-return"],
+}
+blocks = st.tuples(
+    st.sampled_from(sorted(BEFORE)),
+    st.sampled_from(sorted(BEGINS)),
+    payloads.filter(bool),
+    st.sampled_from(sorted(ENDS)),
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(blocks, max_size=6))
+def test_every_tolerated_deviation_is_counted_and_costs_no_message(
+    sent: list[tuple[bytes, bytes, bytes, bytes]],
+) -> None:
+    stream, expected = b"", Counter[str]()
+    for before, begin, payload, end in sent:
+        # A carriage return belongs to an end byte right before it.
+        late = stream.endswith(b"\x1c") and before.startswith(b"\r")
+        if late:
+            expected["end-without-carriage-return"] -= 1
+            expected["blank-before-start"] -= 1
+        stream += before + begin + payload + end
+        expected.update([*BEFORE[before], *BEGINS[begin], *ENDS[end]])
+    events, deviations = one_by_one(stream, FRAME_BYTES_MAX)
+    assert events == [Frame(payload) for _, _, payload, _ in sent]
+    assert {kind.value: count for kind, count in deviations.items() if count} == +expected
+
+
+@settings(max_examples=300)
+@given(payloads.filter(bool), payloads, payloads, st.integers(1, 9))
+def test_what_a_start_byte_cuts_is_never_a_message(
+    cut: bytes, rest: bytes, following: bytes, step: int
+) -> None:
+    stream = b"\x0b" + cut + b"\x0b" + rest + b"\x1c\r" + frame(following)
+    reader = FrameReader()
+    events = everything(reader, *(stream[at : at + step] for at in range(0, len(stream), step)))
+    assert events == [Truncated(len(cut), cut), Frame(rest), Frame(following)]
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=200), st.lists(payloads, max_size=4), st.integers(1, 64))
+def test_after_any_noise_the_next_messages_arrive(
+    noise: bytes, sent: list[bytes], limit: int
+) -> None:
+    # An end byte and a carriage return: whatever the noise was, it is over.
+    reader = FrameReader(max(limit, 40), kept_bytes_max=16)
+    reader.receive(noise + b"\x1c\r")
+    assert reader.receive(b"".join(map(frame, sent))) == [Frame(payload) for payload in sent]
+    assert reader.buffered == 0
+    assert reader.end() == []
+
+
+@given(streams, st.integers(1, 20))
+def test_no_more_is_kept_than_may_be(stream: bytes, limit: int) -> None:
+    reader = FrameReader(limit, kept_bytes_max=4)
+    for at in range(0, len(stream), 3):
+        for event in reader.receive(stream[at : at + 3]):
+            kept = event.payload if isinstance(event, Frame) else event.kept
+            assert len(kept) <= (limit if isinstance(event, Frame) else 4)
+        assert reader.buffered <= limit
 
 
 def test_a_block_whose_end_has_no_carriage_return_waits_until_settled() -> None:

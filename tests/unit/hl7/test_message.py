@@ -114,7 +114,10 @@ def test_the_character_set_of_intake_wins() -> None:
     assert Message.read(data, charset_default="8859/1").text(1, 3) == "¤"
 
 
-alphabet = st.characters(codec="latin-1", exclude_characters="|^~\\&\r\n\x00", min_codepoint=32)
+# The printable characters of ISO 8859-1 (table 0211): 80 to 9F are none.
+alphabet = st.characters(
+    codec="latin-1", exclude_characters="|^~\\&\r\n\x00", exclude_categories=["Cc"]
+)
 words = st.text(alphabet, max_size=6)
 components = st.lists(words, min_size=1, max_size=3).map("^".join)
 fields = st.lists(components, min_size=1, max_size=2).map("~".join)
@@ -186,3 +189,23 @@ def test_memory_is_bounded_by_the_size_of_the_message(accent: str) -> None:
         tracemalloc.stop()
     assert message.text(2, 5, 5) == document
     assert peak < 3.1 * len(data)  # beside the bytes themselves
+
+
+def test_a_character_set_that_msh_18_does_not_name_is_flagged() -> None:
+    data = (HEADER + "||||||UNICODE UTF-8\rPID|1||caf\xe9").encode("latin-1")
+    with pytest.raises(Unreadable):
+        Message.read(data)
+    [flag] = MessageScope(Message.read(data, encoding="WINDOWS-1252")).reading_flags()
+    assert (flag.code, flag.source) == ("character-set", "MSH-18")
+    assert "WINDOWS-1252" in flag.detail
+    right = (HEADER + "||||||UTF8\rPID|1||caf\xe9").encode()
+    assert not MessageScope(Message.read(right, encoding="UNICODE UTF-8")).reading_flags()
+
+
+def test_a_message_is_shown_whatever_its_bytes_are() -> None:
+    data = (HEADER + "||||||UNICODE UTF-8\rPID|1||caf\xe9|x").encode("latin-1")
+    shown = Message.show(data)
+    assert shown.fields(1)[3] == "caf\udce9"
+    assert shown.bytes_of(shown.fields(1)[3]) == b"caf\xe9"
+    with pytest.raises(Unreadable):
+        Message.show(b"PID|1")

@@ -77,3 +77,13 @@ def test_control_ids_byte_for_byte() -> None:
     assert control_id_of(A) == b"1"
     assert control_id_of(b"MSH|^~\\&||||||||\xe9\xff|P|2.5") == b"\xe9\xff"
     assert control_id_of(b"garbage") == b""
+
+
+def test_control_ids_in_which_a_byte_looks_like_a_separator() -> None:
+    name = "醫院許".encode("cp950")
+    control_id = "楚C".encode("cp950") + b"\xc1|"  # the second byte of 舉 is that of |
+    message = b"MSH|^~\\&|A|" + name + b"|||||ADT^A01|" + control_id + b"|P|2.5||||||BIG-5\rPID|1\r"
+    assert control_id_of(message) == control_id
+    answer = b"MSH|^~\\&|||||||ACK|9|P|2.5||||||BIG-5\rMSA|AA|" + control_id + b"|x\r"
+    assert acknowledges(answer, control_id)
+    assert not acknowledges(answer, control_id[:-1])

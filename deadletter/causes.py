@@ -111,6 +111,36 @@ _INTAKE = {
         "Correct the sender; the content was not taken into any record.",
         Exit.RESEND,
     ),
+    CauseCode.CONTROL_ID_REUSED: _note(
+        "Another message had this control id",
+        "The source does not take a second message with the control id of an earlier one and "
+        "other content.",
+        "Have the sender number its messages anew and send it again, or set the source's "
+        "duplicates to flag.",
+        Exit.RESEND,
+    ),
+    CauseCode.SEQUENCE_NUMBER: _note(
+        "Not the sequence number that was expected",
+        "The source numbers its messages, and this one is not the next: one is missing before "
+        "it, or it was sent before.",
+        "The acknowledgement names the number that is expected. The sender goes on from there, "
+        "or begins anew with 0 or -1.",
+        Exit.RESEND,
+    ),
+    CauseCode.LINK_CONTROL: _note(
+        "It starts or resets the numbering",
+        "A message with sequence number 0 or -1 has no content: it asks which number is expected, "
+        "and was answered.",
+        "Nothing.",
+        Exit.RESEND,
+    ),
+    CauseCode.ACKNOWLEDGEMENT: _note(
+        "An acknowledgement that nothing waits for",
+        "An acknowledgement or a response arrived where messages are taken. It is kept, and was "
+        "not answered: acknowledgements are never acknowledged.",
+        "Have the sender give its acknowledgements on the connection on which it was sent to.",
+        Exit.RESEND,
+    ),
 }
 
 _NORMALISE = {

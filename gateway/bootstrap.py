@@ -44,6 +44,7 @@ from gateway.opening import open_journal
 from gateway.ports import Reader, SourceLanguage
 from gateway.release import version
 from gateway.retry import RetryPolicy
+from gateway.return_links import ReturnLinks
 from gateway.route import DestinationRule
 from gateway.settings import Loaded, Settings
 from gateway.sources import Fragments, Sources, SystemClock
@@ -183,7 +184,9 @@ class Gateway:
         journal = open_journal(settings, read_only=False, on_ring=ring)
         gate = PermissionGate()
         record = Record(journal.blobs, now=SystemClock().now, json=serialise)
-        sources = Sources(settings.state)
+        policy = retry_policy(settings)
+        links = ReturnLinks(journal, SystemClock(), policy)
+        sources = Sources(settings.state, return_links=links)
         normaliser = TimedNormaliser.around(make_normaliser(settings, library, sources.contexts))
         processes = make_mapping_processes(settings, library)
         drainer = Drainer(
@@ -191,7 +194,7 @@ class Gateway:
             normaliser,
             [timed(RecordDestination(record, name=each.name)) for each in settings.destinations],
             rules=[DestinationRule(destination=each.name) for each in settings.destinations],
-            policy=retry_policy(settings),
+            policy=policy,
             gate=gate,
             lease=timedelta(seconds=settings.worker.lease_seconds),
             processes=processes,
@@ -242,6 +245,7 @@ class Gateway:
         self.writer.stop()
         if self.settings.worker.threads:
             self.pool.stop()
+        self.sources.hang_up()
         if self.processes is not None:
             self.processes.close()
         self.journal.close()

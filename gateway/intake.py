@@ -85,6 +85,7 @@ class JournalIntake:
             judged=state is MessageState.REFUSED
             or received.carries_permission
             or not received.subject,
+            bound=received.control_id_unique or received.sequence_number is not None,
         )
 
     def _settle(self, results: Sequence[tuple[Submission, Appended | Exception]]) -> None:
@@ -132,4 +133,5 @@ def _receipt(appended: Appended) -> Receipt:
         disposition=disposition,
         cause=appended.cause if disposition is Disposition.REFUSED else None,
         answer=appended.answer,
+        expected_number=appended.expected_number,
     )

@@ -54,6 +54,10 @@ class CauseCode(StrEnum):
     CHARACTER_SET = "character-set"
     HOSTILE_CONTENT = "hostile-content"
     CONTENT_MISMATCH = "content-mismatch"
+    CONTROL_ID_REUSED = "control-id-reused"
+    SEQUENCE_NUMBER = "sequence-number"
+    LINK_CONTROL = "link-control"
+    ACKNOWLEDGEMENT = "acknowledgement"
     # Reading and mapping (stage normalise).
     UNREADABLE = "unreadable"
     UNMAPPED = "unmapped"
@@ -155,6 +159,21 @@ class Payload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LaterAnswer:
+    """An answer that the sender wants once the message has reached its end.
+
+    ``condition`` is HL7 table 0155: AL always, ER when it failed, SU when it
+    succeeded. ``refusal_told``: a refusal at the door is told by the answer given
+    there, and needs no later one. ``linked``: there is a way back to the sender;
+    without one the answer that is owed is kept as such, and not given.
+    """
+
+    condition: str
+    refusal_told: bool = True
+    linked: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
     """What an adapter hands to intake: the bytes and what the protocol says of them.
 
@@ -170,6 +189,11 @@ class Received:
     evidence and goes no further. ``answer`` is the positive acknowledgement that
     will be sent once the commit is done; it is
     stored in the same commit so that a duplicate gets the same one.
+
+    ``sequence_number`` is set when its source counts its messages and this one has a
+    number: 0 and -1 speak of the numbering and are refused with LINK_CONTROL.
+    ``control_id_unique``: another message of its source with the same control id is a
+    reason to refuse it. ``later_answer``: the sender wants to hear of the end, too.
     """
 
     source: str
@@ -187,6 +211,9 @@ class Received:
     refusal: Cause | None = None
     answer: bytes = b""
     attributes: Mapping[str, str] = field(default_factory=dict)
+    sequence_number: int | None = None
+    control_id_unique: bool = False
+    later_answer: LaterAnswer | None = None
 
 
 class Disposition(StrEnum):
@@ -204,12 +231,15 @@ class Receipt:
     ``cause`` says why a message was refused (it is kept all the same).
     ``answer`` is the acknowledgement stored with the first arrival when this
     one is a duplicate, else the one that came with the message.
+    ``expected_number`` is the sequence number that its source should send next, -1 when
+    any will do; None when the message had no number.
     """
 
     message_id: int
     disposition: Disposition
     cause: Cause | None = None
     answer: bytes = b""
+    expected_number: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

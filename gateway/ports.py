@@ -16,6 +16,7 @@ from enum import Enum
 from typing import Any, Protocol, runtime_checkable
 
 from gateway.model import (
+    Cause,
     Delivery,
     Flag,
     Format,
@@ -93,6 +94,41 @@ class Source(Protocol):
     def address(self) -> str:
         """Where it listens (``host:port``, a folder, a URL path), for people."""
         ...
+
+
+@runtime_checkable
+class ReturnLink(Protocol):
+    """The way back to a source's sender, for what it wants to hear once its message has
+    reached its end. Used from one thread. No exceptions leave."""
+
+    source: str
+    hold_seconds: float
+    """The longest that one attempt may take."""
+
+    def word(self, head: bytes, encoding: str, cause: Cause | None) -> Worded | None:
+        """The acknowledgement of a message: positive without a cause.
+
+        ``head`` is the beginning of its bytes, ``encoding`` the character set in which
+        it was read. None when it has no header to answer to.
+        """
+        ...
+
+    def send(self, acknowledgement: bytes) -> Outcome:
+        """Make one attempt. The bytes are the same at each, so that the receiver can tell."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection, if any."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Worded:
+    """An acknowledgement: its own control id, its code, its bytes."""
+
+    control_id: str
+    code: str
+    body: bytes
 
 
 # --- how a mapping reads a source ------------------------------------------------

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from deadletter.causes import CAUSES
 from gateway.journal import deliveries, messages
+from gateway.journal.states import AnswerState
 from gateway.journal.values import (
     Attempt,
     DeadLetter,
@@ -214,6 +215,14 @@ def patient(value: Patient) -> Shape:
         "feeding": value.feeding.value,
         "record": value.record.value,
         "created_at": instant(value.created_at),
+    }
+
+
+def acknowledgements(counts: Mapping[str, Mapping[AnswerState, int]]) -> Shape:
+    """How many application acknowledgements of each source stand where."""
+    return {
+        source: {state.value: count for state, count in sorted(standing.items())}
+        for source, standing in sorted(counts.items())
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -35,6 +36,7 @@ from adapters.hprim.settings import HprimFolderSourceSettings, HprimHttpSourceSe
 from adapters.tls import HeldCertificate, TlsUnusable
 from gateway.mapping import MappingContext
 from gateway.ports import Intake, Source
+from gateway.return_links import ReturnLinks
 
 log = structlog.get_logger("ecluse.sources")
 Kind = TypeVar("Kind")
@@ -95,8 +97,9 @@ class Sources:
 
     ``contexts`` (what mappings are told of each source) and ``quiet`` (how long a study or a
     continued message must be quiet) belong to the stages behind the sources and are kept up to
-    date. Those of a source that is gone stay: its messages may still be on their way. Belongs
-    to one event loop.
+    date. Those of a source that is gone stay: its messages may still be on their way.
+    ``return_links`` follow the sources, and are stopped by :meth:`hang_up`. Belongs to one
+    event loop.
     """
 
     def __init__(
@@ -105,9 +108,11 @@ class Sources:
         *,
         contexts: dict[str, MappingContext] | None = None,
         quiet: dict[str, timedelta] | None = None,
+        return_links: ReturnLinks | None = None,
     ) -> None:
         self.contexts = {} if contexts is None else contexts
         self.quiet = {} if quiet is None else quiet
+        self._return_links = return_links
         self._spool = state / "spool"
         self._ports = Ports()
         self._clock = SystemClock()
@@ -144,6 +149,7 @@ class Sources:
 
     async def start(self) -> None:
         """Open every door. Raises OSError when a port is taken, TlsUnusable for its files."""
+        await self._link()
         for source in self:
             await source.start()
             log.info("source listens", source=source.name, at=source.address())
@@ -152,6 +158,15 @@ class Sources:
         """Close every door and finish what is in flight. Idempotent."""
         for source in self:
             await source.stop()
+
+    def hang_up(self) -> None:
+        """Stop the return links, after the attempts in hand. Blocks; idempotent."""
+        if self._return_links is not None:
+            self._return_links.stop()
+
+    async def _link(self) -> None:
+        if self._return_links is not None:
+            await asyncio.to_thread(self._return_links.follow, list(self._settings.values()))
 
     async def change(self, settings: Sequence[Any]) -> Change:
         """Put another configuration in force: all of it, or nothing and CannotChange.
@@ -200,6 +215,7 @@ class Sources:
         self._tell()
         for name in gone:
             await before[name].stop()
+        await self._link()
         unchanged = tuple(each for each in wanted if each not in started and each not in changed)
         return Change(tuple(started), tuple(changed), tuple(gone), unchanged)
 

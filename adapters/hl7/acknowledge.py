@@ -1,4 +1,4 @@
-"""Acknowledgements of the original mode (HL7 v2.9.1 chapter 2, sections 2.8.2 and 2.9).
+"""Acknowledgements of both modes (HL7 v2.9.1 chapter 2, sections 2.8.2 and 2.9).
 
 The header is built, not echoed: our own time and control id, MSH-3 to MSH-6
 swapped whole, MSA-2 byte for byte what the sender wrote in MSH-10.
@@ -44,6 +44,18 @@ ERROR_TEXTS = {
 }
 INTERNAL_ERROR = "207"
 _TABLE = "HL70357"
+# For causes that arise behind the door, and have no code of the protocol.
+_NUMBERS = {
+    CauseCode.IDENTITY_AWAITED: "204",
+    CauseCode.IDENTITY_INVALID: "204",
+    CauseCode.IDENTITY_CONFLICT: "204",
+    CauseCode.UNREADABLE: "199",
+    CauseCode.UNMAPPED: "199",
+    CauseCode.MAPPING_FAILED: "199",
+    CauseCode.INVALID_ENTRY: "199",
+    CauseCode.FEEDING_OPPOSED: "199",
+    CauseCode.RECORD_CLOSED: "199",
+}
 _LOCATION = re.compile(
     r"(?P<segment>[A-Z][A-Z0-9]{2})(?:\((?P<sequence>\d+)\))?"
     r"(?:-(?P<field>\d+)(?:\((?P<repetition>\d+)\))?"
@@ -55,11 +67,14 @@ _OFFSET_SIGNS = frozenset("+-")
 
 
 class Code(StrEnum):
-    """MSA-1 in the original mode (table 0008)."""
+    """MSA-1 (table 0008): of application acknowledgements, and of accept acknowledgements."""
 
     ACCEPT = "AA"
     ERROR = "AE"
     REJECT = "AR"
+    COMMIT_ACCEPT = "CA"
+    COMMIT_ERROR = "CE"
+    COMMIT_REJECT = "CR"
 
 
 def code_for(cause: Cause) -> Code:
@@ -75,6 +90,13 @@ def code_for(cause: Cause) -> Code:
     if cause is UNAVAILABLE or cause.code is CauseCode.FRAME_OVERSIZED:
         return Code.REJECT
     return Code.ERROR
+
+
+def commit_code_for(cause: Cause) -> Code:
+    """CR when MSH-9, MSH-11 or MSH-12 is not acceptable or there is no header, else CE."""
+    if cause is not UNAVAILABLE and cause.code is not CauseCode.FRAME_OVERSIZED:
+        return Code.COMMIT_REJECT if code_for(cause) is Code.REJECT else Code.COMMIT_ERROR
+    return Code.COMMIT_ERROR
 
 
 UNAVAILABLE = Cause(
@@ -135,18 +157,44 @@ class Acknowledger:
         self._time: tuple[tuple[int, ...], str] = ((), "")
         self._forms: Remembered[_Form] = Remembered()
 
-    def accept(self, header: Header, charset: Charset, now: datetime) -> bytes:
-        """AA: the message is in safe storage. To be sent after its commit only."""
-        form = self._form(header, charset)
+    def accept(
+        self,
+        header: Header,
+        charset: Charset,
+        now: datetime,
+        *,
+        code: Code = Code.ACCEPT,
+        number: int | None = None,
+        asking: str = "",
+    ) -> bytes:
+        """AA or CA: the message is in safe storage. To be sent after its commit only.
+
+        ``number`` is MSA-4. ``asking`` is what the acknowledgement itself asks for in
+        MSH-15, as the first message of an exchange of its own; MSH-16 is then NE.
+        """
+        form = self._form(header, charset, asking)
         separator = header.delimiters.field
-        lines = f"{self._header(form, now)}\rMSA{separator}AA{separator}{header.whole(10)}\r"
-        return lines.encode(header.codec)
+        lines = f"{self._header(form, now)}\rMSA{separator}{code}{separator}{header.whole(10)}"
+        if number is not None:
+            lines = f"{lines}{separator}{separator}{number}"
+        return f"{lines}\r".encode(header.codec)
 
     def refuse(
-        self, header: Header | None, charset: Charset | None, now: datetime, cause: Cause
+        self,
+        header: Header | None,
+        charset: Charset | None,
+        now: datetime,
+        cause: Cause,
+        *,
+        commit: bool = False,
+        number: int | None = None,
+        asking: str = "",
     ) -> bytes:
-        """AE or AR with an ERR segment. Without a header: AR, MSA-2 empty, default delimiters."""
-        form = self._form(header, charset) if header else _NO_HEADER
+        """AE or AR (CE or CR for ``commit``) with an ERR segment.
+
+        Without a header: MSA-2 empty, default delimiters. The others as for ``accept``.
+        """
+        form = self._form(header, charset, asking) if header else _NO_HEADER
         delimiters = _spoken(header.delimiters) if header else DEFAULT
         control_id = header.whole(10) if header else ""
         codec = header.codec if header else "ascii"
@@ -155,6 +203,7 @@ class Acknowledger:
         spoken = codec if codec != "latin-1" else charset.codec if charset else "ascii"
         words = cause.detail.encode(spoken, "replace")
         text = escape_text(words.decode(codec), delimiters)
+        code = commit_code_for(cause) if commit else code_for(cause)
         application: tuple[str, ...] = ()
         if cause.protocol_code in APPLICATION_ERRORS:
             label = APPLICATION_ERRORS[cause.protocol_code]
@@ -164,9 +213,11 @@ class Acknowledger:
             told = codec if codec != "latin-1" else (named or ASCII).codec
             said = label.encode(told, "replace").decode(codec, "replace")
             application = (cause.protocol_code, escape_text(said, delimiters), APPLICATION_TABLE)
-        acknowledgement = ["MSA", code_for(cause), control_id]
+        acknowledgement = ["MSA", code, control_id]
         if form.before_2_5 and text:
             acknowledgement.append(text)
+        if number is not None:
+            acknowledgement += [""] * (4 - len(acknowledgement)) + [str(number)]
         lines = (
             self._header(form, now),
             delimiters.field.join(acknowledgement),
@@ -184,10 +235,10 @@ class Acknowledger:
             f"{form.before_time}{stamp}{form.before_control_id}{control_id}{form.after_control_id}"
         )
 
-    def _form(self, header: Header, charset: Charset | None) -> _Form:
-        key = (*header.profile, charset.name if charset else "")
+    def _form(self, header: Header, charset: Charset | None, asking: str) -> _Form:
+        key = (*header.profile, charset.name if charset else "", asking)
         form = self._forms.get(key)
-        return form if form is not None else self._forms.keep(key, _form(header, charset))
+        return form if form is not None else self._forms.keep(key, _form(header, charset, asking))
 
     def _stamp(self, now: datetime) -> str:
         """MSH-7 with the source's offset; written once a second."""
@@ -199,7 +250,7 @@ class Acknowledger:
         return text
 
 
-def _form(header: Header, charset: Charset | None) -> _Form:
+def _form(header: Header, charset: Charset | None, asking: str) -> _Form:
     delimiters = _spoken(header.delimiters)
     separator = delimiters.field
     order = version_order(header.component(12, 1).strip())
@@ -211,11 +262,12 @@ def _form(header: Header, charset: Charset | None) -> _Form:
     swapped = [header.whole(number) for number in (5, 6, 3, 4)]
     before_time = separator.join(("MSH", delimiters.encoding_characters, *swapped, ""))
     after_control_id = separator.join(("", header.whole(11), header.whole(12)))
+    # MSH-13 to MSH-18, as far as the last one that holds something.
     name, country = _charset_name(header, charset), header.whole(17)
-    if name or country:
-        after_control_id += separator * 5 + country
-    if name:
-        after_control_id += separator + name
+    rest = ["", "", asking, "NE" if asking else "", country, name]
+    while rest and not rest[-1]:
+        rest.pop()
+    after_control_id += "".join(separator + each for each in rest)
     return _Form(
         before_time,
         separator.join(("", "", kind, "")),
@@ -254,7 +306,9 @@ def _error(
     cause: Cause, text: str, delimiters: Delimiters, form: _Form, application: tuple[str, ...]
 ) -> str:
     """The ERR segment: ERR-2, 3, 4, 5 and 8 or, before 2.5, ERR-1 (ELD)."""
-    number = cause.protocol_code if cause.protocol_code in ERROR_TEXTS else INTERNAL_ERROR
+    number = cause.protocol_code
+    if number not in ERROR_TEXTS:
+        number = INTERNAL_ERROR if application else _NUMBERS.get(cause.code, INTERNAL_ERROR)
     coded = (number, ERROR_TEXTS[number], MESSAGE_TABLE if form.french else _TABLE)
     location = error_location(cause.location)
     if form.before_2_5:

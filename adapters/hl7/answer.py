@@ -12,6 +12,7 @@ from enum import Enum
 from adapters.hl7.charset import charset_named
 from adapters.hl7.header import Header, header_line, read_header
 from adapters.hl7.message import Message
+from adapters.hl7.modes import UNANSWERED_TYPES, is_response
 from gateway.ports import Unreadable
 
 CODES = frozenset({"AA", "AE", "AR", "CA", "CE", "CR"})
@@ -113,16 +114,22 @@ class AskedFor:
         return Asked.ON_ERROR if Asked.ON_ERROR in asked else Asked.NEVER
 
 
+NOTHING = AskedFor(enhanced=True, commit=Asked.NEVER, application=Asked.NEVER)
+COMMIT = AskedFor(enhanced=True, commit=Asked.ALWAYS, application=Asked.NEVER)
+
+
 def asked_for(message: bytes) -> AskedFor:
     """By MSH-15 and MSH-16; without both, and without a header, the original mode.
 
     SU (on success only) counts as ALWAYS: a sender must wait for it. An unknown value
-    counts as if it were not there.
+    counts as if it were not there. An acknowledgement and a response ask for nothing.
     """
     try:
-        _, line = header_line(message)
+        start, line = header_line(message)
     except Unreadable:
         return AskedFor(enhanced=False, commit=Asked.NEVER, application=Asked.ALWAYS)
+    if _is_answer(message, start, line):
+        return NOTHING
     fields = line.split(line[3:4])
     commit, application = (
         _ASKED.get(fields[number - 1].strip().upper()) if len(fields) >= number else None
@@ -132,6 +139,17 @@ def asked_for(message: bytes) -> AskedFor:
         return AskedFor(enhanced=False, commit=Asked.NEVER, application=Asked.ALWAYS)
     return AskedFor(
         enhanced=True, commit=commit or Asked.NEVER, application=application or Asked.NEVER
+    )
+
+
+def _is_answer(message: bytes, start: int, line: bytes) -> bool:
+    """An acknowledgement by its type, or a message with MSA behind its header."""
+    try:
+        header: Header | None = Header.read(line)
+    except Unreadable:
+        header = Header.salvage(line)
+    return header is not None and (
+        header.message_type()[0] in UNANSWERED_TYPES or is_response(message, header, start)
     )
 
 

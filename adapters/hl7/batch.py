@@ -208,7 +208,8 @@ def answer_file(
 ) -> bytes:
     """The answers in the form of the file that they answer: batch by batch, or one after another.
 
-    ``answers`` has one for each message; ``stamp`` is the time of creation (FHS-7, BHS-7).
+    ``answers`` has one for each message, empty where that gets none; ``stamp`` is the time of
+    creation (FHS-7, BHS-7).
     """
     if not file.batched:
         return b"".join(answers)
@@ -216,7 +217,7 @@ def answer_file(
     if file.header is not None:
         out.append(_answer_header("FHS", file.header, stamp, next(control_ids)))
     for batch in file.batches:
-        own = answers[batch.first : batch.last]
+        own = [each for each in answers[batch.first : batch.last] if each]
         if batch.header is not None:
             out.append(_answer_header("BHS", batch.header, stamp, next(control_ids)))
         out += own

@@ -101,7 +101,8 @@ class BatchReception:
         answers = []
         for arrival, word in zip(arrived.messages, words, strict=True):
             code, answer = self._reception.answer(arrival, word)
-            count(code)
+            if answer:
+                count(code)
             answers.append(answer)
         stamp = self._clock.now().astimezone(self._zone).strftime("%Y%m%d%H%M%S%z")
         return answer_file(

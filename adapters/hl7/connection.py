@@ -258,12 +258,14 @@ class Connection(asyncio.Protocol):
         while pending and pending[0].settled:
             exchange = pending.popleft()
             self._whole -= exchange.size
-            payload = source.answer_to(exchange)
+            payload = source.answer_to(exchange)  # empty: not every message wants one
             if flow is None:
-                answers.append(frame(payload))
+                if payload:
+                    answers.append(frame(payload))
             elif exchange.kept:
                 self._write(frame(COMMITTED))
-                flow.answer(payload, self._loop.time())
+                if payload:
+                    flow.answer(payload, self._loop.time())
             else:
                 self._write(frame(NOT_COMMITTED))
         if answers:

@@ -7,6 +7,7 @@ v2.9.1 chapter 2, section 2.9.2; table 0357).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ from adapters.hl7.continuation import pointer_after
 from adapters.hl7.grammar import VERSIONS, known_types
 from adapters.hl7.header import NULL, Header, header_line
 from adapters.hl7.identifiers import PatientIdentifiers
+from adapters.hl7.modes import ORIGINAL, SILENT, UNANSWERED_TYPES, Mode, is_response, mode_of
 from adapters.hl7.remembered import Remembered
 from adapters.hl7.requirements import Requirements
 from adapters.hl7.settings import Hl7SourceSettings
@@ -24,6 +26,11 @@ from gateway.ports import Unreadable
 
 CONTROL_ID_MAX = 199
 """The length of MSH-10 (20 before 2.7); a longer one is refused."""
+
+NUMBER_MAX = 10**15 - 1
+"""The largest sequence number (MSH-13 is an NM of 15 characters before 2.7)."""
+_NUMBER = re.compile(r"-1|[0-9]{1,15}")
+_LINES = re.compile(rb"[\r\n]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,9 @@ class Rules:
     permission_segments: tuple[bytes, ...]
     local_types: frozenset[str]
     processing_ids: frozenset[str]
+    acknowledgement: str
+    linked: bool
+    sequence_numbers: bool
     profiles: Remembered[Profile]
     requirements: Requirements | None
 
@@ -49,6 +59,9 @@ class Rules:
             tuple(b"\r" + name.encode("ascii") for name in settings.permission_segments),
             frozenset(settings.local_types),
             frozenset(settings.processing_ids),
+            settings.acknowledgement,
+            settings.linked,
+            settings.sequence_numbers == "on",
             Remembered(),
             Requirements.of(settings.profile, settings.profile_mode),
         )
@@ -61,11 +74,13 @@ class Profile:
     kind: str
     attributes: Mapping[str, str]
     refusal: Cause | None
+    mode: Mode
 
 
 @dataclass(slots=True)
 class Envelope:
-    """A message as far as intake needs it. ``refusal`` is set when the protocol refuses it."""
+    """A message as far as intake needs it. ``refusal`` is set when the protocol refuses it;
+    ``sequence_number`` when its source counts and MSH-13 holds a number."""
 
     header: Header | None = None
     charset: Charset | None = None
@@ -75,6 +90,8 @@ class Envelope:
     carries_permission: bool = False
     refusal: Cause | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
+    mode: Mode = ORIGINAL
+    sequence_number: int | None = None
     continues: str = ""
     """MSH-14 where it is not empty; the pointer of the fragment before."""
     continued: str = ""
@@ -102,6 +119,7 @@ def examine(payload: bytes, rules: Rules) -> Envelope:
         profile = rules.profiles.keep(header.profile, _profile(header, rules))
     envelope.kind = profile.kind
     envelope.attributes = profile.attributes
+    envelope.mode = profile.mode
     if envelope.refusal is None:
         envelope.refusal = profile.refusal
     if envelope.refusal is None and not envelope.control_id:
@@ -113,8 +131,51 @@ def examine(payload: bytes, rules: Rules) -> Envelope:
             location="MSH-10",
             protocol_code="102",
         )
+    if rules.sequence_numbers:
+        _read_number(envelope, header, payload[start + len(line) :])
     _read_body(envelope, header, payload, start, rules)
     return envelope
+
+
+def _read_number(envelope: Envelope, header: Header, body: bytes) -> None:
+    """MSH-13 (section 2.10.1). Empty: the message does not take part in the numbering.
+
+    0 and -1 speak of the numbering alone: their type and their fields may be empty, and a
+    message with content under them would be acknowledged without being taken.
+    """
+    text = header.field(13).strip()
+    if not text or text == NULL:
+        return
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        envelope.refusal = envelope.refusal or Cause(
+            code=CauseCode.SEQUENCE_NUMBER,
+            detail=f"MSH-13 is no number from -1 to {NUMBER_MAX}",
+            location="MSH-13",
+            protocol_code="102",
+        )
+        return
+    number = int(text)
+    if number > 0:
+        envelope.sequence_number = number
+        return
+    separators = (
+        header.encode(header.delimiters.field + header.delimiters.encoding_characters) + b'"'
+    )
+    if any(line[3:].translate(None, separators).strip() for line in _LINES.split(body)):
+        envelope.refusal = Cause(
+            code=CauseCode.SEQUENCE_NUMBER,
+            detail=f"The sequence number {number} is for messages without content",
+            location="MSH-13",
+            protocol_code="199",
+        )
+    elif envelope.mode is not SILENT and envelope.control_id:
+        envelope.sequence_number = number
+        envelope.refusal = Cause(
+            code=CauseCode.LINK_CONTROL,
+            detail=f"Sequence number {number}: the next one that is expected was told",
+            location="MSH-13",
+        )
 
 
 def _profile(header: Header, rules: Rules) -> Profile:
@@ -127,6 +188,7 @@ def _profile(header: Header, rules: Rules) -> Profile:
             "sending_facility": _storable(header.component(4, 1)),
         },
         _header_refusal(header, message_type, event, rules),
+        mode_of(header, rules.acknowledgement, linked=rules.linked),
     )
 
 
@@ -141,7 +203,10 @@ def _storable(text: str) -> str:
 def _read_body(
     envelope: Envelope, header: Header, payload: bytes, start: int, rules: Rules
 ) -> None:
-    """Character set, a second header, the patient, permission segments."""
+    """A response, character set, a second header, the patient, permission segments."""
+    if is_response(payload, header, start):
+        envelope.mode = SILENT
+        envelope.refusal = envelope.refusal or _acknowledgement("MSA")
     charset, fault, fell_back = charsets.decide(
         payload, header.whole(18), rules.charset_default, rules.charset_fallbacks,
         start=start, scheme=header.whole(20), delimiters=header.delimiters,
@@ -219,13 +284,8 @@ def _header_refusal(header: Header, message_type: str, event: str, rules: Rules)
     """MSH-9, MSH-11 and MSH-12, in the order in which one depends on the other."""
     if not message_type:
         return _missing("MSH-9")
-    if message_type == "ACK":
-        return Cause(
-            code=CauseCode.UNSUPPORTED_TYPE,
-            detail="An acknowledgement that nothing here waits for",
-            location="MSH-9.1",
-            protocol_code="200",
-        )
+    if message_type in UNANSWERED_TYPES:
+        return _acknowledgement("MSH-9.1")
     version = header.component(12, 1).strip()
     if not version:
         return _missing("MSH-12")
@@ -245,6 +305,15 @@ def _header_refusal(header: Header, message_type: str, event: str, rules: Rules)
     if rules.processing_ids and header.component(11, 1).strip() not in rules.processing_ids:
         return _unsupported("The processing id is not taken here", "MSH-11", "202")
     return None
+
+
+def _acknowledgement(location: str) -> Cause:
+    return Cause(
+        code=CauseCode.ACKNOWLEDGEMENT,
+        detail="An acknowledgement or a response that nothing here waits for",
+        location=location,
+        protocol_code="200",
+    )
 
 
 def _unsupported(detail: str, location: str, code: str) -> Cause:

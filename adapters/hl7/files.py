@@ -139,14 +139,22 @@ class Hl7FileReception(FileReception):
         attributes = {**arrival.received.attributes, **arrived.attributes}
         # It stands for a file, not for the message whose header it may begin with.
         received = replace(
-            arrival.received, payload=arrived.payload, control_id="", attributes=attributes
+            arrival.received,
+            payload=arrived.payload,
+            control_id="",
+            attributes=attributes,
+            sequence_number=None,
+            later_answer=None,
         )
         arrival = Arrival(received, arrival.envelope)
         file = MessageFile([content], [Batch(0, 1)])
         return Hl7Contents((received,), [arrival], file, faulty)
 
     def answer(self, contents: Contents, receipts: Sequence[Receipt]) -> bytes:
-        """The acknowledgements, each positive only for what is kept; a batch for a batch."""
+        """The acknowledgements, each positive only for what is kept; a batch for a batch.
+
+        A message that gets none leaves nothing in its place.
+        """
         return self._answers(contents, receipts)
 
     def not_kept(self, contents: Contents) -> bytes:

@@ -49,8 +49,8 @@ class Header:
         self.delimiters = delimiters
         self.codec = codec
         # What one sender writes alike in one kind of message: MSH-1 to 6, 9, 11, 12,
-        # 17, 18, 21. What follows from these alone is worked out once and remembered.
-        self.profile = (*parts[:6], parts[8], parts[10], parts[11], parts[16], parts[17], parts[20])
+        # 15 to 18, 21. What follows from these alone is worked out once and remembered.
+        self.profile = (*parts[:6], parts[8], *parts[10:12], *parts[14:18], parts[20])
 
     @classmethod
     def read(cls, line: bytes) -> Header:

@@ -3,10 +3,11 @@
 After HAPI's HL7-over-HTTP specification
 (hl7api.sourceforge.net/hapi-hl7overhttp/specification.html): ``POST``, Content-Type
 ``application/hl7-v2; charset=…`` (``application/hl7-v2+er7`` in its later versions), the
-acknowledgement in the body. An answer of AE or AR is a successful interaction of the
-transport and has the status 200. What is no matter of HL7 (a body that is too large, of
-another type, or cut) is answered as :mod:`adapters.doors.http` says; when nothing could be
-kept the status is 503 and the body an AR.
+acknowledgement in the body; 204 and no body when no message of it gets one. An answer of AE
+or AR is a successful interaction of the transport and has the status 200. What is no matter
+of HL7 (a body that is too large, of another type, or cut) is answered as
+:mod:`adapters.doors.http` says; when nothing could be kept the status is 503 and the body an
+AR.
 """
 
 from __future__ import annotations
@@ -64,12 +65,17 @@ class Hl7HttpSource(HttpSource):
         headers = {}
         if receipts:
             headers["Location"] = location.format(message_id=receipts[0].message_id)
+        if not body:  # acknowledgements, and messages that ask for no answer
+            return Response(status_code=204, headers=headers)
         return _acknowledgement(contents, body, 200, headers)
 
     def not_kept(self, contents: Contents) -> Response:
         """AR for every message: none of them counts as taken."""
         headers = {"Retry-After": str(self.settings.retry_after_seconds)}
-        return _acknowledgement(contents, self.reception.not_kept(contents), 503, headers)
+        body = self.reception.not_kept(contents)
+        if not body:
+            return Response(status_code=503, headers=headers)
+        return _acknowledgement(contents, body, 503, headers)
 
 
 def _acknowledgement(

@@ -105,6 +105,11 @@ class Link(asyncio.Protocol):
             self._news.clear()
             await self._news.wait()
 
+    def end(self) -> None:
+        """Say that nothing more comes, where the transport can; what comes back is still read."""
+        if self._transport is not None and self._transport.can_write_eof():
+            self._transport.write_eof()
+
     def close(self) -> None:
         """Close in order."""
         if self._transport is not None:

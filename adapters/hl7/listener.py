@@ -17,6 +17,7 @@ from adapters.hl7.continuation import Continuations
 from adapters.hl7.exchange import BatchExchange, Exchange
 from adapters.hl7.framing import Deviation, Truncated
 from adapters.hl7.grammar import VERSIONS, known_types
+from adapters.hl7.modes import SILENT
 from adapters.hl7.port import Port, Ports, certificates_of, takes
 from adapters.hl7.reception import Arrival, Reception
 from adapters.hl7.settings import MllpSourceSettings
@@ -133,8 +134,9 @@ class MllpSource:
 
     def statistics(self) -> Mapping[str, int]:
         """What happened since the start, by name: answers (``answer-AA``), deviations of
-        senders (``double-start``), reasons of closed connections (``idle-timeout``),
-        and what is held now (``connections``, ``held-bytes``)."""
+        senders (``double-start``), messages that get no answer (``acknowledgements``,
+        ``unanswered``), reasons of closed connections (``idle-timeout``), and what is held
+        now (``connections``, ``held-bytes``)."""
         now = {"connections": len(self._connections), "held-bytes": self._held}
         return {**self._counts, **now}
 
@@ -199,15 +201,25 @@ class MllpSource:
         self._hand_over(arrival.received, None)
 
     def answer_to(self, exchange: Exchange | BatchExchange) -> bytes:
-        """The answer to a settled exchange, each acknowledgement counted by its code."""
+        """The answer to a settled exchange, each acknowledgement counted by its code; empty
+        when there is to be none."""
         if isinstance(exchange, BatchExchange):
             self.count("batches")
             return self.batches.answer(exchange.arrived, exchange.words, self._count_answer)
         if exchange.word is None:
             raise RuntimeError("an answer before intake's word")
         code, answer = self.reception.answer(exchange.arrival, exchange.word)
-        self._counts[_ANSWERS[code]] += 1
+        if answer:
+            self._counts[_ANSWERS[code]] += 1
+        else:
+            self._count_unanswered(exchange.arrival)
+        if exchange.arrival.envelope.mode.unknown:
+            self.count("unknown-acknowledgement-type")
         return answer
+
+    def _count_unanswered(self, arrival: Arrival) -> None:
+        silent = arrival.envelope.mode is SILENT
+        self.count("acknowledgements" if silent else "unanswered")
 
     def _count_answer(self, code: Code) -> None:
         self._counts[_ANSWERS[code]] += 1

@@ -13,7 +13,9 @@ from adapters.hl7.acknowledge import (
     Acknowledger,
     Code,
     code_for,
+    commit_code_for,
 )
+from adapters.hl7.charset import ASCII
 from adapters.hl7.continuation import (
     CONTINUED,
     CONTINUES,
@@ -54,6 +56,7 @@ class Reception:
         self._name = settings.name
         self._rules = Rules.of(settings)
         self._frame_bytes_max = settings.frame_bytes_max
+        self._control_id_unique = settings.duplicates == "refuse"
         self._clock = clock
         self._continuations = continuations
         self._acknowledger = Acknowledger(ZoneInfo(settings.zone))
@@ -96,20 +99,26 @@ class Reception:
         return self._evidence(kept, peer, cause)
 
     def answer(self, arrival: Arrival, word: Word) -> tuple[Code, bytes]:
-        """The acknowledgement, once intake has given its word: positive only for what is kept."""
+        """The acknowledgement, once intake has given its word: positive only for what is kept.
+
+        Its bytes are empty when the sender does not want to hear of that.
+        """
         envelope, received = arrival.envelope, arrival.received
         if isinstance(word, Exception):
             if not isinstance(word, IntakeUnavailable):
                 # The type only: a message's content may stand in an exception's text.
                 log.error("intake failed with %s at source %s", type(word).__name__, self._name)
             return self._refuse(envelope, UNAVAILABLE)
-        if received.refusal is not None:
-            return code_for(received.refusal), received.answer
+        if received.refusal is not None and word.expected_number is None:
+            return _refusal_code(envelope, received.refusal), received.answer
+        if received.refusal is not None and received.refusal.code is CauseCode.LINK_CONTROL:
+            return self._accept(envelope, word.expected_number)
         if word.disposition is Disposition.REFUSED:
-            return self._refuse(envelope, word.cause or _UNEXPLAINED)
+            return self._refuse(envelope, word.cause or _UNEXPLAINED, word.expected_number)
+        code = Code.COMMIT_ACCEPT if envelope.mode.accept else Code.ACCEPT
         if word.disposition is Disposition.DUPLICATE and word.answer:
-            return Code.ACCEPT, word.answer
-        return Code.ACCEPT, received.answer
+            return code, word.answer
+        return code, received.answer
 
     def _check_profile(self, envelope: Envelope, header: Header, payload: bytes) -> None:
         """Let the profile that MSH-21 names refuse what the protocol does not."""
@@ -137,11 +146,22 @@ class Reception:
                 CONTINUED: envelope.continued,
             }
         header, charset, refusal = envelope.header, envelope.charset, envelope.refusal
+        mode, answer = envelope.mode, b""
         if refusal is None and header is not None and charset is not None:
-            answer = self._acknowledger.accept(header, charset, now)
+            if mode.positive:
+                answer = self._acknowledger.accept(
+                    header,
+                    charset,
+                    now,
+                    code=Code.COMMIT_ACCEPT if mode.accept else Code.ACCEPT,
+                    number=envelope.sequence_number,
+                )
         else:
             refusal = refusal or _UNEXPLAINED
-            answer = self._acknowledger.refuse(header, charset, now, refusal)
+            if mode.negative:
+                answer = self._acknowledger.refuse(
+                    header, charset, now, refusal, commit=mode.accept
+                )
         received = Received(
             source=self._name,
             format=Format.HL7V2,
@@ -158,6 +178,9 @@ class Reception:
             refusal=refusal,
             answer=answer,
             attributes=attributes,
+            sequence_number=envelope.sequence_number,
+            control_id_unique=self._control_id_unique,
+            later_answer=mode.later,
         )
         return Arrival(received, envelope)
 
@@ -179,10 +202,31 @@ class Reception:
             return ""
         return placed
 
-    def _refuse(self, envelope: Envelope, cause: Cause) -> tuple[Code, bytes]:
+    def _accept(self, envelope: Envelope, number: int | None) -> tuple[Code, bytes]:
+        """The general acknowledgement of a message that speaks of the numbering."""
+        code = Code.COMMIT_ACCEPT if envelope.mode.accept else Code.ACCEPT
         header, charset = envelope.header, envelope.charset
-        answer = self._acknowledger.refuse(header, charset, self._clock.now(), cause)
-        return code_for(cause), answer
+        if header is None or not envelope.mode.positive:
+            return code, b""
+        now = self._clock.now()
+        return code, self._acknowledger.accept(
+            header, charset or ASCII, now, code=code, number=number
+        )
+
+    def _refuse(
+        self, envelope: Envelope, cause: Cause, number: int | None = None
+    ) -> tuple[Code, bytes]:
+        if not envelope.mode.negative:
+            return _refusal_code(envelope, cause), b""
+        header, charset = envelope.header, envelope.charset
+        answer = self._acknowledger.refuse(
+            header, charset, self._clock.now(), cause, commit=envelope.mode.accept, number=number
+        )
+        return _refusal_code(envelope, cause), answer
+
+
+def _refusal_code(envelope: Envelope, cause: Cause) -> Code:
+    return commit_code_for(cause) if envelope.mode.accept else code_for(cause)
 
 
 _UNEXPLAINED = Cause(

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from adapters.hl7.answer import Asked, asked_for, code_of, control_id_of
+from adapters.hl7.answer import Asked, AskedFor, asked_for, code_of, control_id_of
 from adapters.hl7.batch import parts
 from adapters.hl7.charset import Charset, wide_charset
 from adapters.hl7.framing import (
@@ -32,6 +32,8 @@ from gateway.ports import Unreadable
 
 QUIET_SECONDS = 2.0
 """How long a refusal is waited for where only that would be answered (ER)."""
+SEE_OFF_SECONDS = 5.0
+"""How long to wait at the end for a receiver to read what was sent without awaiting an answer."""
 _CLOSE_SECONDS = 1.0
 _READ_BYTES = 1 << 16
 _FRAMED = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\x0b")
@@ -119,6 +121,7 @@ class MllpClient:
         self._link: Link | None = None
         self._strays = 0
         self._sending = asyncio.Lock()
+        self._unanswered = False  # something was sent whose answer nobody waited for
 
     @property
     def strays(self) -> int:
@@ -148,28 +151,41 @@ class MllpClient:
             raise NoAnswer("no answer came, and the message asks for none")
         return exchange.answers[0]
 
-    async def exchange(self, message: bytes, *, application: bool = False) -> Exchange:
+    async def exchange(
+        self, message: bytes, *, application: bool = False, asked: AskedFor | None = None
+    ) -> Exchange:
         """Send one message and wait for what it asks for; raises as :meth:`send`.
 
         In the enhanced mode the first acknowledgement is enough, unless ``application``: then
         after a positive commit acknowledgement the application's is waited for, too.
+        ``asked`` is given where the message itself does not tell what will be answered.
         """
-        block = frame(message)
+        block, asked = frame(message), asked or asked_for(message)
         async with self._sending:
             link = await self._connected()
             try:
-                return await self._exchange(link, block, message, application=application)
+                link.begin(control_id_of(message))
+                exchange = await self._exchange(link, block, asked, application=application)
             except BaseException:
                 self._drop()
                 raise
             finally:
                 link.finish()
+            self._unanswered = self._unanswered or not exchange.answers
+            return exchange
 
     async def close(self) -> None:
         """Close the connection, if any."""
         link = self._link
         self._forget()
         if link is not None:
+            if self._unanswered:
+                # Closing with answers unread would reset the connection, and with it what the
+                # peer has not read yet: it is left to the peer to close first.
+                link.end()
+                with contextlib.suppress(TimeoutError):
+                    seconds = min(self._timeout_seconds, SEE_OFF_SECONDS)
+                    await asyncio.wait_for(link.over.wait(), seconds)
             link.close()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(link.over.wait(), _CLOSE_SECONDS)
@@ -177,10 +193,8 @@ class MllpClient:
     # --- one message --------------------------------------------------------------
 
     async def _exchange(
-        self, link: Link, block: bytes, message: bytes, *, application: bool
+        self, link: Link, block: bytes, asked: AskedFor, *, application: bool
     ) -> Exchange:
-        asked, control_id = asked_for(message), control_id_of(message)
-        link.begin(control_id)
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 await link.write(block)
@@ -235,6 +249,7 @@ class MllpClient:
         for pause in self.reconnect.pauses():
             try:
                 self._link = await self._connect()
+                self._unanswered = False
             except OSError as error:
                 if isinstance(error, ssl.SSLCertVerificationError) or loop.time() >= deadline:
                     raise

@@ -59,6 +59,19 @@ class Hl7SourceSettings(BaseModel):
     permission_segments: tuple[str, ...] = Field(
         ("ZFA", "CON"), description="Segments in which a message speaks of permission"
     )
+    acknowledgement: Literal["auto", "original", "enhanced"] = Field(
+        "auto",
+        description="auto: as MSH-15 and MSH-16 of each message ask; original: always AA, AE or "
+        "AR on the connection; enhanced: always CA, CE or CR unless MSH-15 says otherwise",
+    )
+    duplicates: Literal["flag", "refuse"] = Field(
+        "flag",
+        description="A control id that another message of the source had: take and flag it, or "
+        "refuse it (AE 205). The same bytes again get the same answer either way",
+    )
+    sequence_numbers: Literal["off", "on"] = Field(
+        "off", description="on: MSH-13 is checked, and the expected number told in MSA-4"
+    )
     profile_checks: bool = Field(
         True,
         description="Refuse a message that breaks the profile it names in MSH-21 (CI-SIS) in its "
@@ -71,6 +84,11 @@ class Hl7SourceSettings(BaseModel):
         "that; of a larger one only the message around them is judged",
     )
     frame_bytes_max: int = Field(16 << 20, ge=1 << 10, description="Largest message, in bytes")
+
+    @property
+    def linked(self) -> bool:
+        """Whether there is a way back to the sender for application acknowledgements."""
+        return False
 
     @field_validator("zone")
     @classmethod
@@ -130,6 +148,19 @@ class MllpSourceSettings(Hl7SourceSettings):
         "fingerprint:<SHA-256>, subject:CN=…,O=…, cn:…, dns:…, email:…, uri:… or ip:…. Empty: "
         "every client that tls.client_ca trusts. Sources with the same listen and tls share the "
         "port, each with its own clients",
+    )
+    return_link: str = Field(
+        "",
+        description="host:port of the sender's own listener, to which application "
+        "acknowledgements go; empty: none are sent",
+    )
+    return_link_timeout_seconds: float = Field(
+        30.0, gt=0, le=600, description="How long the return link may take to answer"
+    )
+    return_link_confirmed: bool = Field(
+        True,
+        description="The return link confirms each acknowledgement with CA (its MSH-15 is AL); "
+        "false: it says nothing, and what was written to it counts as sent",
     )
     junk_bytes_max: int = Field(
         64 << 10, ge=0, description="Bytes outside a block after which the connection is closed"
@@ -204,6 +235,12 @@ class MllpSourceSettings(Hl7SourceSettings):
         host, port = self.host_and_port()
         if not host or not 0 <= port <= 65535:
             raise ValueError(f"listen: {self.listen!r} is not host:port")
+        if self.return_link:
+            host, port = split_address(self.return_link)
+            if not host or not 0 < port <= 65535:
+                raise ValueError(f"return_link: {self.return_link!r} is not host:port")
+        if self.return_link and self.acknowledgement == "original":
+            raise ValueError("the original mode has no use for a return_link")
         if self.held_bytes_max < self.frame_bytes_max:
             raise ValueError("held_bytes_max is less than frame_bytes_max")
         if self.held_bytes_per_address_max < self.frame_bytes_max:
@@ -223,6 +260,15 @@ class MllpSourceSettings(Hl7SourceSettings):
     def host_and_port(self) -> tuple[str, int]:
         """``listen`` in its two parts; an IPv6 address is written in brackets."""
         return split_address(self.listen)
+
+    @property
+    def linked(self) -> bool:
+        """Whether there is a way back to the sender for application acknowledgements."""
+        return bool(self.return_link)
+
+    def return_host_and_port(self) -> tuple[str, int] | None:
+        """``return_link`` in its two parts, or None."""
+        return split_address(self.return_link) if self.return_link else None
 
 
 def split_address(listen: str) -> tuple[str, int]:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from gateway import figures, shapes
-from gateway.journal import messages
+from gateway.journal import acknowledgements, messages
 from gateway.journal.journal import Journal
 from gateway.journal.states import MessageState
 from gateway.journal.values import Message, MessageFilter
@@ -89,6 +89,7 @@ def _add_status(router: APIRouter, gateway: Gateway) -> None:
                 **shapes.ledger(messages.ledger(connection)),
                 "held": figures.held_by_cause(connection),
                 "dead_letters": figures.dead_by_cause(connection),
+                "acknowledgements": shapes.acknowledgements(acknowledgements.counts(connection)),
                 "destinations": [
                     {
                         "destination": each.destination,

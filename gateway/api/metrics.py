@@ -19,7 +19,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from gateway import figures, telemetry
-from gateway.journal import messages
+from gateway.journal import acknowledgements, messages
 from gateway.journal.journal import Journal, JournalUnavailable
 from gateway.release import version
 
@@ -70,12 +70,20 @@ class JournalCollector(Collector):
             "Attempts to deliver that ended, by how they ended.",
             labels=["destination", "outcome"],
         )
+        later = GaugeMetricFamily(
+            "ecluse_application_acknowledgements",
+            "Acknowledgements that senders asked for at the end of a message, by where they stand.",
+            labels=["source", "state"],
+        )
         with self._journal.read() as connection:
             for (source, form), count in figures.received_by_format(connection).items():
                 received.add_metric([source, form], count)
             for (destination, outcome), count in figures.attempts(connection).items():
                 attempts.add_metric([destination, outcome], count)
-        return [received, attempts]
+            for source, standing in acknowledgements.counts(connection).items():
+                for state, count in standing.items():
+                    later.add_metric([source, state.value], count)
+        return [received, attempts, later]
 
     def _read_standing(self) -> list[Metric]:
         states = GaugeMetricFamily(

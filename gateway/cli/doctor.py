@@ -87,6 +87,7 @@ def examine(effective: Settings, gateway: Running | None) -> Iterator[Check]:
     yield _journal(effective)
     yield _redis(effective)
     yield from _ports(effective, gateway)
+    yield from _return_links(effective)
     yield _clock()
     yield _mappings(effective)
     yield _identity(effective)
@@ -270,6 +271,52 @@ def _taken(listen: str) -> str:
         except (OSError, ValueError) as error:
             return getattr(error, "strerror", None) or str(error)
     return ""
+
+
+def _return_links(effective: Settings) -> Iterator[Check]:
+    """Whether application acknowledgements find their way, and those that have none."""
+    from adapters.hl7.settings import Hl7SourceSettings, MllpSourceSettings
+
+    standing = _acknowledgements(effective)
+    for each in effective.sources:
+        if not isinstance(each, Hl7SourceSettings):
+            continue
+        counted, name = standing.get(each.name, {}), f"return link {each.name}"
+        address = each.return_host_and_port() if isinstance(each, MllpSourceSettings) else None
+        if not isinstance(each, MllpSourceSettings) or address is None:
+            if owed := counted.get("unlinked", 0):
+                yield Check(name=name, level=Level.WARNING,
+                            found=f"none, and {owed} application acknowledgements were asked for",
+                            advice="Let the sender put NE into MSH-16, or "
+                            "(MLLP only) set return_link.",
+                            )  # fmt: skip
+            continue
+        try:
+            socket.create_connection(address, CONNECT_SECONDS).close()
+        except OSError as error:
+            yield Check(name=name, level=Level.WARNING,
+                        found=f"{each.return_link}: {error.strerror or type(error).__name__}",
+                        advice=f"{counted.get('due', 0)} acknowledgements wait for it.",
+                        )  # fmt: skip
+            continue
+        lost = counted.get("dead", 0) + counted.get("refused", 0)
+        yield Check(name=name, level=Level.WARNING if lost else Level.OK,
+                    found=f"{each.return_link}, {counted.get('due', 0)} due, {lost} not taken",
+                    )  # fmt: skip
+
+
+def _acknowledgements(effective: Settings) -> dict[str, dict[str, int]]:
+    """How many acknowledgements of each source stand where; nothing without a journal."""
+    from gateway import shapes
+    from gateway.cli.access import reading
+    from gateway.journal import acknowledgements
+    from gateway.journal.faults import JournalFault, JournalUnavailable
+
+    try:
+        with reading(effective) as journal, journal.read() as connection:
+            return shapes.acknowledgements(acknowledgements.counts(connection))
+    except (JournalUnavailable, JournalFault):
+        return {}  # the check of the journal says why
 
 
 def _clock() -> Check:

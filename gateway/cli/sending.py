@@ -123,7 +123,8 @@ def send(
 
     Prints what was not accepted, and a summary on standard error; with --json everything as
     one document, an object per message. Exit 1 when anything was not answered (a negative
-    answer is an answer), 4 when nobody is there. A configuration only gives the token.
+    answer is an answer; an acknowledgement gets none), 4 when nobody is there. A
+    configuration only gives the token.
 
     No message is sent twice unless --resend says so, and then it is told. An answer counts for
     the message whose control id it names (MSA-2), and for no other.

@@ -45,6 +45,9 @@ def status(
         ],
         numbers=COLUMNS,
     )
+    for name, standing in account["acknowledgements"].items():
+        heading(f"\nApplication acknowledgements to {name}")
+        facts(list(standing.items()))
     for queue in account["destinations"]:
         heading(f"\nTo {queue['destination']}")
         facts([("pending", queue["pending"]), ("oldest due", queue["oldest_due"])])
@@ -57,7 +60,7 @@ def status(
 
 def _account(connection: Connection, gateway: Running | None) -> dict[str, Any]:
     from gateway import figures, shapes
-    from gateway.journal import messages
+    from gateway.journal import acknowledgements, messages
 
     return {
         "at": shapes.instant(datetime.now(UTC)),
@@ -65,6 +68,7 @@ def _account(connection: Connection, gateway: Running | None) -> dict[str, Any]:
         **shapes.ledger(messages.ledger(connection)),
         "held": figures.held_by_cause(connection),
         "dead_letters": figures.dead_by_cause(connection),
+        "acknowledgements": shapes.acknowledgements(acknowledgements.counts(connection)),
         "destinations": [
             {**asdict(each), "oldest_due": shapes.instant(each.oldest_due)}
             for each in figures.lateness(connection)

@@ -15,7 +15,7 @@ from gateway.journal import lanes, tables
 from gateway.journal.arrival import ATTRIBUTES, CHANGED_AT, Arrival
 from gateway.journal.dialects import upsert
 from gateway.journal.rows import cause_of
-from gateway.journal.states import MessageState
+from gateway.journal.states import AnswerState, MessageState
 from gateway.journal.values import Appended
 from gateway.model import Stage
 
@@ -95,6 +95,7 @@ def append(connection: Connection, arrivals: Sequence[Arrival], now: datetime) -
         known.update(late)
     new = [leaders[key] for key in fresh]
     _gather(connection, new)
+    _owe_answers(connection, new, fresh, now)
     _ring(connection, new, now)
     firsts = {id(arrival) for arrival in new}
     repeats = [(known.get(a.key) or fresh[a.key], a) for a in arrivals if id(a) not in firsts]
@@ -277,6 +278,29 @@ def _gathering(connection: Connection, *, complete: bool) -> Any:
             "instances": stored.instances + given.instances,
         },
     )
+
+
+def _owe_answers(
+    connection: Connection, new: Iterable[Arrival], ids: Mapping[Key, int], now: datetime
+) -> None:
+    """Note which senders want to hear of their message's end."""
+    rows = [
+        {
+            "message_id": ids[arrival.key],
+            "source": arrival.key[0],
+            "condition": owed.condition,
+            "state": (AnswerState.AWAITED if owed.linked else AnswerState.UNLINKED).value,
+            "control_id": "",
+            "code": "",
+            "attempts": 0,
+            "created_at": now,
+        }
+        for arrival in new
+        if (owed := arrival.later_answer) is not None
+        and not (arrival.state is MessageState.REFUSED and owed.refusal_told)
+    ]
+    if rows:
+        connection.execute(insert(tables.application_acknowledgement), rows)
 
 
 def _ring(connection: Connection, new: Iterable[Arrival], now: datetime) -> None:

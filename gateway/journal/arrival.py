@@ -15,7 +15,7 @@ from gateway.journal.fitting import fit
 from gateway.journal.rows import cause_columns
 from gateway.journal.states import MessageState
 from gateway.journal.tables import INLINE_BYTES_MAX, KEY_MAX, SOURCE_MAX, TEXT_MAX
-from gateway.model import Cause, Received
+from gateway.model import Cause, LaterAnswer, Received
 
 ATTRIBUTES_MAX = 64
 ANSWER_BYTES_MAX = 1 << 20
@@ -58,6 +58,7 @@ class Arrival:
     state: MessageState
     cause: Cause | None
     group_due_at: datetime | None
+    later_answer: LaterAnswer | None
     group_complete: bool = False
 
 
@@ -113,6 +114,7 @@ def prepare(
         state=state,
         cause=cause,
         group_due_at=group_due_at,
+        later_answer=received.later_answer,
         group_complete=received.group_complete,
     )
 

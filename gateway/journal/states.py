@@ -45,6 +45,25 @@ class DeliveryState(StrEnum):
     """Not sent because the patient's permission forbids it."""
 
 
+class AnswerState(StrEnum):
+    """Where the answer to a message's end stands, which its sender wanted."""
+
+    AWAITED = "awaited"
+    """The message has not reached its end."""
+    DUE = "due"
+    """Worded, and on its way: perhaps sent, not yet confirmed."""
+    SENT = "sent"
+    """The sender has it."""
+    UNWANTED = "unwanted"
+    """The message ended in a way of which the sender does not want to hear."""
+    REFUSED = "refused"
+    """The sender refused it."""
+    DEAD = "dead"
+    """It could not be given: every attempt failed."""
+    UNLINKED = "unlinked"
+    """The source has no return link."""
+
+
 class IllegalTransition(Exception):
     """A change of state that the table does not know."""
 

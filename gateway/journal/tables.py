@@ -345,6 +345,33 @@ patient_identifier = Table(
     Index("ix_patient_identifier_patient", "patient_id"),
 )
 
+sequence_number = Table(
+    "sequence_number",
+    metadata,
+    Column("source", _key(SOURCE_MAX), primary_key=True),
+    # None: the next positive number will do.
+    Column("last", BigInteger),
+)
+
+application_acknowledgement = Table(
+    "application_acknowledgement",
+    metadata,
+    Column("message_id", _Id, primary_key=True, autoincrement=False),
+    Column("source", _key(SOURCE_MAX), nullable=False),
+    Column("condition", String(2), nullable=False),
+    Column("state", String(16), nullable=False),
+    # The acknowledgement's own MSH-10 and bytes, the same at every attempt.
+    Column("control_id", _key(), nullable=False),
+    Column("code", String(2), nullable=False),
+    Column("body", LargeBinary),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", Instant),
+    Column("first_at", Instant),
+    Column("created_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Index("ix_application_acknowledgement_state", "source", "state", "message_id"),
+)
+
 operation = Table(
     "operation",
     metadata,

@@ -352,7 +352,7 @@ class Operation:
 class Appended:
     """What became of one submitted message, after the commit that holds it.
 
-    For a duplicate, everything is the first arrival's.
+    For a duplicate, everything but ``expected_number`` is the first arrival's.
     """
 
     message_id: int
@@ -360,3 +360,4 @@ class Appended:
     answer: bytes
     state: MessageState
     cause: Cause | None
+    expected_number: int | None = None

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from gateway.journal.append import append
 from gateway.journal.arrival import Arrival, prepare
+from gateway.journal.door import check
 from gateway.journal.faults import JournalFault, JournalUnavailable
 from gateway.journal.journal import Journal
 from gateway.journal.states import MessageState
@@ -42,7 +43,8 @@ class Submission:
 
     ``settle`` is called in the writer's thread, after the commit, with all the submissions
     of that commit which have the same ``settle``, each with what became of it. ``token`` is
-    the caller's own. ``judged``: the writer's judge is not asked about it.
+    the caller's own. ``judged``: the writer's judge is not asked about it. ``bound``: its
+    number or control id is bound to what its source sent before (``gateway.journal.door``).
     """
 
     received: Received
@@ -53,6 +55,7 @@ class Submission:
     cause: Cause | None = None
     group_due_at: datetime | None = None
     judged: bool = True
+    bound: bool = False
     body: bytes | None = None
     ready: bool = False
 
@@ -309,7 +312,14 @@ class GroupWriter:
                     for place, cause in zip(asked, causes, strict=True):
                         if cause is not None:
                             arrivals[place] = batch[place].refused(cause)
-            return append(connection, arrivals, self._journal.now())
+            bound = [place for place, each in enumerate(batch) if each.bound]
+            if not bound:
+                return append(connection, arrivals, self._journal.now())
+            expected = check(connection, [(place, batch[place]) for place in bound], arrivals)
+            appended = append(connection, arrivals, self._journal.now())
+            for place, number in expected.items():
+                appended[place] = replace(appended[place], expected_number=number)
+            return appended
 
     def _tell(self, batch: Sequence[Submission], appended: Sequence[Appended]) -> None:
         if self._on_commit is None:

@@ -95,7 +95,7 @@ async def test_a_refusal_of_intake_is_told() -> None:
         answer = await exchange(run, adt("R1"))
     assert fields(answer, "MSA", 1) == b"AE"
     assert fields(answer, "MSA", 2) == b"R1"
-    assert fields(answer, "ERR", 3) == b"207^Application internal error^HL70357"
+    assert fields(answer, "ERR", 3) == b"199^Other HL7 Error^HL70357"
     assert fields(answer, "ERR", 4) == b"E"
     assert fields(answer, "ERR", 8) == b"The patient opposes \\T\\ objects"
 
@@ -126,7 +126,6 @@ REFUSALS = [
     (adt(""), b"AE", b"", b"MSH^1^10", b"101"),
     (adt("X" * 200), b"AE", b"X" * 200, b"MSH^1^10", b"102"),
     (adt("X", kind=""), b"AR", b"X", b"MSH^1^9", b"101"),
-    (adt("X", kind="ACK^A01^ACK"), b"AR", b"X", b"MSH^1^9^1^1", b"200"),
     (adt("X", kind="QQQ^A01"), b"AR", b"X", b"MSH^1^9^1^1", b"200"),
     (adt("X", kind="ADT^Q77"), b"AR", b"X", b"MSH^1^9^1^2", b"201"),
     (adt("X", kind="ADT"), b"AR", b"X", b"MSH^1^9^1^2", b"201"),

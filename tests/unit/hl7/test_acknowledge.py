@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from adapters.hl7.acknowledge import (
     UNAVAILABLE,
     Acknowledger,
+    Code,
     ControlIds,
     code_for,
+    commit_code_for,
     error_location,
 )
 from adapters.hl7.charset import ASCII, UTF_8, charset_named
@@ -194,3 +196,33 @@ def test_control_ids_are_unique_across_threads_and_processes_and_short() -> None
     assert len(set(made)) == len(made) == 15_000
     assert max(map(len, made)) <= 20
     assert all(each.isalnum() for each in made)
+
+
+def test_the_enhanced_mode_and_the_expected_number_word_for_word() -> None:
+    accepted = acknowledger().accept(header(), ASCII, NOW, code=Code.COMMIT_ACCEPT, number=8)
+    assert accepted.split(b"\r")[1] == b"MSA|CA|THEIRS||8"
+    refused = acknowledger().refuse(header(), ASCII, NOW, CAUSE, commit=True, number=-1)
+    assert refused.split(b"\r")[1] == b"MSA|CE|THEIRS||-1"
+    old = acknowledger().refuse(header("2.3"), ASCII, NOW, CAUSE, number=8)
+    assert old.split(b"\r")[1].split(b"|")[4:] == [b"8"]
+
+
+def test_an_exchange_of_its_own_asks_for_its_own_acknowledgement() -> None:
+    answer = acknowledger().accept(header(charset="UTF8"), UTF_8, NOW, asking="AL")
+    line = answer.split(b"\r")[0].split(b"|")
+    assert (line[14], line[15], line[17]) == (b"AL", b"NE", b"UNICODE UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("cause", "code"),
+    [
+        (Cause(code=CauseCode.UNSUPPORTED_VERSION, location="MSH-12"), "CR"),
+        (Cause(code=CauseCode.NOT_THE_FORMAT, location="MSH"), "CR"),
+        (Cause(code=CauseCode.FRAME_OVERSIZED), "CE"),
+        (Cause(code=CauseCode.CHARACTER_SET, location="PID-5"), "CE"),
+        (Cause(code=CauseCode.SEQUENCE_NUMBER, location="MSH-13"), "CE"),
+        (UNAVAILABLE, "CE"),
+    ],
+)
+def test_commit_codes(cause: Cause, code: str) -> None:
+    assert commit_code_for(cause) == code

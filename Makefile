@@ -28,7 +28,7 @@ run: setup ## Run the gateway with ecluse.yaml or the embedded default
 test: setup servers ## Lint, types, import contracts and every test, real servers included
 	@tools/setup tests $(VENV)
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/pytest
+	@tools/run_tests $(BIN)/pytest
 
 lint: setup ## Style, types, import arrows
 	@tools/setup tests $(VENV)

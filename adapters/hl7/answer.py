@@ -107,11 +107,9 @@ class AskedFor:
 
     @property
     def first(self) -> Asked:
-        """Whether any answer comes."""
-        asked = {self.commit, self.application}
-        if Asked.ALWAYS in asked:
-            return Asked.ALWAYS
-        return Asked.ON_ERROR if Asked.ON_ERROR in asked else Asked.NEVER
+        """When an answer comes at once. In the enhanced mode that is the commit's; an application
+        acknowledgement beside it comes later, and maybe on another connection."""
+        return self.application if self.commit is Asked.NEVER else self.commit
 
 
 NOTHING = AskedFor(enhanced=True, commit=Asked.NEVER, application=Asked.NEVER)

@@ -202,9 +202,11 @@ class MllpClient:
             raise NoAnswer(link.unwritten) from None
         except LinkEnded as error:
             raise NoAnswer(str(error)) from None
-        if asked.first is Asked.NEVER:
+        awaited = asked.application if application else Asked.NEVER
+        awaited = awaited if awaited is Asked.ALWAYS else asked.first
+        if awaited is Asked.NEVER:
             return Exchange(())
-        first = await self._wait(link, lambda _: True, asked.first)
+        first = await self._wait(link, lambda _: True, awaited)
         if first is None:
             return Exchange(())
         wanted = application and code_of(first) == "CA" and asked.application is not Asked.NEVER

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from pydicom.data import get_testdata_file
 from adapters.dicom.sender import send_files
 from gateway.cli import main
 from gateway.cli.output import Code
+from tests.acceptance.return_listener import ReturnListener, asking
 from tests.certificates import Authority
 from tests.eventually import eventually
 from tests.integration.faces import messages as hl7
@@ -82,6 +84,47 @@ def test_sources_come_change_and_go(house: House) -> None:
         assert http.get("/api/v1/configuration").json()["addresses"]["ward"] == new
         assert "ward" in http.get("/").text
     assert reload(house)["unchanged"] == ["lab", "practice", "ward"]
+
+
+def test_return_links_follow_their_sources(house: House) -> None:
+    """One that comes, one that moves, one that goes: with what is owed given on the link in force."""
+    first, second = ReturnListener(free_port()), ReturnListener(free_port())
+
+    def link(to: str) -> None:
+        write(house, sources={"lab": {"return_link": to}})
+        assert reload(house)["changed"] == ["lab"]
+
+    def told(control_id: str) -> list[int]:
+        """How often each listener was told of a message."""
+        return [len(each.of(control_id)) for each in (first, second)]
+
+    first.start()
+    second.start()
+    try:
+        link(f"127.0.0.1:{first.port}")
+        assert house.send(asking(hl7.admission("L1"), "AL", "AL")) == ["CA"]
+        eventually(lambda: told("L1") == [1, 0])
+        link(f"127.0.0.1:{second.port}")
+        assert house.send(asking(hl7.admission("L2"), "AL", "AL")) == ["CA"]
+        eventually(lambda: told("L2") == [0, 1])
+        link("")
+        assert house.send(asking(hl7.admission("L3"), "AL", "AL")) == ["CA"]
+        house.wait()
+        with house.client() as http:
+            standing = http.get("/api/v1/status").json()["acknowledgements"]["lab"]
+        assert standing == {"sent": 2, "unlinked": 1}
+        names = {each.name for each in threading.enumerate()}
+        assert "ecluse-acknowledgements-lab" not in names
+    finally:
+        first.stop()
+        second.stop()
+
+
+def test_how_a_source_acknowledges_is_taken_at_once(house: House) -> None:
+    write(house, sources={"lab": {"acknowledgement": "enhanced", "duplicates": "refuse"}})
+    assert reload(house)["changed"] == ["lab"]
+    assert house.send(hl7.admission("E1")) == ["CA"]
+    assert house.send(hl7.admission("E1", family="AUTRE")) == ["CE"]
 
 
 def test_a_zone_is_told_to_the_mappings(house: House) -> None:

@@ -151,6 +151,23 @@ def test_a_batch_is_answered_by_a_batch(http: Served) -> None:
     assert [each.attributes["file_message"] for each in kept] == [f"{n} of 4" for n in range(1, 5)]
 
 
+def test_what_gets_no_answer_leaves_none(http: Served) -> None:
+    silent = message("S1").replace("ORU^R01", "ACK^R01")
+    before = len(http.intake.kept)
+    answer = http.post(silent.encode())
+    assert (answer.status_code, answer.content) == (204, b"")
+    (kept,) = http.fresh(before)
+    assert kept.refusal is not None
+    assert kept.refusal.code is CauseCode.ACKNOWLEDGEMENT
+    assert answer.headers["location"]
+    header = "BHS|^~\\&|LAB|X|ECLUSE|Y|20240101||||B8\r"
+    batch = http.post(f"{header}{message('S2')}{silent}{message('S3')}BTS|3\r".encode())
+    assert batch.status_code == 200
+    file = read_file(batch.content, message_bytes_max=10_000, messages_max=100)
+    assert file.mismatch is None
+    assert [found.split(b"\rMSA|")[1][:5] for found in file.messages] == [b"AA|S2", b"AA|S3"]
+
+
 def test_more_messages_than_are_in_flight_keep_their_order(http: Served) -> None:
     before = len(http.intake.kept)
     http.post("".join(message(f"N{n}") for n in range(400)).encode())

@@ -226,3 +226,19 @@ def test_an_exchange_of_its_own_asks_for_its_own_acknowledgement() -> None:
 )
 def test_commit_codes(cause: Cause, code: str) -> None:
     assert commit_code_for(cause) == code
+
+
+def test_each_field_behind_the_version_stands_in_its_place() -> None:
+    told = {}
+    for asking in ("", "AL"):
+        for country in ("", "FRA"):
+            line = f"MSH|^~\\&|A|B|C|D|2024||ADT^A01|X|P|2.5|||||{country}|UNICODE UTF-8"
+            answer = acknowledger().accept(Header.read(line.encode()), UTF_8, NOW, asking=asking)
+            fields = answer.split(b"\r")[0].split(b"|")
+            told[asking, country] = b"|".join(fields[12:]).decode()
+    assert told == {
+        ("", ""): "|||||UNICODE UTF-8",
+        ("", "FRA"): "||||FRA|UNICODE UTF-8",
+        ("AL", ""): "||AL|NE||UNICODE UTF-8",
+        ("AL", "FRA"): "||AL|NE|FRA|UNICODE UTF-8",
+    }

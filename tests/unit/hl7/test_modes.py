@@ -129,6 +129,7 @@ def test_a_response_is_known_by_its_msa(more: str, expected: bool) -> None:
         ("", "", Asked.ALWAYS),
         ("AL", "AL", Asked.ALWAYS),
         ("ER", "NE", Asked.ON_ERROR),
+        ("ER", "AL", Asked.ON_ERROR),
         ("NE", "AL", Asked.ALWAYS),
         ("NE", "NE", Asked.NEVER),
     ],

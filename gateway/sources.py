@@ -92,6 +92,13 @@ class Change:
     unchanged: tuple[str, ...] = ()
 
 
+def mapping_context(settings: Any) -> MappingContext:
+    """What mappings are told of a source, from its block of the settings."""
+    return MappingContext(
+        zone=settings.zone, authorities=settings.authorities, source=settings.name
+    )
+
+
 class Sources:
     """The running sources, in the order of the configuration.
 
@@ -241,9 +248,7 @@ class Sources:
 
     def _tell(self) -> None:
         for name, each in self._settings.items():
-            self.contexts[name] = MappingContext(
-                zone=each.zone, authorities=each.authorities, source=name
-            )
+            self.contexts[name] = mapping_context(each)
             if isinstance(each, DicomSourceSettings):
                 self.quiet[name] = timedelta(seconds=each.quiet_seconds)
             elif isinstance(each, MllpSourceSettings):

@@ -47,7 +47,7 @@ def run(
         raise ConfigurationError(problems)
     effective = found.settings
     from gateway import telemetry
-    from gateway.bootstrap import serve
+    from gateway.serving import serve
 
     telemetry.configure(effective.log.level, effective.log.format)
     try:

@@ -15,11 +15,12 @@ import httpx2
 
 from adapters.hl7.sender import MllpClient
 from gateway import telemetry
-from gateway.bootstrap import Gateway, serve
+from gateway.bootstrap import Gateway
 from gateway.cli.mllp_delivery import read_acknowledgement
 from gateway.journal import deadletters, messages
 from gateway.journal.states import MessageState
 from gateway.journal.values import DeadLetterFilter, MessageFilter
+from gateway.serving import serve
 from gateway.settings import Loaded, Settings, load_settings, read_settings
 from tests.eventually import eventually
 

@@ -121,7 +121,11 @@ def test_identifiers_do_not_depend_on_what_a_correction_changes(
 
 def codes_repeat(entries: tuple) -> bool:
     """Whether one order has the same code twice: their ids then count on by what is said."""
-    seen = [dumps(entry.resource.get("code", "")) for entry in entries if "code" in entry.resource]
+    seen = [
+        (entry.resource["resourceType"], dumps(entry.resource["code"]))
+        for entry in entries
+        if "code" in entry.resource
+    ]
     return len(set(seen)) < len(seen)
 
 

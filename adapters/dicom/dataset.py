@@ -79,7 +79,9 @@ class Content:
 class Level:
     """The elements of one data set or of one sequence item, found by tag."""
 
-    __slots__ = ("_lengths", "_offsets", "_tags", "_vrs", "content", "encoding", "sets", "signed")
+    __slots__ = (
+        "_lengths", "_offsets", "_tags", "_vrs", "content", "encoding", "root", "sets", "signed",
+    )  # fmt: skip
 
     def __init__(
         self, content: Content, encoding: Encoding, found: Sequence[Element], parent: Level | None
@@ -91,6 +93,7 @@ class Level:
         self._vrs = "".join(element.vr or "  " for element in ordered)
         self.content = content
         self.encoding = encoding
+        self.root: Level = parent.root if parent else self
         self.sets: tuple[str, ...] = parent.sets if parent else DEFAULT
         self.signed: bool = parent.signed if parent else False
         declared = self.length(SPECIFIC_CHARACTER_SET)
@@ -139,18 +142,25 @@ class Level:
             return ""
         return (self.raw(tag) or b"").decode("ascii", "replace").strip(" \0")
 
+    def tags(self) -> list[int]:
+        """The tags of all elements, in their order."""
+        return self._tags.tolist()
+
+    def encoding_in(self, tag: int) -> Encoding:
+        """How the items of a sequence are encoded."""
+        place = self._index(tag)
+        # Whoever wrote UN did not know the VR, so had it from an implicit data set.
+        unknown = place >= 0 and self._vrs[2 * place : 2 * place + 2] == "UN"
+        return self.encoding.implicit if unknown else self.encoding
+
     def items(self, tag: int) -> list[Level]:
         """The items of a sequence, indexed. Raises DataSetError or TooLarge."""
-        place = self._index(tag)
-        if place < 0:
+        raw = self.raw(tag)
+        if not raw:
             return []
-        # Whoever wrote UN did not know the VR, so had it from an implicit data set.
-        unknown = self._vrs[2 * place : 2 * place + 2] == "UN"
-        encoding = self.encoding.implicit if unknown else self.encoding
-        raw = self.content.value(self._offsets[place], self._lengths[place])
+        encoding = self.encoding_in(tag)
         content = Content(raw, 0, len(raw), None)
-        window = Window(BytesIO(raw), len(raw))
-        walk = Walk(window)
+        walk = Walk(Window.of(raw))
         return [
             Level(content, encoding, list(walk.level(start, end, encoding)), self)
             for start, end in walk.items(0, len(raw), encoding)

@@ -1,0 +1,229 @@
+"""The notation of content items: places in the tree of a structured report, checked.
+
+::
+
+    path      = [axis] step { ("/" | "//") step } [ "(" number ")" ] [ "." attribute ]
+    axis      = "/" from the document | "//" anywhere below | "own::" below, but in no
+                container inside | "ancestor::" around, the nearest first | "self::"
+    step      = (VALUE TYPE | "*") { "[" predicate "]" }
+    predicate = ["!"] ("concept" | "value" | "relationship" | "template") [ "=" one { "|" one } ]
+    attribute = a path of keywords | "position()" | "narrative()"
+
+``CODE[concept=DCM:121071]`` is a child that is a CODE of that concept name;
+``own::*[!relationship=CONTAINS]`` what is no content of its own, ``//NUM[!concept]`` a
+number without a name. ``value`` looks at the code of a CODE, ``template`` at the number of
+the content template. A code is ``SCHEME:CODE``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+
+from adapters.dicom.content import VALUE_TYPES, ContentItem
+from adapters.dicom.narrative import narrative
+from adapters.dicom.paths import PATH_CHARACTERS_MAX, DicomPath, parse
+from adapters.dicom.reading import READING_FAULTS, read, read_instant
+from adapters.dicom.values import Text
+from gateway.ports import PathError, Value
+
+POSITION = "position()"
+NARRATIVE = "narrative()"
+
+RELATIONSHIPS = (
+    "CONTAINS", "HAS OBS CONTEXT", "HAS ACQ CONTEXT", "HAS CONCEPT MOD", "HAS PROPERTIES",
+    "INFERRED FROM", "SELECTED FROM",
+)  # fmt: skip
+"""Relationship types (PS3.3 table C.17.3-8)."""
+
+PREDICATES = ("concept", "value", "relationship", "template")
+
+Test = Callable[[ContentItem], bool]
+
+_AXES = ("ancestor::", "own::", "self::", "//", "/")
+_START = re.compile(
+    r"(?:ancestor::|own::|self::|/)|\*|[A-Z0-9]+\[|(?:" + "|".join(VALUE_TYPES) + r")(?:$|[/(.])"
+)
+_STEP = re.compile(r"(?P<type>\*|[A-Z][A-Z0-9]*)(?P<predicates>(?:\[[^\[\]]*\])*)")
+_PREDICATE = re.compile(r"\[(?P<no>!?)(?P<key>[a-z]+)(?:=(?P<values>[^\[\]]+))?\]")
+_PLACE = re.compile(r"\((\d{1,6})\)")
+_CODE = re.compile(r"[^:|\s]+:\S+")
+
+
+@dataclass(frozen=True, slots=True)
+class ContentPath:
+    """A checked path. ``steps`` are how to go and what to take; ``place`` 0 is every one."""
+
+    text: str
+    axis: str
+    steps: tuple[tuple[bool, Test], ...]
+    place: int = 0
+    attribute: DicomPath | None = None
+    special: str = ""
+
+    def items(self, start: ContentItem) -> Iterator[ContentItem]:
+        """The content items at the path, in document order (ancestors: the nearest first)."""
+        found: Iterable[ContentItem] = self._first(start)
+        for deep, test in self.steps[1:]:
+            found = _next(found, deep, test)
+        if self.place:
+            return islice(found, self.place - 1, self.place)
+        return iter(found)
+
+    def _first(self, start: ContentItem) -> Iterator[ContentItem]:
+        test = self.steps[0][1]
+        if self.axis == "/":
+            reached: Iterable[ContentItem] = (start.root,)
+        elif self.axis == "self::":
+            reached = (start,)
+        elif self.axis == "ancestor::":
+            reached = start.ancestors()
+        elif self.axis == "own::":
+            reached = start.own()
+        else:
+            reached = start.below() if self.axis == "//" else start.children
+        return (item for item in reached if test(item))
+
+    def read(self, start: ContentItem) -> list[Value]:
+        """The values at the path: the items themselves, or an attribute of each."""
+        if self.special == POSITION:
+            return [Text(item.position, item.path, "", b"") for item in self.items(start)]
+        if self.special == NARRATIVE:
+            return [narrative(item) for item in self.items(start)]
+        if self.attribute is None:
+            return list(self.items(start))
+        return [v for item in self.items(start) for v in attribute_of(item, self.attribute)]
+
+
+def attribute_of(item: ContentItem, path: DicomPath) -> Sequence[Value]:
+    """The values of an attribute of one item; none, and a flag, when it cannot be read."""
+    try:
+        if path.time:
+            return read_instant(item.level, path, item.prefix, item.report)
+        return path.parts_of(read(item.level, path.steps, item.prefix, item.report))
+    except READING_FAULTS as fault:
+        item.report("unreadable-value", str(fault), f"{item.prefix}{path.steps[0].keyword}")
+        return ()
+
+
+def is_content_path(text: str) -> bool:
+    """Whether a text is meant as a path of content items and not of keywords."""
+    return text in (POSITION, NARRATIVE) or _START.match(text) is not None
+
+
+@lru_cache(maxsize=2_000)
+def parse_content(text: str) -> ContentPath:
+    """Check a path of content items. Raises PathError with the nearest right one."""
+    if len(text) > PATH_CHARACTERS_MAX:
+        raise PathError(f"a content path has at most {PATH_CHARACTERS_MAX} characters")
+    if text in (POSITION, NARRATIVE):
+        return ContentPath(text, "self::", ((False, _anything),), special=text)
+    axis = next((axis for axis in _AXES if text.startswith(axis)), "")
+    at, deep, place = len(axis), False, 0
+    steps: list[tuple[bool, Test]] = []
+    while True:
+        found = _STEP.match(text, at)
+        if found is None:
+            raise PathError(f"{text}: a value type or * is expected at character {at + 1}")
+        steps.append((deep, _step(text, found["type"], found["predicates"])))
+        at = found.end()
+        if not text.startswith("/", at):
+            break
+        deep = text.startswith("//", at)
+        at += 2 if deep else 1
+    numbered = _PLACE.match(text, at)
+    if numbered is not None:
+        place, at = int(numbered[1]), numbered.end()
+        if place == 0:
+            raise PathError(f"{text}: positions count from 1", text.replace("(0)", "(1)"))
+    made = ContentPath(text, axis, tuple(steps), place)
+    return made if at == len(text) else _with_attribute(made, at)
+
+
+def _with_attribute(path: ContentPath, at: int) -> ContentPath:
+    text = path.text
+    if text[at] != ".":
+        raise PathError(f"{text}: the path does not continue like this at character {at + 1}")
+    rest = text[at + 1 :]
+    if rest in (POSITION, NARRATIVE):
+        return ContentPath(text, path.axis, path.steps, path.place, special=rest)
+    return ContentPath(text, path.axis, path.steps, path.place, attribute=parse(rest))
+
+
+def _next(around: Iterable[ContentItem], deep: bool, test: Test) -> Iterator[ContentItem]:
+    for item in around:
+        for inner in item.below() if deep else item.children:
+            if test(inner):
+                yield inner
+
+
+def _anything(_item: ContentItem) -> bool:
+    return True
+
+
+def _step(text: str, value_type: str, predicates: str) -> Test:
+    tests = [_predicate(text, found) for found in _PREDICATE.finditer(predicates)]
+    written = "".join(found[0] for found in _PREDICATE.finditer(predicates))
+    if written != predicates:
+        raise PathError(f"{text}: a predicate is concept, value, relationship or template")
+    if value_type != "*":
+        if value_type not in VALUE_TYPES:
+            near = difflib.get_close_matches(value_type, VALUE_TYPES, n=1)
+            raise PathError(
+                f"{text}: {value_type} is no value type of a content item",
+                text.replace(value_type, near[0]) if near else "",
+            )
+        tests.insert(0, lambda item: item.value_type == value_type)
+    if not tests:
+        return _anything
+    if len(tests) == 1:
+        return tests[0]
+    checks = tuple(tests)
+    return lambda item: all(test(item) for test in checks)
+
+
+def _predicate(text: str, found: re.Match[str]) -> Test:
+    key = found["key"]
+    if key not in PREDICATES:
+        near = difflib.get_close_matches(key, PREDICATES, n=1)
+        raise PathError(
+            f"{text}: {key} is no predicate", text.replace(key, near[0]) if near else ""
+        )
+    wanted = frozenset(found["values"].split("|")) if found["values"] else frozenset()
+    _check_values(text, key, wanted)
+    if key == "concept":
+        test = _has_code(lambda item: item.concepts, wanted)
+    elif key == "value":
+        test = _has_code(lambda item: item.codes, wanted)
+    elif key == "relationship":
+        test = _is_one(lambda item: item.relationship, wanted)
+    else:
+        test = _is_one(lambda item: item.template, wanted)
+    return test if not found["no"] else lambda item: not test(item)
+
+
+def _check_values(text: str, key: str, wanted: frozenset[str]) -> None:
+    for one in wanted:
+        if key in ("concept", "value") and _CODE.fullmatch(one) is None:
+            raise PathError(f"{text}: a code is SCHEME:CODE, as DCM:121071")
+        if key == "relationship" and one not in RELATIONSHIPS:
+            near = difflib.get_close_matches(one, RELATIONSHIPS, n=1)
+            raise PathError(
+                f"{text}: {one} is no relationship", text.replace(one, near[0]) if near else ""
+            )
+
+
+def _has_code(codes: Callable[[ContentItem], frozenset[str]], wanted: frozenset[str]) -> Test:
+    if not wanted:
+        return lambda item: bool(codes(item))
+    return lambda item: not wanted.isdisjoint(codes(item))
+
+
+def _is_one(get: Callable[[ContentItem], str], wanted: frozenset[str]) -> Test:
+    if not wanted:
+        return lambda item: bool(get(item))
+    return lambda item: get(item) in wanted

@@ -4,7 +4,7 @@
 
     path      = [axis] step { ("/" | "//") step } [ "(" number ")" ] [ "." attribute ]
     axis      = "/" from the document | "//" anywhere below | "own::" below, but in no
-                container inside | "ancestor::" around, the nearest first | "self::"
+                container inside | "ancestor::" around, the nearest first | "parent::" | "self::"
     step      = (VALUE TYPE | "*") { "[" predicate "]" }
     predicate = ["!"] ("concept" | "value" | "relationship" | "template") [ "=" one { "|" one } ]
     attribute = a path of keywords | "position()" | "narrative()"
@@ -44,9 +44,9 @@ PREDICATES = ("concept", "value", "relationship", "template")
 
 Test = Callable[[ContentItem], bool]
 
-_AXES = ("ancestor::", "own::", "self::", "//", "/")
+_AXES = ("ancestor::", "own::", "parent::", "self::", "//", "/")
 _START = re.compile(
-    r"(?:ancestor::|own::|self::|/)|\*|[A-Z0-9]+\[|(?:" + "|".join(VALUE_TYPES) + r")(?:$|[/(.])"
+    r"(?:ancestor::|own::|parent::|self::|/)|\*|[A-Z0-9]+\[|(?:" + "|".join(VALUE_TYPES) + r")(?:$|[/(.])"
 )
 _STEP = re.compile(r"(?P<type>\*|[A-Z][A-Z0-9]*)(?P<predicates>(?:\[[^\[\]]*\])*)")
 _PREDICATE = re.compile(r"\[(?P<no>!?)(?P<key>[a-z]+)(?:=(?P<values>[^\[\]]+))?\]")
@@ -80,6 +80,8 @@ class ContentPath:
             reached: Iterable[ContentItem] = (start.root,)
         elif self.axis == "self::":
             reached = (start,)
+        elif self.axis == "parent::":
+            reached = (start.parent,) if start.parent is not None else ()
         elif self.axis == "ancestor::":
             reached = start.ancestors()
         elif self.axis == "own::":

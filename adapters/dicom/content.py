@@ -81,8 +81,8 @@ class ContentItem:
     """One content item. ``position`` counts from 1 at the root: ``1.3.2``."""
 
     __slots__ = (
-        "_codes", "_concepts", "children", "level", "parent", "position", "relationship", "report",
-        "where", "value_type",
+        "_codes", "_concepts", "children", "level", "page", "parent", "position", "relationship",
+        "report", "value_type", "where",
     )  # fmt: skip
 
     def __init__(
@@ -96,6 +96,8 @@ class ContentItem:
         self.relationship = level.text(RELATIONSHIP_TYPE)
         self.value_type = level.text(VALUE_TYPE)
         self.children: list[ContentItem] = []
+        self.page: bytes | None = None
+        """Of a root: the page that was made of the tree, once it was asked for."""
         self._concepts: frozenset[str] | None = None
         self._codes: frozenset[str] | None = None
 

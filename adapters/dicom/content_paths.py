@@ -7,12 +7,14 @@
                 container inside | "ancestor::" around, the nearest first | "parent::" | "self::"
     step      = (VALUE TYPE | "*") { "[" predicate "]" }
     predicate = ["!"] ("concept" | "value" | "relationship" | "template") [ "=" one { "|" one } ]
+              | ["!"] "same"
     attribute = a path of keywords | "position()" | "narrative()"
 
 ``CODE[concept=DCM:121071]`` is a child that is a CODE of that concept name;
 ``own::*[!relationship=CONTAINS]`` what is no content of its own, ``//NUM[!concept]`` a
 number without a name. ``value`` looks at the code of a CODE, ``template`` at the number of
-the content template. A code is ``SCHEME:CODE``.
+the content template, ``same`` is an item of the same concept name as that from which the
+path starts. A code is ``SCHEME:CODE``.
 """
 
 from __future__ import annotations
@@ -40,9 +42,10 @@ RELATIONSHIPS = (
 )  # fmt: skip
 """Relationship types (PS3.3 table C.17.3-8)."""
 
-PREDICATES = ("concept", "value", "relationship", "template")
+PREDICATES = ("concept", "value", "relationship", "template", "same")
 
-Test = Callable[[ContentItem], bool]
+Test = Callable[[ContentItem, ContentItem], bool]
+"""Whether an item is meant; the second is that from which the path starts."""
 
 _AXES = ("ancestor::", "own::", "parent::", "self::", "//", "/")
 _START = re.compile(
@@ -69,7 +72,7 @@ class ContentPath:
         """The content items at the path, in document order (ancestors: the nearest first)."""
         found: Iterable[ContentItem] = self._first(start)
         for deep, test in self.steps[1:]:
-            found = _next(found, deep, test)
+            found = _next(start, found, deep, test)
         if self.place:
             return islice(found, self.place - 1, self.place)
         return iter(found)
@@ -88,7 +91,7 @@ class ContentPath:
             reached = start.own()
         else:
             reached = start.below() if self.axis == "//" else start.children
-        return (item for item in reached if test(item))
+        return (item for item in reached if test(item, start))
 
     def read(self, start: ContentItem) -> list[Value]:
         """The values at the path: the items themselves, or an attribute of each."""
@@ -156,14 +159,16 @@ def _with_attribute(path: ContentPath, at: int) -> ContentPath:
     return ContentPath(text, path.axis, path.steps, path.place, attribute=parse(rest))
 
 
-def _next(around: Iterable[ContentItem], deep: bool, test: Test) -> Iterator[ContentItem]:
+def _next(
+    start: ContentItem, around: Iterable[ContentItem], deep: bool, test: Test
+) -> Iterator[ContentItem]:
     for item in around:
         for inner in item.below() if deep else item.children:
-            if test(inner):
+            if test(inner, start):
                 yield inner
 
 
-def _anything(_item: ContentItem) -> bool:
+def _anything(_item: ContentItem, _start: ContentItem) -> bool:
     return True
 
 
@@ -171,7 +176,7 @@ def _step(text: str, value_type: str, predicates: str) -> Test:
     tests = [_predicate(text, found) for found in _PREDICATE.finditer(predicates)]
     written = "".join(found[0] for found in _PREDICATE.finditer(predicates))
     if written != predicates:
-        raise PathError(f"{text}: a predicate is concept, value, relationship or template")
+        raise PathError(f"{text}: a predicate is concept, value, relationship, template or same")
     if value_type != "*":
         if value_type not in VALUE_TYPES:
             near = difflib.get_close_matches(value_type, VALUE_TYPES, n=1)
@@ -179,13 +184,13 @@ def _step(text: str, value_type: str, predicates: str) -> Test:
                 f"{text}: {value_type} is no value type of a content item",
                 text.replace(value_type, near[0]) if near else "",
             )
-        tests.insert(0, lambda item: item.value_type == value_type)
+        tests.insert(0, lambda item, _start: item.value_type == value_type)
     if not tests:
         return _anything
     if len(tests) == 1:
         return tests[0]
     checks = tuple(tests)
-    return lambda item: all(test(item) for test in checks)
+    return lambda item, start: all(test(item, start) for test in checks)
 
 
 def _predicate(text: str, found: re.Match[str]) -> Test:
@@ -203,9 +208,11 @@ def _predicate(text: str, found: re.Match[str]) -> Test:
         test = _has_code(lambda item: item.codes, wanted)
     elif key == "relationship":
         test = _is_one(lambda item: item.relationship, wanted)
-    else:
+    elif key == "template":
         test = _is_one(lambda item: item.template, wanted)
-    return test if not found["no"] else lambda item: not test(item)
+    else:
+        test = _has_same_name
+    return test if not found["no"] else lambda item, start: not test(item, start)
 
 
 def _check_values(text: str, key: str, wanted: frozenset[str]) -> None:
@@ -219,13 +226,17 @@ def _check_values(text: str, key: str, wanted: frozenset[str]) -> None:
             )
 
 
+def _has_same_name(item: ContentItem, start: ContentItem) -> bool:
+    return not item.concepts.isdisjoint(start.concepts)
+
+
 def _has_code(codes: Callable[[ContentItem], frozenset[str]], wanted: frozenset[str]) -> Test:
     if not wanted:
-        return lambda item: bool(codes(item))
-    return lambda item: not wanted.isdisjoint(codes(item))
+        return lambda item, _start: bool(codes(item))
+    return lambda item, _start: not wanted.isdisjoint(codes(item))
 
 
 def _is_one(get: Callable[[ContentItem], str], wanted: frozenset[str]) -> Test:
     if not wanted:
-        return lambda item: bool(get(item))
-    return lambda item: get(item) in wanted
+        return lambda item, _start: bool(get(item))
+    return lambda item, _start: get(item) in wanted

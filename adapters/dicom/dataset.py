@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from io import BytesIO
 
 from pydicom.datadict import dictionary_VR
@@ -35,6 +35,11 @@ INFLATED_BYTES_MAX = 4 << 20
 
 VALUE_BYTES_MAX = 64 << 20
 """The largest value that is read whole (an encapsulated document, a frame)."""
+
+REPEATED_BYTES_MAX = 1 << 10
+REPEATED_MAX = 2_000
+"""Short sequences that one data set remembers by their bytes: a report says the same codes
+over and over."""
 
 SPECIFIC_CHARACTER_SET = 0x00080005
 SOP_CLASS_UID = 0x00080016
@@ -80,7 +85,7 @@ class Level:
     """The elements of one data set or of one sequence item, found by tag."""
 
     __slots__ = (
-        "_lengths", "_offsets", "_tags", "_vrs", "content", "encoding", "root", "sets", "signed",
+        "_known", "_lengths", "_offsets", "_tags", "_vrs", "content", "encoding", "root", "sets", "signed",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +99,7 @@ class Level:
         self.content = content
         self.encoding = encoding
         self.root: Level = parent.root if parent else self
+        self._known: dict[Hashable, list[Level]] = {} if parent is None else parent._known
         self.sets: tuple[str, ...] = parent.sets if parent else DEFAULT
         self.signed: bool = parent.signed if parent else False
         declared = self.length(SPECIFIC_CHARACTER_SET)
@@ -159,12 +165,21 @@ class Level:
         if not raw:
             return []
         encoding = self.encoding_in(tag)
+        known = self._known
+        key = (raw, encoding, self.sets, self.signed) if len(raw) <= REPEATED_BYTES_MAX else None
+        if key is not None and key in known:
+            return known[key]
         content = Content(raw, 0, len(raw), None)
         walk = Walk(Window.of(raw))
-        return [
+        found = [
             Level(content, encoding, list(walk.level(start, end, encoding)), self)
             for start, end in walk.items(0, len(raw), encoding)
         ]
+        if key is not None:
+            if len(known) >= REPEATED_MAX:
+                known.clear()
+            known[key] = found
+        return found
 
 
 class Instance:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from enum import Enum
 
 from adapters.dicom.content import AroundRoot, ContentItem
 from adapters.dicom.content_paths import is_content_path, parse_content
 from adapters.dicom.groups import group_of, read_group
-from adapters.dicom.paths import Step, parse
+from adapters.dicom.paths import DicomPath, Step, parse
 from adapters.dicom.reader import DicomReader
-from adapters.dicom.reading import ItemScope, Sequenced
+from adapters.dicom.reading import ItemScope, Sequenced, code_token
 from adapters.dicom.study import SeriesScope, StudyScope, contents_at, instant_at, read_at
 from adapters.dicom.values import Text
 from gateway.model import Format
@@ -105,6 +105,7 @@ class DicomLanguage(SourceLanguage):
             lambda scope: path.parts_of(read_at(scope, path.steps)),
             path.datatype,
             path.repeats,
+            _content_of(path) if within in (Place.CONTENT, Place.ITEM) else None,
         )
 
     def scope(
@@ -164,6 +165,19 @@ def _computed(text: str, within: object) -> CompiledPath:
         ]
 
     return CompiledPath(text, values, datatype, datatype != "IS")
+
+
+def _content_of(path: DicomPath) -> Callable[[Scope], Hashable] | None:
+    """A cheap look at a code (``ConceptNameCodeSequence(1)``): reports repeat the same ones."""
+    (step, *rest) = path.steps
+    if rest or path.part or step.place != 1 or not step.keyword.endswith("CodeSequence"):
+        return None
+
+    def content(scope: Scope) -> Hashable:
+        assert isinstance(scope, ContentItem | ItemScope)
+        return code_token(scope.level, step.tag)
+
+    return content
 
 
 def _content_path(text: str, within: object) -> CompiledPath:

@@ -14,8 +14,11 @@ from html import escape
 
 from pydicom.uid import UID
 
-from adapters.dicom.content import ContentItem
-from adapters.dicom.values import Absent
+from adapters.dicom.content import CONCEPT_CODE, CONCEPT_NAME, ContentItem
+from adapters.dicom.dataset import Level
+from adapters.dicom.paths import parse
+from adapters.dicom.reading import READING_FAULTS, read
+from adapters.dicom.values import Absent, Report
 from gateway.ports import Value, ValueState
 
 NARRATIVE_CHARACTERS_MAX = 16 << 20
@@ -24,6 +27,9 @@ NARRATIVE_CHARACTERS_MAX = 16 << 20
 HEADINGS_MAX = 6
 
 _LANGUAGE = "*[concept=DCM:121049].ConceptCodeSequence(1).CodeValue"
+
+_CODE_MEANING = parse("CodeMeaning").steps
+_CODE_VALUE = parse("CodeValue").steps
 
 _FRENCH = {
     "Patient": "Patient", "PatientID": "Identifiant", "PatientBirthDate": "Naissance",
@@ -84,8 +90,14 @@ class Narrative:
 
 
 def narrative(item: ContentItem) -> Narrative:
-    """The page of a report, from any of its content items."""
-    return Narrative(f"{item.root.prefix}narrative()", partial(render, item.root))
+    """The page of a report, from any of its content items; made once."""
+    return Narrative(f"{item.root.prefix}narrative()", partial(_rendered, item.root))
+
+
+def _rendered(root: ContentItem) -> bytes:
+    if root.page is None:
+        root.page = render(root)
+    return root.page
 
 
 def render(root: ContentItem) -> bytes:
@@ -174,8 +186,7 @@ def _value(item: ContentItem, labels: dict[str, str]) -> str:
     if kind == "NUM":
         return _number(item)
     if kind == "CODE":
-        code = item.part("ConceptCodeSequence(1)")
-        return code.part("CodeMeaning").text or code.part("CodeValue").text
+        return _meaning(item.level, CONCEPT_CODE, item.report)
     if kind == "PNAME":
         return _person(item.part("PersonName"))
     if kind in ("DATE", "DATETIME", "TIME"):
@@ -207,8 +218,21 @@ def _reference(item: ContentItem) -> str:
 
 
 def _concept(item: ContentItem) -> str:
-    code = item.part("ConceptNameCodeSequence(1)")
-    return code.part("CodeMeaning").text or code.part("CodeValue").text
+    return _meaning(item.level, CONCEPT_NAME, item.report)
+
+
+def _meaning(level: Level, tag: int, report: Report) -> str:
+    """The meaning of a code, else the code. A report says few codes, and those many times."""
+    try:
+        found = level.items(tag)
+        if not found:
+            return ""
+        values = read(found[0], _CODE_MEANING, "", report) or read(
+            found[0], _CODE_VALUE, "", report
+        )
+    except READING_FAULTS:
+        return ""
+    return values[0].text if values else ""
 
 
 def _person(name: Value) -> str:

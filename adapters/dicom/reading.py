@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -22,6 +22,8 @@ CODING_SCHEME_UID = 0x0008010C
 CODING_SCHEME_IDENTIFICATION = 0x00080110
 ENCAPSULATED_DOCUMENT = 0x00420011
 ENCAPSULATED_DOCUMENT_LENGTH = 0x00420015
+
+CODE_BYTES_MAX = 4 << 10
 
 _LOCAL_DATE_TIME = re.compile(r"[0-9]{10,14}(?:\.[0-9]{1,6})?")
 
@@ -149,6 +151,24 @@ def _declared_scheme(level: Level, prefix: str, report: Report) -> list[Value]:
         if uid and item.text(CODING_SCHEME_DESIGNATOR) == designator:
             return [Text(uid, f"{prefix}CodingSchemeDesignator", "UI", uid.encode())]
     return []
+
+
+def code_token(level: Level, tag: int) -> Hashable:
+    """What tells the values of a code sequence from others; None when there is none.
+
+    Its bytes, how they are encoded, and what the header says of private schemes. Bytes that
+    are not ASCII are never equal: reading them may have something to report each time.
+    """
+    length = level.length(tag)
+    if length is None:
+        return None
+    raw = level.raw(tag) if length <= CODE_BYTES_MAX else None
+    if raw is None or not raw.isascii():
+        return object() if length else ""
+    if not raw:
+        return ""
+    schemes = level.root.raw(CODING_SCHEME_IDENTIFICATION) or b""
+    return raw, level.sets, level.encoding_in(tag), schemes
 
 
 def _is_text(vr: str) -> bool:

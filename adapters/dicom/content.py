@@ -31,15 +31,15 @@ from adapters.dicom.reading import READING_FAULTS, read
 from adapters.dicom.values import Absent, Report
 from gateway.ports import PathError, Value, ValueState
 
-ITEMS_MAX = 40_000
-"""Content items of one report; a dose report of an intervention has some ten thousand."""
+ITEMS_MAX = 25_000
+"""Content items of one report; the dose report of a long intervention has fifteen thousand."""
 
 CONTENT_DEPTH_MAX = 50
 """Content items inside one another; real reports stay under fifteen."""
 
 CONTENT_BYTES_MAX = 32 << 20
 
-STUDY_ITEMS_MAX = 100_000
+STUDY_ITEMS_MAX = 60_000
 """Content items of all reports of one study."""
 
 CONTENT_SEQUENCE = 0x0040A730
@@ -81,8 +81,8 @@ class ContentItem:
     """One content item. ``position`` counts from 1 at the root: ``1.3.2``."""
 
     __slots__ = (
-        "_codes", "_concepts", "children", "level", "page", "parent", "position", "relationship",
-        "report", "value_type", "where",
+        "_codes", "_concepts", "by_reference", "children", "level", "page", "parent", "position",
+        "relationship", "report", "value_type", "where",
     )  # fmt: skip
 
     def __init__(
@@ -96,6 +96,8 @@ class ContentItem:
         self.relationship = level.text(RELATIONSHIP_TYPE)
         self.value_type = level.text(VALUE_TYPE)
         self.children: list[ContentItem] = []
+        self.by_reference = False
+        """Whether it stands elsewhere in the tree and is only named here."""
         self.page: bytes | None = None
         """Of a root: the page that was made of the tree, once it was asked for."""
         self._concepts: frozenset[str] | None = None
@@ -202,7 +204,7 @@ class ContentItem:
     # --- the tree --------------------------------------------------------------------
 
     def below(self) -> Iterator[ContentItem]:
-        """All items below in document order; what is only referred to stands elsewhere."""
+        """All items below in document order, those that are only named here among them."""
         stack = [iter(self.children)]
         while stack:
             for child in stack[-1]:
@@ -243,6 +245,7 @@ class ContentItem:
         made = ContentItem(self.level, reference.parent, 0, self.where, self.report)
         made.position = self.position
         made.relationship = reference.relationship
+        made.by_reference = True
         return made
 
 

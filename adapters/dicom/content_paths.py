@@ -7,14 +7,14 @@
                 container inside | "ancestor::" around, the nearest first | "parent::" | "self::"
     step      = (VALUE TYPE | "*") { "[" predicate "]" }
     predicate = ["!"] ("concept" | "value" | "relationship" | "template") [ "=" one { "|" one } ]
-              | ["!"] "same"
+              | ["!"] ("same" | "reference")
     attribute = a path of keywords | "position()" | "narrative()"
 
 ``CODE[concept=DCM:121071]`` is a child that is a CODE of that concept name;
 ``own::*[!relationship=CONTAINS]`` what is no content of its own, ``//NUM[!concept]`` a
 number without a name. ``value`` looks at the code of a CODE, ``template`` at the number of
 the content template, ``same`` is an item of the same concept name as that from which the
-path starts. A code is ``SCHEME:CODE``.
+path starts, ``reference`` one that stands elsewhere and is only named there. A code is ``SCHEME:CODE``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ RELATIONSHIPS = (
 )  # fmt: skip
 """Relationship types (PS3.3 table C.17.3-8)."""
 
-PREDICATES = ("concept", "value", "relationship", "template", "same")
+PREDICATES = ("concept", "value", "relationship", "template", "same", "reference")
 
 Test = Callable[[ContentItem, ContentItem], bool]
 """Whether an item is meant; the second is that from which the path starts."""
@@ -176,7 +176,7 @@ def _step(text: str, value_type: str, predicates: str) -> Test:
     tests = [_predicate(text, found) for found in _PREDICATE.finditer(predicates)]
     written = "".join(found[0] for found in _PREDICATE.finditer(predicates))
     if written != predicates:
-        raise PathError(f"{text}: a predicate is concept, value, relationship, template or same")
+        raise PathError(f"{text}: a predicate is concept, value, relationship, template, same or reference")
     if value_type != "*":
         if value_type not in VALUE_TYPES:
             near = difflib.get_close_matches(value_type, VALUE_TYPES, n=1)
@@ -211,7 +211,7 @@ def _predicate(text: str, found: re.Match[str]) -> Test:
     elif key == "template":
         test = _is_one(lambda item: item.template, wanted)
     else:
-        test = _has_same_name
+        test = _has_same_name if key == "same" else _is_reference
     return test if not found["no"] else lambda item, start: not test(item, start)
 
 
@@ -228,6 +228,10 @@ def _check_values(text: str, key: str, wanted: frozenset[str]) -> None:
 
 def _has_same_name(item: ContentItem, start: ContentItem) -> bool:
     return not item.concepts.isdisjoint(start.concepts)
+
+
+def _is_reference(item: ContentItem, _start: ContentItem) -> bool:
+    return item.by_reference
 
 
 def _has_code(codes: Callable[[ContentItem], frozenset[str]], wanted: frozenset[str]) -> Test:

@@ -7,7 +7,7 @@ pass for the whole of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -42,6 +42,11 @@ CONTENT_BYTES_MAX = 32 << 20
 STUDY_ITEMS_MAX = 60_000
 """Content items of all reports of one study."""
 
+INHERITED_MAX = 300_000
+"""How often the items of one report inherit a context or modifier (PS3.3 C.17.5)."""
+
+MANY_CHILDREN = 16
+
 CONTENT_SEQUENCE = 0x0040A730
 RELATIONSHIP_TYPE = 0x0040A010
 VALUE_TYPE = 0x0040A040
@@ -74,6 +79,9 @@ VALUE_TYPES = {
 }
 """The value types (PS3.3 table C.17.3.2-1), and where the text of such an item stands."""
 
+CONTEXT = frozenset({"HAS OBS CONTEXT", "HAS ACQ CONTEXT", "HAS CONCEPT MOD"})
+"""Relationships of what holds for all that stands below their item."""
+
 _WITHOUT_TEXT = frozenset({"CONTAINER", "TABLE"})
 
 
@@ -81,7 +89,7 @@ class ContentItem:
     """One content item. ``position`` counts from 1 at the root: ``1.3.2``."""
 
     __slots__ = (
-        "_codes", "_concepts", "by_reference", "children", "level", "page", "parent", "position",
+        "_codes", "_concepts", "_matching", "by_reference", "children", "level", "page", "parent", "position",
         "relationship", "report", "value_type", "where",
     )  # fmt: skip
 
@@ -102,6 +110,7 @@ class ContentItem:
         """Of a root: the page that was made of the tree, once it was asked for."""
         self._concepts: frozenset[str] | None = None
         self._codes: frozenset[str] | None = None
+        self._matching: dict[str, list[ContentItem]] = {}
 
     @property
     def path(self) -> str:
@@ -203,6 +212,18 @@ class ContentItem:
 
     # --- the tree --------------------------------------------------------------------
 
+    def matching(self, name: str, test: Callable[[ContentItem], bool]) -> list[ContentItem]:
+        """The children that pass a test, remembered by its name where they are many.
+
+        What holds for a section is asked by every item in it.
+        """
+        if len(self.children) < MANY_CHILDREN:
+            return [child for child in self.children if test(child)]
+        found = self._matching.get(name)
+        if found is None:
+            found = self._matching[name] = [child for child in self.children if test(child)]
+        return found
+
     def below(self) -> Iterator[ContentItem]:
         """All items below in document order, those that are only named here among them."""
         stack = [iter(self.children)]
@@ -284,12 +305,13 @@ class Contents:
             if length > CONTENT_BYTES_MAX:
                 raise TooMany(f"a content tree of more than {CONTENT_BYTES_MAX} bytes", 0)
             found, content = _Pass(level, min(ITEMS_MAX, self._left)).items()
+            root = _tree(level, found, content, where, report)
         except READING_FAULTS as fault:
             detail = type(fault).__name__ if isinstance(fault, OSError) else str(fault)
             report("content-not-read", detail, f"{where}/ContentSequence")
             return None
         self._left -= len(found)
-        return _tree(level, found, content, where, report)
+        return root
 
 
 @dataclass(slots=True)
@@ -395,8 +417,26 @@ def _tree(
         item = ContentItem(level, parent, len(parent.children) + 1, where, report)
         parent.children.append(item)
         made.append(item)
+    _check_inherited(made)
     _resolve([root, *made])
     return root
+
+
+def _check_inherited(items: list[ContentItem]) -> None:
+    """Raises TooMany when writing each item with all that it inherits would never end."""
+    inherited: dict[ContentItem | None, int] = {}
+    total = 0
+    for item in items:
+        parent = item.parent
+        if parent not in inherited:
+            own = 0
+            if parent is not None and parent.parent is not None:  # the root's is said once
+                own = sum(child.relationship in CONTEXT for child in parent.children)
+                own += inherited.get(parent.parent, 0)
+            inherited[parent] = own
+        total += inherited[parent]
+        if total > INHERITED_MAX:
+            raise TooMany(f"more than {INHERITED_MAX} contexts inherited", 0)
 
 
 def _resolve(items: list[ContentItem]) -> None:

@@ -44,8 +44,8 @@ RELATIONSHIPS = (
 
 PREDICATES = ("concept", "value", "relationship", "template", "same", "reference")
 
-Test = Callable[[ContentItem, ContentItem], bool]
-"""Whether an item is meant; the second is that from which the path starts."""
+Test = Callable[[ContentItem], bool]
+
 
 _AXES = ("ancestor::", "own::", "parent::", "self::", "//", "/")
 _START = re.compile(
@@ -58,12 +58,31 @@ _CODE = re.compile(r"[^:|\s]+:\S+")
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One step: below or among the children, which items, of the name of the first or not.
+
+    ``text`` tells the test from others.
+    """
+
+    text: str
+    deep: bool
+    test: Test
+    same: bool | None = None
+
+    def kept(self, items: Iterable[ContentItem], start: ContentItem) -> Iterable[ContentItem]:
+        """Those that have, or have not, the name of the item from which the path starts."""
+        if self.same is None:
+            return items
+        return (i for i in items if self.same is not i.concepts.isdisjoint(start.concepts))
+
+
+@dataclass(frozen=True, slots=True)
 class ContentPath:
     """A checked path. ``steps`` are how to go and what to take; ``place`` 0 is every one."""
 
     text: str
     axis: str
-    steps: tuple[tuple[bool, Test], ...]
+    steps: tuple[Step, ...]
     place: int = 0
     attribute: DicomPath | None = None
     special: str = ""
@@ -71,14 +90,16 @@ class ContentPath:
     def items(self, start: ContentItem) -> Iterator[ContentItem]:
         """The content items at the path, in document order (ancestors: the nearest first)."""
         found: Iterable[ContentItem] = self._first(start)
-        for deep, test in self.steps[1:]:
-            found = _next(start, found, deep, test)
+        for step in self.steps[1:]:
+            found = step.kept(_next(found, step), start)
         if self.place:
             return islice(found, self.place - 1, self.place)
         return iter(found)
 
-    def _first(self, start: ContentItem) -> Iterator[ContentItem]:
-        test = self.steps[0][1]
+    def _first(self, start: ContentItem) -> Iterable[ContentItem]:
+        step = self.steps[0]
+        if self.axis == "":
+            return step.kept(start.matching(step.text, step.test), start)
         if self.axis == "/":
             reached: Iterable[ContentItem] = (start.root,)
         elif self.axis == "self::":
@@ -87,11 +108,9 @@ class ContentPath:
             reached = (start.parent,) if start.parent is not None else ()
         elif self.axis == "ancestor::":
             reached = start.ancestors()
-        elif self.axis == "own::":
-            reached = start.own()
         else:
-            reached = start.below() if self.axis == "//" else start.children
-        return (item for item in reached if test(item, start))
+            reached = start.own() if self.axis == "own::" else start.below()
+        return step.kept((item for item in reached if step.test(item)), start)
 
     def read(self, start: ContentItem) -> list[Value]:
         """The values at the path: the items themselves, or an attribute of each."""
@@ -126,15 +145,15 @@ def parse_content(text: str) -> ContentPath:
     if len(text) > PATH_CHARACTERS_MAX:
         raise PathError(f"a content path has at most {PATH_CHARACTERS_MAX} characters")
     if text in (POSITION, NARRATIVE):
-        return ContentPath(text, "self::", ((False, _anything),), special=text)
+        return ContentPath(text, "self::", (Step("*", False, _anything),), special=text)
     axis = next((axis for axis in _AXES if text.startswith(axis)), "")
     at, deep, place = len(axis), False, 0
-    steps: list[tuple[bool, Test]] = []
+    steps: list[Step] = []
     while True:
         found = _STEP.match(text, at)
         if found is None:
             raise PathError(f"{text}: a value type or * is expected at character {at + 1}")
-        steps.append((deep, _step(text, found["type"], found["predicates"])))
+        steps.append(_step(text, found, deep))
         at = found.end()
         if not text.startswith("/", at):
             break
@@ -159,24 +178,31 @@ def _with_attribute(path: ContentPath, at: int) -> ContentPath:
     return ContentPath(text, path.axis, path.steps, path.place, attribute=parse(rest))
 
 
-def _next(
-    start: ContentItem, around: Iterable[ContentItem], deep: bool, test: Test
-) -> Iterator[ContentItem]:
+def _next(around: Iterable[ContentItem], step: Step) -> Iterator[ContentItem]:
     for item in around:
-        for inner in item.below() if deep else item.children:
-            if test(inner, start):
-                yield inner
+        if step.deep:
+            yield from (inner for inner in item.below() if step.test(inner))
+        else:
+            yield from item.matching(step.text, step.test)
 
 
-def _anything(_item: ContentItem, _start: ContentItem) -> bool:
+def _anything(_item: ContentItem) -> bool:
     return True
 
 
-def _step(text: str, value_type: str, predicates: str) -> Test:
-    tests = [_predicate(text, found) for found in _PREDICATE.finditer(predicates)]
-    written = "".join(found[0] for found in _PREDICATE.finditer(predicates))
-    if written != predicates:
-        raise PathError(f"{text}: a predicate is concept, value, relationship, template, same or reference")
+def _step(text: str, found: re.Match[str], deep: bool) -> Step:
+    value_type, predicates = found["type"], found["predicates"]
+    tests: list[Test] = []
+    same: bool | None = None
+    read = 0
+    for one in _PREDICATE.finditer(predicates):
+        read += len(one[0])
+        if one["key"] == "same":
+            same = not one["no"]
+        else:
+            tests.append(_predicate(text, one))
+    if read != len(predicates):
+        raise PathError(f"{text}: a predicate is {', '.join(PREDICATES)}")
     if value_type != "*":
         if value_type not in VALUE_TYPES:
             near = difflib.get_close_matches(value_type, VALUE_TYPES, n=1)
@@ -184,13 +210,10 @@ def _step(text: str, value_type: str, predicates: str) -> Test:
                 f"{text}: {value_type} is no value type of a content item",
                 text.replace(value_type, near[0]) if near else "",
             )
-        tests.insert(0, lambda item, _start: item.value_type == value_type)
-    if not tests:
-        return _anything
-    if len(tests) == 1:
-        return tests[0]
+        tests.insert(0, lambda item: item.value_type == value_type)
     checks = tuple(tests)
-    return lambda item, start: all(test(item, start) for test in checks)
+    test = checks[0] if len(checks) == 1 else lambda item: all(test(item) for test in checks)
+    return Step(found[0], deep, test, same)
 
 
 def _predicate(text: str, found: re.Match[str]) -> Test:
@@ -211,8 +234,8 @@ def _predicate(text: str, found: re.Match[str]) -> Test:
     elif key == "template":
         test = _is_one(lambda item: item.template, wanted)
     else:
-        test = _has_same_name if key == "same" else _is_reference
-    return test if not found["no"] else lambda item, start: not test(item, start)
+        test = _is_reference
+    return test if not found["no"] else lambda item: not test(item)
 
 
 def _check_values(text: str, key: str, wanted: frozenset[str]) -> None:
@@ -226,21 +249,17 @@ def _check_values(text: str, key: str, wanted: frozenset[str]) -> None:
             )
 
 
-def _has_same_name(item: ContentItem, start: ContentItem) -> bool:
-    return not item.concepts.isdisjoint(start.concepts)
-
-
-def _is_reference(item: ContentItem, _start: ContentItem) -> bool:
+def _is_reference(item: ContentItem) -> bool:
     return item.by_reference
 
 
 def _has_code(codes: Callable[[ContentItem], frozenset[str]], wanted: frozenset[str]) -> Test:
     if not wanted:
-        return lambda item, _start: bool(codes(item))
-    return lambda item, _start: not wanted.isdisjoint(codes(item))
+        return lambda item: bool(codes(item))
+    return lambda item: not wanted.isdisjoint(codes(item))
 
 
 def _is_one(get: Callable[[ContentItem], str], wanted: frozenset[str]) -> Test:
     if not wanted:
-        return lambda item, _start: bool(get(item))
-    return lambda item, _start: get(item) in wanted
+        return lambda item: bool(get(item))
+    return lambda item: get(item) in wanted

@@ -275,6 +275,42 @@ def test_a_report_of_fifty_thousand_items_ends_soon_and_is_not_read_in_part(
     assert peak < 200 << 20
 
 
+def test_contexts_that_thousands_inherit_are_not_written_out_for_each(library: Library) -> None:
+    def leaf(relationship: bytes) -> bytes:
+        return item(
+            element(content.RELATIONSHIP_TYPE, "CS", relationship)
+            + element(content.VALUE_TYPE, "CS", b"NUM")
+        )
+
+    inside = leaf(b"HAS CONCEPT MOD") * 400 + leaf(b"CONTAINS") * 2_000
+    group = item(
+        element(content.RELATIONSHIP_TYPE, "CS", b"CONTAINS")
+        + element(content.VALUE_TYPE, "CS", b"CONTAINER")
+        + element(content.CONTENT_SEQUENCE, "SQ", inside)
+    )
+    made, flags = mapped(library, report_of(group))
+    assert kinds(made) == ["Patient", "ImagingStudy"]
+    assert "content-not-read" in flags
+
+
+def test_a_section_of_thousands_is_read_in_time_that_grows_with_it(library: Library) -> None:
+    number = item(
+        element(content.RELATIONSHIP_TYPE, "CS", b"CONTAINS")
+        + element(content.VALUE_TYPE, "CS", b"NUM")
+    )
+
+    def seconds(count: int) -> float:
+        root = report_of(number * count)
+        program = library.match(root, Format.DICOM)
+        assert program is not None
+        began = time.process_time()
+        program.run(root, MappingContext(source="scanner"))
+        return time.process_time() - began
+
+    seconds(50)
+    assert seconds(1_600) < 12 * seconds(400)
+
+
 def test_the_reports_of_one_study_share_one_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(content, "STUDY_ITEMS_MAX", 15)
     second = TREE.replace("SOPInstanceUID = 2.999.1.1", "SOPInstanceUID = 2.999.1.2")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from adapters.dicom.dataset import Content, Level
 from adapters.dicom.elements import (
@@ -89,8 +88,8 @@ class ContentItem:
     """One content item. ``position`` counts from 1 at the root: ``1.3.2``."""
 
     __slots__ = (
-        "_codes", "_concepts", "_matching", "by_reference", "children", "level", "page", "parent", "position",
-        "relationship", "report", "value_type", "where",
+        "_codes", "_concepts", "_matching", "by_reference", "children", "level", "page", "parent",
+        "position", "relationship", "report", "value_type", "where",
     )  # fmt: skip
 
     def __init__(
@@ -98,7 +97,7 @@ class ContentItem:
     ) -> None:
         self.level = level
         self.parent = parent
-        self.position = f"{parent.position}.{number}" if parent else "1"
+        self.position: str = f"{parent.position}.{number}" if parent else "1"
         self.where = where
         self.report = report
         self.relationship = level.text(RELATIONSHIP_TYPE)
@@ -330,7 +329,6 @@ class _Open:
     item: int
     is_item: bool
     end: int
-    undefined: bool
     encoding: Encoding
 
 
@@ -344,7 +342,7 @@ class _Pass:
         self._max = items_max
         self._found: list[_Found] = []
         encoding = level.encoding_in(CONTENT_SEQUENCE)
-        self._open = [_Open(-1, False, len(self.data), True, encoding)]
+        self._open = [_Open(-1, False, len(self.data), encoding)]
 
     def items(self) -> tuple[list[_Found], Content]:
         """All content items in document order. Raises DataSetError."""
@@ -376,13 +374,14 @@ class _Pass:
         if len(self._open) >= 2 * CONTENT_DEPTH_MAX:
             raise TooDeep(f"content nested deeper than {CONTENT_DEPTH_MAX}", position)
         self._found.append(_Found(around.item, around.encoding, []))
-        self._enter(len(self._found) - 1, True, around, length, offset, around.encoding)
+        opened = _Open(len(self._found) - 1, True, around.end, around.encoding)
+        self._enter(opened, length, offset)
         return offset
 
     def _element(self, around: _Open, tag: int, vr: str, length: int, offset: int) -> int:
         inside = around.encoding.implicit if vr == "UN" else around.encoding
         if tag == CONTENT_SEQUENCE:
-            self._enter(around.item, False, around, length, offset, inside)
+            self._enter(_Open(around.item, False, around.end, inside), length, offset)
             return offset
         undefined = length == UNDEFINED
         closed = False
@@ -396,14 +395,12 @@ class _Pass:
         self._found[around.item].elements.append(Element(tag, vr, offset, size, undefined))
         return after
 
-    def _enter(
-        self, item: int, is_item: bool, around: _Open, length: int, offset: int, encoding: Encoding
-    ) -> None:
-        undefined = length == UNDEFINED
-        end = around.end if undefined else offset + length
-        if end > around.end:
-            raise Truncated("a sequence is longer than what holds it", offset)
-        self._open.append(_Open(item, is_item, end, undefined, encoding))
+    def _enter(self, opened: _Open, length: int, offset: int) -> None:
+        if length != UNDEFINED:
+            if offset + length > opened.end:
+                raise Truncated("a sequence is longer than what holds it", offset)
+            opened.end = offset + length
+        self._open.append(opened)
 
 
 def _tree(

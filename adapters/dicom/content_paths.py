@@ -14,7 +14,8 @@
 ``own::*[!relationship=CONTAINS]`` what is no content of its own, ``//NUM[!concept]`` a
 number without a name. ``value`` looks at the code of a CODE, ``template`` at the number of
 the content template, ``same`` is an item of the same concept name as that from which the
-path starts, ``reference`` one that stands elsewhere and is only named there. A code is ``SCHEME:CODE``.
+path starts, ``reference`` one that stands elsewhere and is only named there. A code is
+``SCHEME:CODE``.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ Test = Callable[[ContentItem], bool]
 
 _AXES = ("ancestor::", "own::", "parent::", "self::", "//", "/")
 _START = re.compile(
-    r"(?:ancestor::|own::|parent::|self::|/)|\*|[A-Z0-9]+\[|(?:" + "|".join(VALUE_TYPES) + r")(?:$|[/(.])"
+    r"(?:ancestor::|own::|parent::|self::|/)|\*|[A-Z0-9]+\[|(?:"
+    + "|".join(VALUE_TYPES)
+    + r")(?:$|[/(.])"
 )
 _STEP = re.compile(r"(?P<type>\*|[A-Z][A-Z0-9]*)(?P<predicates>(?:\[[^\[\]]*\])*)")
 _PREDICATE = re.compile(r"\[(?P<no>!?)(?P<key>[a-z]+)(?:=(?P<values>[^\[\]]+))?\]")

@@ -85,7 +85,8 @@ class Level:
     """The elements of one data set or of one sequence item, found by tag."""
 
     __slots__ = (
-        "_known", "_lengths", "_offsets", "_tags", "_vrs", "content", "encoding", "root", "sets", "signed",
+        "_known", "_lengths", "_offsets", "_tags", "_vrs", "content", "encoding", "root", "sets",
+        "signed",
     )  # fmt: skip
 
     def __init__(

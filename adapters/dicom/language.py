@@ -22,7 +22,6 @@ from gateway.ports import (
     Scope,
     SourceLanguage,
     Value,
-    ValueState,
 )
 
 __all__ = ["DicomLanguage", "DicomReader", "Place"]

@@ -44,8 +44,8 @@ _ENGLISH = {
     "PatientSex": "Sex", "StudyDate": "Study of", "StudyDescription": "Study",
     "AccessionNumber": "Accession number", "InstitutionName": "Institution",
     "ContentDate": "Report of", "CompletionFlag": "State", "VerificationFlag": "Verification",
-    "verified": "Verified by", "region": "region marked on the image", "cut": "The rest is not shown.",
-    "nothing": "no value",
+    "verified": "Verified by", "region": "region marked on the image",
+    "cut": "The rest is not shown.", "nothing": "no value",
 }  # fmt: skip
 _HEADER = (
     "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyDescription",

@@ -80,7 +80,7 @@ def read(level: Level, steps: Sequence[Step], prefix: str, report: Report) -> li
     length = level.length(step.tag)
     if length is None:
         if step.tag == CODING_SCHEME_UID and not rest:
-            return _declared_scheme(level, prefix, report)
+            return _declared_scheme(level, prefix)
         return []
     where = prefix + step.keyword
     vr = level.vr(step.tag)
@@ -107,9 +107,7 @@ def read(level: Level, steps: Sequence[Step], prefix: str, report: Report) -> li
     return found
 
 
-def read_instant(
-    level: Level, path: DicomPath, prefix: str, report: Report
-) -> Sequence[Value]:
+def read_instant(level: Level, path: DicomPath, prefix: str, report: Report) -> Sequence[Value]:
     """A date with its time and the data set's offset as one DT; the date alone without a time."""
     dates = read(level, path.steps, prefix, report)
     if not dates or dates[0].state is not ValueState.PRESENT:
@@ -138,7 +136,7 @@ def _with_offset(level: Level, found: list[Text]) -> list[Text]:
     ]
 
 
-def _declared_scheme(level: Level, prefix: str, report: Report) -> list[Value]:
+def _declared_scheme(level: Level, prefix: str) -> list[Value]:
     """The UID that the data set's header gives for the designator of a code (PS3.3 C.12.1).
 
     Private designators mean nothing without it.

@@ -160,7 +160,9 @@ def test_an_encapsulated_pdf_is_a_document_and_an_encapsulated_cda_the_same_as_b
     wanted = f"urn:oid:{STUDY_UID}.77.1.1"
     eventually(lambda: wanted in identifiers(), timeout=60)
     eventually(gateway.settled, timeout=60)
-    by_id = {each["masterIdentifier"]["value"]: each for each in found(gateway, "DocumentReference")}
+    by_id = {
+        each["masterIdentifier"]["value"]: each for each in found(gateway, "DocumentReference")
+    }
     kept = by_id[wanted]["content"][0]["attachment"]
     assert kept["contentType"] == "application/pdf"
     assert binary(gateway, kept) == PDF

@@ -9,6 +9,7 @@ import tracemalloc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.dataset import Dataset
 
 from adapters.dicom import content, dataset
 from adapters.dicom.content_notation import put_content
@@ -186,8 +187,6 @@ def test_a_wrong_line_of_content_says_which() -> None:
         "> CONTAINS | SCOORD | - | POINT a",
     ):  # fmt: skip
         with pytest.raises(Unreadable, match="line 1"):
-            from pydicom.dataset import Dataset
-
             put_content(Dataset(), [(1, line)])
 
 
@@ -369,7 +368,8 @@ def test_a_document_larger_than_is_read_is_flagged_and_never_loaded(
 
 
 @pytest.mark.parametrize(
-    ("length", "size", "flagged"), [("", 11, False), ("11", 11, False), ("12", 12, False), ("7", 11, True)]
+    ("length", "size", "flagged"),
+    [("", 11, False), ("11", 11, False), ("12", 12, False), ("7", 11, True)],
 )
 def test_a_document_ends_where_it_says(
     library: Library, length: str, size: int, flagged: bool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from adapters.dicom.content import Contents
+from adapters.dicom.content_tree import Contents
 from adapters.dicom.dataset import Instance
 from adapters.dicom.reading import READING_FAULTS
 from adapters.dicom.study import Findings, InstanceScope, SeriesScope, StudyScope

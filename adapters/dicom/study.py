@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from adapters.dicom.content import ContentItem, Contents
+from adapters.dicom.content import ContentItem
+from adapters.dicom.content_tree import Contents
 from adapters.dicom.dataset import Instance
 from adapters.dicom.paths import DicomPath, Step
 from adapters.dicom.reading import READING_FAULTS, ItemScope, read, read_instant

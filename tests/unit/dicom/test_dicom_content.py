@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
-from adapters.dicom import content, dataset
+from adapters.dicom import content, content_tree, dataset
 from adapters.dicom.content_notation import put_content
 from adapters.dicom.content_paths import is_content_path, parse_content
 from adapters.dicom.language import DicomLanguage, DicomReader, Place
@@ -311,7 +311,7 @@ def test_a_section_of_thousands_is_read_in_time_that_grows_with_it(library: Libr
 
 
 def test_the_reports_of_one_study_share_one_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(content, "STUDY_ITEMS_MAX", 15)
+    monkeypatch.setattr(content_tree, "STUDY_ITEMS_MAX", 15)
     second = TREE.replace("SOPInstanceUID = 2.999.1.1", "SOPInstanceUID = 2.999.1.2")
     root = study("---\n" + TREE + "---\n" + second)
     assert [scope.content() is not None for scope in root.instances()] == [True, False]

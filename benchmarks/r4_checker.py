@@ -42,9 +42,7 @@ def main() -> None:
     every = [resource for made in messages for resource in made]
     started = time.process_time()
     checker = Checker.load()
-    for made in messages:
-        if checker.check_entries(made):
-            raise SystemExit("an entry of the corpus does not pass the R4 check")
+    refused = sum(1 for made in messages if checker.check_entries(made))
     first = (time.process_time() - started) / len(every) * 1e6
 
     def check() -> None:
@@ -74,6 +72,7 @@ def main() -> None:
         "python": platform.python_version(),
         "compiled": not _interpreted(),
         "messages": len(messages),
+        "messages_refused": refused,
         "resources": len(every),
         "types": dict(Counter(str(resource["resourceType"]) for resource in every)),
         "microseconds_a_resource": {name: round(figure, 2) for name, figure in median.items()},

@@ -8,7 +8,14 @@ from threading import RLock
 from gateway.mapping.r4.definitions import Definitions, ElementDefinition
 from gateway.mapping.r4.invariants import INVARIANTS
 from gateway.mapping.r4.narrative import Xhtml
-from gateway.mapping.r4.primitives import Code, Primitive, Text, Words, primitive_checks
+from gateway.mapping.r4.primitives import (
+    Code,
+    Primitive,
+    Prohibited,
+    Text,
+    Words,
+    primitive_checks,
+)
 from gateway.mapping.r4.tables import (
     BOUND,
     CONTAINED,
@@ -16,7 +23,6 @@ from gateway.mapping.r4.tables import (
     PLAIN,
     REFERENCE,
     RESOURCE,
-    SIMPLE_QUANTITY,
     Property,
     Table,
 )
@@ -31,6 +37,9 @@ FORMS: Mapping[str, str] = {
 Media types as in RFC 2045 section 5.1 (BCP 13), currencies as in ISO 4217.
 """
 
+_TERMS = frozenset({("Coding", "display"), ("Coding", "version"), ("Quantity", "unit")})
+"""Strings that come again in every message and name no person."""
+
 
 class Tables:
     """The tables, each made at its first use; safe to share between threads."""
@@ -42,6 +51,7 @@ class Tables:
         self._made: dict[str, Table] = {}
         self._ready: dict[str, Table] = {}
         self._targets: dict[frozenset[str], set[str]] = {}
+        self._term = Words("string", remembers=True)
         self._bound: dict[str, Primitive] = {}
         self._lock = RLock()
 
@@ -61,6 +71,10 @@ class Tables:
         if found is not None:
             return found
         table = self._made[location] = Table(location)
+        self._fill(table, location)
+        return table
+
+    def _fill(self, table: Table, location: str) -> None:
         structure = self._definitions.children(location)
         table.invariants = INVARIANTS.get(location, ())
         table.require(_required(structure.values(), self._primitives))
@@ -71,10 +85,9 @@ class Tables:
         for element in structure.values():
             if element.maximum != 0:
                 for type_name, key in element.keys().items():
-                    properties[key] = self._property(element, type_name, key)
+                    properties[key] = self._property(location, element, type_name, key)
                     if type_name in self._primitives and type_name != "xhtml":
                         properties[f"_{key}"] = self._sibling(element, key)
-        return table
 
     def _sibling(self, element: ElementDefinition, key: str) -> Property:
         """The ``_`` property that carries a primitive's id and extensions."""
@@ -96,7 +109,10 @@ class Tables:
                 choice=choice,
                 bare=key,
                 right=None if choice or element.repeats else primitive.right,
-                words=isinstance(primitive, Words) and not choice and not element.repeats,
+                words=isinstance(primitive, Words)
+                and primitive is not self._term
+                and not choice
+                and not element.repeats,
             )
         kind = self._kind(element, type_name)
         targets = frozenset(element.targets)
@@ -113,7 +129,19 @@ class Tables:
         )
 
     def _object_table(self, element: ElementDefinition, type_name: str) -> Table:
+        if type_name == "Quantity" and element.simple and not element.location:
+            return self._simple_quantity()
         return self._table(element.location or type_name)
+
+    def _simple_quantity(self) -> Table:
+        """The table of the profile SimpleQuantity: a Quantity without a comparator (sqty-1)."""
+        found = self._made.get("SimpleQuantity")
+        if found is None:
+            found = self._made["SimpleQuantity"] = Table("SimpleQuantity")
+            self._fill(found, "Quantity")
+            reason = "a SimpleQuantity has no comparator"
+            found.properties["comparator"] = Property(primitive=Prohibited(reason))
+        return found
 
     def _primitive(self, element: ElementDefinition, type_name: str) -> Primitive | None:
         if element.location or type_name not in self._primitives:
@@ -141,8 +169,6 @@ class Tables:
             return RESOURCE
         if type_name == "Reference":
             return REFERENCE
-        if type_name == "Quantity" and element.simple:
-            return SIMPLE_QUANTITY
         if element.systems is not None:
             return BOUND
         return PLAIN

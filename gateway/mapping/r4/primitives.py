@@ -144,8 +144,8 @@ class Words(Text):
 
     __slots__ = ()
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name, _TEXT)
+    def __init__(self, name: str, *, remembers: bool = False) -> None:
+        super().__init__(name, _TEXT, remembers=remembers)
 
 
 class Code(Primitive):
@@ -163,6 +163,17 @@ class Code(Primitive):
         if isinstance(value, str) and not isinstance(value, DecimalText) and value:
             return [("", ProblemCode.CODE, "the code is not in the required value set")]
         return wrong("code", value)
+
+
+class Prohibited(Primitive):
+    """What a profile of a datatype has not; ``name`` says so."""
+
+    __slots__ = ()
+
+    def check(self, value: Any) -> list[Finding] | None:
+        """See :class:`Primitive`."""
+        del value
+        return [("", ProblemCode.PROHIBITED, self.name)]
 
 
 class Boolean(Primitive):

@@ -15,12 +15,11 @@ PLAIN = 0
 """An object or a primitive value without rules of its own."""
 REFERENCE = 1
 """A Reference, which may name resources of some types only."""
-SIMPLE_QUANTITY = 2
-BOUND = 3
+BOUND = 2
 """A CodeableConcept, Coding or Quantity with a required binding."""
-RESOURCE = 4
-CONTAINED = 5
-NULLABLE = 6
+RESOURCE = 3
+CONTAINED = 4
+NULLABLE = 5
 """The ``_`` sibling of a repeating primitive, in which null may stand."""
 
 
@@ -39,7 +38,9 @@ class Property:
         "kind",
         "many",
         "named",
+        "one",
         "primitive",
+        "reference",
         "repeats",
         "right",
         "single",
@@ -68,6 +69,8 @@ class Property:
         self.table = table
         self.kind = kind
         # The table again where one look at the value's JSON type says that it applies.
+        self.one = primitive if not repeats else None
+        self.reference = table if kind == REFERENCE and not repeats else None
         self.single = table if kind == PLAIN and not repeats else None
         self.many = table if kind == PLAIN and repeats else None
         self.repeats = repeats

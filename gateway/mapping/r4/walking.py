@@ -29,7 +29,6 @@ from gateway.mapping.r4.tables import (
     NULLABLE,
     REFERENCE,
     RESOURCE,
-    SIMPLE_QUANTITY,
     Property,
     Table,
 )
@@ -119,16 +118,26 @@ class Walk:
             kind = type(item)
             found: list[Finding] | None
             if rule is None:
-                found = [("", ProblemCode.UNKNOWN_ELEMENT, "R4 has no such")]
-            elif kind is str:
+                bad = bad or []
+                bad.append((f".{_printable(key)}", ProblemCode.UNKNOWN_ELEMENT, "R4 has no such"))
+                if len(bad) >= PROBLEMS_MAX:
+                    return bad
+                continue
+            if kind is str:
+                # What is not less than "!" begins with neither a space nor a control character.
                 if item in rule.right or (
-                    rule.words and item.isprintable() and item[:1] > " " and len(item) < _SHORT
+                    rule.words and item >= "!" and item.isprintable() and len(item) < _SHORT
                 ):
                     continue
-                found = self.property(rule, item, depth)
+                if rule.one is not None:
+                    found = rule.one.check(item)
+                else:
+                    found = self.property(rule, item, depth)
             elif kind is dict:
                 if rule.single is not None:
                     found = self.object(item, rule.single, depth + 1)
+                elif rule.reference is not None:
+                    found = self._reference(rule, item, rule.reference, depth)
                 else:
                     found = self.property(rule, item, depth)
             elif kind is list and rule.many is not None and len(item) == 1:
@@ -139,9 +148,11 @@ class Walk:
                         found = within("[0]", found)
                 else:
                     found = within("[0]", not_an_object(child))
+            elif rule.one is not None:
+                found = rule.one.check(item)
             else:
                 found = self.property(rule, item, depth)
-            if rule is not None and rule.choice:
+            if rule.choice:
                 if chosen is None:
                     chosen = {}
                 if chosen.setdefault(rule.choice, rule.bare) != rule.bare:
@@ -209,9 +220,6 @@ class Walk:
         found = self.object(item, rule.table, depth + 1)
         if found is not None:
             return found
-        if kind == SIMPLE_QUANTITY and "comparator" in item:
-            text = "a SimpleQuantity has no comparator"
-            return [(".comparator", ProblemCode.PROHIBITED, text)]
         if kind == BOUND and rule.systems is not None and not _is_bound(item, rule.systems):
             return [("", ProblemCode.CODE, "no coding is in the required value set")]
         return None
@@ -221,13 +229,15 @@ class Walk:
     ) -> list[Finding] | None:
         """A Reference, whose relative or REST form must name one of the target types."""
         text = item.get("reference")
-        if type(text) is str:
-            self.references.append(text)
-            if len(item) == 1 and text in rule.named:
-                return None
-        found = self.object(item, table, depth + 1)
-        if found is not None or type(text) is not str or text in rule.named:
-            return found
+        if type(text) is not str:
+            return self.object(item, table, depth + 1)
+        self.references.append(text)
+        if len(item) > 1:
+            found = self.object(item, table, depth + 1)
+            if found is not None:
+                return found
+        if text in rule.named:
+            return None
         match = REFERENCE_FORM.fullmatch(text)
         if match is not None and self._tables.resource(match.group(1)) is not None:
             if rule.targets and match.group(1) not in rule.targets:
@@ -243,7 +253,8 @@ class Walk:
             message = "names a contained resource that is not there (ref-1)"
             return [(".reference", ProblemCode.DANGLING, message)]
         if text.startswith(ELSEWHERE):
-            return None
+            # Alone in its object it has not been looked at as a text before.
+            return self.object(item, table, depth + 1)
         return [(".reference", ProblemCode.FORMAT, "neither Type/id, nor #id, nor a URI")]
 
 

@@ -99,8 +99,12 @@ class Tables:
             bare=key,
         )
 
-    def _property(self, element: ElementDefinition, type_name: str, key: str) -> Property:
+    def _property(
+        self, location: str, element: ElementDefinition, type_name: str, key: str
+    ) -> Property:
         primitive = self._primitive(element, type_name)
+        if (location, key) in _TERMS:
+            primitive = self._term
         choice = _choice(element)
         if primitive is not None:
             return Property(

@@ -9,6 +9,7 @@ from gateway.mapping.r4.definitions import Definitions, ElementDefinition
 from gateway.mapping.r4.invariants import INVARIANTS
 from gateway.mapping.r4.narrative import Xhtml
 from gateway.mapping.r4.primitives import (
+    Absolute,
     Code,
     Primitive,
     Prohibited,
@@ -40,6 +41,9 @@ Media types as in RFC 2045 section 5.1 (BCP 13), currencies as in ISO 4217.
 _TERMS = frozenset({("Coding", "display"), ("Coding", "version"), ("Quantity", "unit")})
 """Strings that come again in every message and name no person."""
 
+_SYSTEMS = frozenset({("Coding", "system"), ("Identifier", "system"), ("Quantity", "system")})
+"""URIs that are absolute: R4 says so of Identifier.system and of Coding.system."""
+
 
 class Tables:
     """The tables, each made at its first use; safe to share between threads."""
@@ -52,6 +56,9 @@ class Tables:
         self._ready: dict[str, Table] = {}
         self._targets: dict[frozenset[str], set[str]] = {}
         self._term = Words("string", remembers=True)
+        self._absolute = Absolute(
+            "uri", definitions.primitives["oid"], definitions.primitives["uuid"]
+        )
         self._bound: dict[str, Primitive] = {}
         self._lock = RLock()
 
@@ -105,6 +112,8 @@ class Tables:
         primitive = self._primitive(element, type_name)
         if (location, key) in _TERMS:
             primitive = self._term
+        elif (location, key) in _SYSTEMS:
+            primitive = self._absolute
         choice = _choice(element)
         if primitive is not None:
             return Property(
@@ -121,7 +130,9 @@ class Tables:
         kind = self._kind(element, type_name)
         targets = frozenset(element.targets)
         return Property(
-            table=None if kind in (RESOURCE, CONTAINED) else self._object_table(element, type_name),
+            table=None
+            if kind in (RESOURCE, CONTAINED)
+            else self._object_table(location, element, type_name),
             kind=kind,
             repeats=element.repeats,
             choice=choice,
@@ -132,19 +143,27 @@ class Tables:
             named=self._targets.setdefault(targets, set()) if kind == REFERENCE else None,
         )
 
-    def _object_table(self, element: ElementDefinition, type_name: str) -> Table:
-        if type_name == "Quantity" and element.simple and not element.location:
-            return self._simple_quantity()
-        return self._table(element.location or type_name)
-
-    def _simple_quantity(self) -> Table:
-        """The table of the profile SimpleQuantity: a Quantity without a comparator (sqty-1)."""
-        found = self._made.get("SimpleQuantity")
-        if found is None:
-            found = self._made["SimpleQuantity"] = Table("SimpleQuantity")
-            self._fill(found, "Quantity")
+    def _object_table(self, location: str, element: ElementDefinition, type_name: str) -> Table:
+        if element.location:
+            return self._table(element.location)
+        if type_name == "Quantity" and element.simple:
             reason = "a SimpleQuantity has no comparator"
-            found.properties["comparator"] = Property(primitive=Prohibited(reason))
+            return self._variant("SimpleQuantity", "Quantity", "comparator", Prohibited(reason))
+        if type_name == "Extension" and location != "Extension":
+            return self._variant("Extension (outermost)", "Extension", "url", self._absolute)
+        return self._table(type_name)
+
+    def _variant(self, name: str, base: str, key: str, primitive: Primitive) -> Table:
+        """The table of a type in which one element is another than in the type itself.
+
+        SimpleQuantity has no comparator (sqty-1); the url of an extension that is not part of
+        another is absolute (R4 «Extensibility», 2.4.1).
+        """
+        found = self._made.get(name)
+        if found is None:
+            found = self._made[name] = Table(name)
+            self._fill(found, base)
+            found.properties[key] = Property(primitive=primitive, right=primitive.right)
         return found
 
     def _primitive(self, element: ElementDefinition, type_name: str) -> Primitive | None:

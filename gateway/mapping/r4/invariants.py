@@ -227,7 +227,7 @@ INVARIANTS: Mapping[str, tuple[Invariant, ...]] = {
     "Period": (
         Rule(
             "per-1",
-            "the start is not after the end",
+            "the start is not after the end, and as precise",
             lambda v: ordered(v, "start", "end"),
             trigger="start",
         ),

@@ -1,7 +1,6 @@
 """Comparisons that the invariants of FHIR R4 make: times, numbers, codes, choices.
 
-They take elements whose structure is already right, and answer True where the answer
-is open: FHIRPath's answer would be empty, and an empty answer breaks no invariant.
+They take elements whose structure is already right.
 """
 
 from __future__ import annotations
@@ -46,13 +45,17 @@ def number(value: Any) -> Decimal | None:
 
 
 def not_after(earlier: str, later: str) -> bool:
-    """Whether two FHIR dates or times are in order, as far as their precision tells."""
+    """Whether two FHIR dates or times are certainly in order.
+
+    Where one is less precise and the rest is equal, FHIRPath's answer is empty («2024»
+    against «2024-03»), and an invariant whose answer is empty is broken.
+    """
     if len(earlier) > 10 and len(later) > 10:
         return _instant(earlier) <= _instant(later)
     shorter = min(len(earlier), len(later), 10)
-    if len(earlier) > 10 or len(later) > 10:
-        return True if shorter == 10 else earlier[:shorter] <= later[:shorter]
-    return earlier[:shorter] <= later[:shorter]
+    if len(earlier) == len(later):
+        return earlier <= later
+    return earlier[:shorter] < later[:shorter]
 
 
 def ordered(value: Json, earlier: str, later: str) -> bool:

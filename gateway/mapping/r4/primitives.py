@@ -44,6 +44,7 @@ _REPEATED = ("code", "uri", "url", "canonical", "dateTime", "instant")
 _TEXT = "[ \\t\\r\\n]*[^\\s\\x00\\ud800-\\udfff][^\\x00\\x0b\\x0c\\ud800-\\udfff]*"
 _URI = "[^\\s\\x00\\ud800-\\udfff]+"
 _CODE = f"{_URI}(\\s{_URI})*"
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.", re.ASCII)
 _BASE64 = re.compile(r"[0-9A-Za-z+/]*={0,2}", re.ASCII)
 _SPACES = str.maketrans("", "", " \t\r\n")
 _DATED = ("date", "dateTime", "instant")
@@ -120,7 +121,7 @@ class Dated(Text):
 class Prefixed(Text):
     """A URI: one that says that it is an OID or a UUID is written as such.
 
-    ``forms`` are the expressions of the types ``oid`` and ``uuid`` by their prefix.
+    ``oid`` and ``uuid`` are the expressions of these two types.
     """
 
     __slots__ = ("_oid", "_uuid")
@@ -137,6 +138,18 @@ class Prefixed(Text):
         if value.startswith("urn:uuid:") and self._uuid.fullmatch(value) is None:
             return [("", ProblemCode.FORMAT, "urn:uuid: without a UUID after it")]
         return None
+
+
+class Absolute(Prefixed):
+    """A URI with a scheme: a naming system means nothing relative to where it is read."""
+
+    __slots__ = ()
+
+    def further(self, value: str) -> list[Finding] | None:
+        """See :class:`Text`."""
+        if _SCHEME.match(value) is None:
+            return [("", ProblemCode.FORMAT, "not an absolute URI")]
+        return super().further(value)
 
 
 class Words(Text):

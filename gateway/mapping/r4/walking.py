@@ -104,7 +104,7 @@ class Walk:
 
     # --- objects ---------------------------------------------------------------------
 
-    def object(  # noqa: PLR0912 - every element of every entry comes by here; see above
+    def object(  # noqa: PLR0912, PLR0915 - every element of every entry comes by here; see above
         self, value: dict[str, Any], table: Table, depth: int
     ) -> list[Finding] | None:
         """An object of the type that the table describes."""
@@ -229,14 +229,17 @@ class Walk:
     ) -> list[Finding] | None:
         """A Reference, whose relative or REST form must name one of the target types."""
         text = item.get("reference")
-        if type(text) is not str:
-            return self.object(item, table, depth + 1)
-        self.references.append(text)
-        if len(item) > 1:
+        if type(text) is str:
+            self.references.append(text)
+        if len(item) > 1 or type(text) is not str:
             found = self.object(item, table, depth + 1)
             if found is not None:
                 return found
-        if text in rule.named:
+            if "type" in item:
+                found = self._type(rule, item["type"], text)
+                if found is not None:
+                    return found
+        if type(text) is not str or text in rule.named:
             return None
         match = REFERENCE_FORM.fullmatch(text)
         if match is not None and self._tables.resource(match.group(1)) is not None:
@@ -256,6 +259,20 @@ class Walk:
             # Alone in its object it has not been looked at as a text before.
             return self.object(item, table, depth + 1)
         return [(".reference", ProblemCode.FORMAT, "neither Type/id, nor #id, nor a URI")]
+
+    def _type(self, rule: Property, name: Any, text: Any) -> list[Finding] | None:
+        """What is wrong with ``Reference.type``: it is of the targets, and the reference's own."""
+        if self._tables.resource(name) is None:
+            return (
+                None  # the binding is extensible: another model's type, or by its extensions only
+            )
+        if rule.targets and name not in rule.targets:
+            expected = " or ".join(sorted(rule.targets))
+            return [(".type", ProblemCode.TARGET, f"another type than {expected}")]
+        match = REFERENCE_FORM.fullmatch(text) if type(text) is str else None
+        if match is not None and match.group(1) != name:
+            return [(".type", ProblemCode.TARGET, "another type than the reference names")]
+        return None
 
 
 def not_an_object(value: Any) -> list[Finding]:

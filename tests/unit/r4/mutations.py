@@ -104,13 +104,14 @@ def _with(resource: Json, steps: tuple[Any, ...], value: Any) -> Json:
 def _structural(resource: Json, steps: tuple[Any, ...], value: Any) -> Iterator[Mutant]:
     """What is wrong wherever it stands."""
     path = _path(resource, steps)
-    if steps == ("resourceType",):
-        return
+    if steps[-1] == "resourceType" or value is None:
+        return  # found at the resource itself; null beside an extension is right already
 
     def put(fault: str, other: Any, inside: str = "") -> Mutant:
         return Mutant(fault, path + inside, _with(resource, steps, other))
 
-    yield put("null", None)
+    padded = any(str(step).startswith("_") for step in steps)
+    yield Mutant("null", path, _with(resource, steps, None), sure=not padded)
     if isinstance(value, dict):
         yield put("empty object", {})
         yield put("text for object", "x")
@@ -120,7 +121,8 @@ def _structural(resource: Json, steps: tuple[Any, ...], value: Any) -> Iterator[
     elif isinstance(value, list):
         yield put("empty array", [])
         yield put("object for array", value[0])
-        yield put("null in array", [*value, None], f"[{len(value)}]")
+        longer = _with(resource, steps, [*value, None])
+        yield Mutant("null in array", f"{path}[{len(value)}]", longer, sure=not padded)
         yield put("array in array", [value], "[0]")
     else:
         yield put("object for primitive", {"a": 1})
@@ -211,7 +213,7 @@ def _of_resource(resource: Json) -> Iterator[Mutant]:
               contained=[{"resourceType": "Patient", "id": "p"}])  # fmt: skip
     yield put("contained unknown", ".contained[0]",
               contained=[{"resourceType": "Person2", "id": "p"}])  # fmt: skip
-    yield put("unknown type", "", resourceType="Unheard")
+    yield Mutant("unknown type", "Resource", resource | {"resourceType": "Unheard"})
     yield put("bad language", ".language", sure=False, language="klingon language")
     yield put("meta", ".meta.lastUpdated", meta={"lastUpdated": "2024-01-01"})
     yield put("meta profile", ".meta.profile[0]", meta={"profile": ["a b"]})

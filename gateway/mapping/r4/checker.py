@@ -17,17 +17,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from gateway.mapping.r4.compiling import Tables
+from gateway.mapping.r4.compiling import Tables, leads_elsewhere
 from gateway.mapping.r4.definitions import Definitions
 from gateway.mapping.r4.problems import PROBLEMS_MAX, Finding, Problem, ProblemCode
 from gateway.mapping.r4.walking import ELSEWHERE, REFERENCE_FORM, Walk
 
-# What by its nature names a fact that another message brought: the document that this one
-# replaces, the other record of a merged patient, the order that a result answers.
-_ANOTHER_MESSAGE = re.compile(
-    r".*\.(?:relatesTo\[\d+\]\.target|link\[\d+\]\.other|(?:basedOn|replaces)(?:\[\d+\])?)"
-    r"\.reference"
-)
+_POSITION = re.compile(r"\[\d+\]")
 
 
 class Checker:
@@ -74,8 +69,8 @@ class Checker:
             if problem_of_id is not None:
                 problems.append(Problem(f"[{position}]", *problem_of_id))
         # Hardly ever does one lead elsewhere; only then are the paths worth their price.
-        for reference in walk.references:
-            if reference not in own and reference not in known and not reference.startswith("#"):
+        for reference in set(walk.references).difference(own, known):
+            if not reference.startswith("#"):
                 problems += _dangling(resources, own.union(known))
                 break
         return problems[:PROBLEMS_MAX]
@@ -117,7 +112,7 @@ def _dangling(resources: Sequence[Mapping[str, Any]], there: Collection[str]) ->
             if (
                 match is None
                 or reference.startswith(ELSEWHERE)
-                or _ANOTHER_MESSAGE.fullmatch(path)
+                or leads_elsewhere(_POSITION.sub("", path.removesuffix(".reference")))
                 or reference.partition("/_history/")[0] in there
             ):
                 continue

@@ -44,6 +44,17 @@ _TERMS = frozenset({("Coding", "display"), ("Coding", "version"), ("Quantity", "
 _SYSTEMS = frozenset({("Coding", "system"), ("Identifier", "system"), ("Quantity", "system")})
 """URIs that are absolute: R4 says so of Identifier.system and of Coding.system."""
 
+_ELSEWHERE = (".relatesTo.target", ".link.other", ".basedOn", ".replaces")
+
+
+def leads_elsewhere(path: str) -> bool:
+    """Whether an element by its nature names a fact that another message brought.
+
+    The document that this one replaces, the other record of a merged patient, the order
+    that a result answers. ``path`` is without positions.
+    """
+    return path.endswith(_ELSEWHERE)
+
 
 class Tables:
     """The tables, each made at its first use; safe to share between threads."""
@@ -138,6 +149,7 @@ class Tables:
             choice=choice,
             bare=key,
             targets=targets,
+            elsewhere=kind == REFERENCE and leads_elsewhere(f"{location}.{key}"),
             systems=element.systems,
             # What one element may name, another with the same targets may name as well.
             named=self._targets.setdefault(targets, set()) if kind == REFERENCE else None,

@@ -20,9 +20,11 @@ def there(value: Json, name: str) -> bool:
 
 def chosen(value: Json, base: str) -> bool:
     """Whether a choice element is present in any type (``value`` for ``valueString``)."""
+    beside, length = f"_{base}", len(base)
     for key in value:
-        name = key.removeprefix("_")
-        if name.startswith(base) and name[len(base) : len(base) + 1].isupper():
+        if key.startswith(base) and key[length : length + 1].isupper():
+            return True
+        if key.startswith(beside) and key[length + 1 : length + 2].isupper():
             return True
     return False
 

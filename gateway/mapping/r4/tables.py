@@ -29,12 +29,14 @@ class Property:
     A value is either a ``primitive`` or an object that ``table`` describes (neither is
     set for a resource). ``right`` are texts that need no further look; it is empty for a
     choice, which must be counted. ``words`` says that a short printable text is right.
-    ``named`` are what References to these ``targets`` were found to name rightly.
+    ``named`` are what References to these ``targets`` were found to name rightly;
+    ``elsewhere`` is set for those that lead to what another message brought.
     """
 
     __slots__ = (
         "bare",
         "choice",
+        "elsewhere",
         "kind",
         "many",
         "named",
@@ -64,6 +66,7 @@ class Property:
         right: set[str] | None = None,
         named: set[str] | None = None,
         words: bool = False,
+        elsewhere: bool = False,
     ) -> None:
         self.primitive = primitive
         self.table = table
@@ -81,6 +84,7 @@ class Property:
         self.right: set[str] = right if right is not None else set()
         self.named: set[str] = named if named is not None else set()
         self.words = words
+        self.elsewhere = elsewhere
 
 
 class Table:

@@ -47,7 +47,8 @@ _NAME_CHARACTERS_MAX = 64
 class Walk:
     """One walk through the entries of one message. Not to be shared between threads.
 
-    ``references`` is, afterwards, what the References in them say, in order.
+    ``references`` is, afterwards, what the References in them say, in order, apart from
+    those that lead to what another message brought.
     """
 
     __slots__ = ("_inside", "_tables", "references")
@@ -229,7 +230,7 @@ class Walk:
     ) -> list[Finding] | None:
         """A Reference, whose relative or REST form must name one of the target types."""
         text = item.get("reference")
-        if type(text) is str:
+        if type(text) is str and not rule.elsewhere:
             self.references.append(text)
         if len(item) > 1 or type(text) is not str:
             found = self.object(item, table, depth + 1)

@@ -106,14 +106,14 @@ class Walk:
     # --- objects ---------------------------------------------------------------------
 
     def object(  # noqa: PLR0912, PLR0915 - every element of every entry comes by here; see above
-        self, value: dict[str, Any], table: Table, depth: int
+        self, value: dict[Any, Any], table: Table, depth: int
     ) -> list[Finding] | None:
         """An object of the type that the table describes."""
         if depth > DEPTH_MAX:
             return [("", ProblemCode.TOO_DEEP, "elements are nested too deeply")]
         bad: list[Finding] | None = None
         chosen: dict[str, str] | None = None
-        properties = table.properties
+        properties: dict[Any, Property] = table.properties  # a key of bad input is no text
         for key, item in value.items():
             rule = properties.get(key)
             kind = type(item)

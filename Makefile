@@ -4,10 +4,10 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup servers demo run test test-compiled compiled lint bench fuzz docs clean
+.PHONY: help setup servers demo run test test-compiled compiled lint bench validate-r4 fuzz docs clean
 
 help: ## Say what can be made
-	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(BIN)/ecluse: pyproject.toml tools/setup
 	@tools/setup python $(VENV)
@@ -49,6 +49,10 @@ test-compiled: compiled ## The tests of what is compiled, on the compiled module
 bench: compiled servers ## Measure; results with medians and ratios in benchmarks/results/
 	@cd build/compiled && PYTHONPATH=$(CURDIR)/build/compiled $(CURDIR)/$(BIN)/python \
 		-m benchmarks.run --results $(CURDIR)/benchmarks/results
+
+validate-r4: setup ## Compare the R4 checker with the official FHIR validator (needs a JDK and Maven)
+	@tools/setup tests $(VENV)
+	@tools/validate_r4/run $(BIN)/python $(VALIDATE)
 
 fuzz: setup ## Throw wrong bytes at framing, reader and acknowledgement (FUZZ_SECONDS=300)
 	@tools/setup tests $(VENV)

@@ -18,7 +18,7 @@ TEXT_MAX = 1_000
 _TOKEN = re.compile(
     r"""\s*(?:
       (?P<text>"[^"]*"|'[^']*'|“[^”]*”)
-    | (?P<path>[A-Z][A-Z0-9]{1,2}[-.]\d+(?:\.\d+){0,2}(?![\w.])|[A-Z][A-Z0-9]{2}(?=\s+(?:IS\s+)?(?:NOT\s+)?VALUED))
+    | (?P<path>[A-Z][A-Z0-9]{1,2}[-.]\d+(?:\.\d+){0,2}(?![\w.])|(?!(?:NOT|AND)\b)[A-Z][A-Z0-9]{2}(?=\s+(?:IS\s+)?(?:NOT\s+)?VALUED\b))
     | (?P<count>(?:LST\.)?COUNT\b)
     | (?P<word>[A-Za-z]+)
     | (?P<number>\d+)
@@ -47,15 +47,34 @@ Locate = Callable[[str], str]
 """A field or component as the table names it, to a path of the mapping language."""
 
 
-def translate(condition: str, own: str, locate: Locate) -> str:
-    """A condition in the mapping language.
+Known = Callable[[str], bool]
+"""Whether the versions of HL7 v2 that are read have a path at all."""
+
+ALWAYS, NEVER = "true", "false"
+
+
+def translate(condition: str, own: str, locate: Locate, known: Known = lambda _path: True) -> str:
+    """A condition in the mapping language; empty when it always holds.
 
     ``own`` is the field of the row, meant where the condition names none (``IF NOT VALUED``).
-    Raises NotTranslated.
+    A field that ``known`` denies has never a value, and the tests of it are worked out.
+    Raises NotTranslated, also for what can never hold.
     """
     if len(condition) > TEXT_MAX:
         raise NotTranslated("longer than a condition can be")
-    return _Reader(_tokens(condition), own, locate).condition()
+    made = _Reader(_tokens(condition), own, locate, known).condition()
+    if made == NEVER:
+        raise NotTranslated("can never hold: HL7 v2 up to 2.8 has no such field")
+    return "" if made == ALWAYS else made
+
+
+def _together(parts: list[str], word: str) -> str:
+    """Tests joined by ``and`` or ``or``, those left out that are settled."""
+    settles, drops = (NEVER, ALWAYS) if word == "and" else (ALWAYS, NEVER)
+    if settles in parts:
+        return settles
+    left = [part for part in parts if part != drops]
+    return f" {word} ".join(left) if left else drops
 
 
 def _tokens(condition: str) -> list[_Token]:
@@ -77,7 +96,8 @@ def _tokens(condition: str) -> list[_Token]:
 class _Reader:
     """Recursive descent over the tokens."""
 
-    def __init__(self, tokens: list[_Token], own: str, locate: Locate) -> None:
+    def __init__(self, tokens: list[_Token], own: str, locate: Locate, known: Known) -> None:
+        self._known = known
         self._tokens = tokens
         self._at = 0
         self._last = own
@@ -115,14 +135,14 @@ class _Reader:
             joined = word
             self._at += 1
             parts.append(self._term())
-        return f" {joined.lower()} ".join(parts)
+        return _together(parts, joined.lower()) if joined else parts[0]
 
     def _term(self) -> str:
         if self._mark("("):
             inner = self._terms()
             if not self._mark(")"):
                 raise NotTranslated("a bracket is not closed")
-            return f"({inner})"
+            return inner if inner in (ALWAYS, NEVER) else f"({inner})"
         return self._test()
 
     def _test(self) -> str:
@@ -143,10 +163,15 @@ class _Reader:
                 raise NotTranslated(f"{self._peek().text!r} tests no field")
             paths = [self._last]
         self._last = paths[-1]
-        tests = self._predicate([self._locate(path) for path in paths])
+        located = [self._locate(path) for path in paths]
+        tests = [
+            test if self._known(path) else (ALWAYS if _holds_without(test) else NEVER)
+            for path, test in zip(located, self._predicate(located), strict=True)
+        ]
         if len(tests) == 1:
             return tests[0]
-        return f"({f' {joined.lower()} '.join(tests)})"
+        made = _together(tests, joined.lower())
+        return made if made in (ALWAYS, NEVER) else f"({made})"
 
     def _shared(self) -> bool:
         """Whether the next field is another subject of the same test."""
@@ -214,6 +239,11 @@ class _Reader:
         if "'" in value or not value:
             raise NotTranslated("a value that the mapping language cannot quote")
         return value if re.fullmatch(r"[A-Za-z0-9.]+", value) else f"'{value}'"
+
+
+def _holds_without(test: str) -> bool:
+    """Whether a test holds of a field that has no value."""
+    return test.startswith("not ") or " != " in test or " not in " in test
 
 
 def _repetition(path: str, number: int) -> str:

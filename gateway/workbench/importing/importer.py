@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from gateway.mapping.library import Library
 from gateway.mapping.r4.definitions import Definitions
 from gateway.mapping.targets import Target, required_children
 from gateway.model import Format
-from gateway.ports import SourceLanguage
+from gateway.ports import PathError, SourceLanguage
 from gateway.workbench.importing.identities import entry_identity
 from gateway.workbench.importing.maps import Maps, table_name, type_name
 from gateway.workbench.importing.messages import EVENTS, MessageMaps
@@ -21,6 +22,7 @@ from gateway.workbench.importing.nodes import (
     Node,
     Object,
     Rule,
+    Several,
     is_alive,
     rows_of,
     rules_of,
@@ -76,13 +78,25 @@ class _Import:
         self._languages = {Format.HL7V2: languages[Format.HL7V2]}
         self._sender = sender
         self._todo = Todo()
-        self._maps = Maps(tables, Definitions.load(), self._todo)
+        self._maps = Maps(tables, Definitions.load(), self._todo, self._is_known)
         self._blocks: dict[str, Object] = {}
         self._types: dict[str, tuple[str, Object]] = {}
         self._entries: dict[str, list[Object]] = {}
         self._unusable: set[str] = set()
         self._codes: dict[str, str] = {}
         self._code_rows = 0
+
+    def _is_known(self, path: str) -> bool:
+        """Whether a version of HL7 v2 that is read has a field."""
+        field = re.match(r"[A-Z][A-Z0-9]{2}-\d+", path)
+        language = self._languages[Format.HL7V2]
+        if field is None:
+            return True
+        try:
+            language.path(field[0], versions=VERSIONS, within=language.root(VERSIONS))
+        except PathError:
+            return False
+        return True
 
     def run(self) -> Imported:
         self._make_blocks()
@@ -186,12 +200,19 @@ class _Import:
         """Compile what would be written; take out what is refused until nothing is."""
         findings: tuple[Finding, ...] = ()
         for _ in range(ROUNDS_MAX):
+            self._empty_extensions()
             writers = self._files(checking=not with_messages)
             findings = self._findings(writers)
             errors = [each for each in findings if each.severity == "error"]
             if not errors or not self._take_out(errors, writers):
                 break
         return findings
+
+    def _empty_extensions(self) -> None:
+        """Extensions of which only the url is left say nothing: R4 (ext-1) forbids them."""
+        for node in (*self._blocks.values(), *(made[1] for made in self._types.values())):
+            while empty := next(_bare_extensions(node), None):
+                self._kill(empty, "rule", "nothing but the url is left of the extension")
 
     def _findings(self, writers: Mapping[str, Writer]) -> tuple[Finding, ...]:
         with tempfile.TemporaryDirectory() as place:
@@ -431,6 +452,21 @@ def _blocks_of(entry: Object) -> Iterable[str]:
         yield str(entry.head.get("use", ""))
         for inner in entry.also:
             yield from _blocks_of(inner)
+
+
+def _bare_extensions(node: Node) -> Iterator[Object]:
+    """Objects with a url and neither a value nor extensions."""
+    if not is_alive(node) or isinstance(node, Rule):
+        return
+    if isinstance(node, Several):
+        for option in node.options:
+            yield from _bare_extensions(option)
+        return
+    alive = [name for name, part in node.parts.items() if is_alive(part)]
+    if "url" in alive and not any(name.startswith(("value", "extension")) for name in alive):
+        yield node
+    for part in node.parts.values():
+        yield from _bare_extensions(part)
 
 
 def _is_entry(node: Node) -> bool:

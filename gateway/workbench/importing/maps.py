@@ -20,6 +20,9 @@ _JOINED = re.compile(r'(?P<path>[A-Z][A-Z0-9]{1,2}[-.][0-9.]+)|"(?P<text>[^"]*)"
 _FIELD = re.compile(r"(?P<segment>[A-Z][A-Z0-9]{2})[-.](?P<field>\d+)(?P<rest>(?:\.\d+)*)")
 _COMPONENT = re.compile(r"(?P<type>[A-Z][A-Z0-9]{1,2})[-.](?P<component>\d+(?:\.\d+)?)")
 DEPTH_MAX = 8
+ADVICE = frozenset({"If mapped to FHIR, use Code System and Display", "If positive"})
+"""Prose in the column of conditions that is none: the first tells how to translate a code, the
+second what the conversion to a positive number checks by itself."""
 SIMPLE_TYPES = frozenset(
     {"ST", "ID", "IS", "SI", "NM", "DT", "TM", "DTM", "TS", "FT", "TX", "SNM", "GTS", "varies", ""}
 )
@@ -52,6 +55,7 @@ class Maps:
     tables: Tables
     definitions: Definitions
     todo: Todo
+    known: Callable[[str], bool]
     types_used: dict[str, None] = field(default_factory=dict)
     codes_used: dict[str, list[Target]] = field(default_factory=dict)
     _folded: dict[str, str] = field(default_factory=dict)
@@ -180,9 +184,10 @@ class Maps:
     def _item(
         self, row: MapRow, path: str, locate: Callable[[str], str], outer: str
     ) -> Item | None:
-        if not row.condition and (row.narrative or row.fhirpath):
+        prose = row.narrative or row.fhirpath
+        if not row.condition and prose and prose not in ADVICE:
             self.todo.row(
-                row, "condition", "the condition is prose", row.narrative or row.fhirpath
+                row, "condition", "the condition is prose", prose
             )
             return None
         try:
@@ -193,11 +198,11 @@ class Maps:
         when = outer
         if row.condition:
             try:
-                own = translate(row.condition, row.identifier, locate)
+                own = translate(row.condition, row.identifier, locate, self.known)
             except NotTranslated as wrong:
                 self.todo.row(row, "condition", str(wrong), row.condition)
                 return None
-            when = f"({outer}) and ({own})" if outer else own
+            when = f"({outer}) and ({own})" if outer and own else outer or own
         return Item(row, attribute.steps, path, when, attribute.value, locate)
 
     # --- elements -----------------------------------------------------------------------
@@ -275,7 +280,7 @@ class Maps:
                 options.append(node)
         else:
             leaves = [leaf for item in here if (leaf := self._leaf(item, target)) is not None]
-            options += [self._with_each(leaf, head, target) for leaf in leaves]
+            options += [self._with_each(leaf, head, target) for leaf in _different(leaves)]
         if not options:
             return None
         if len(options) == 1:
@@ -546,6 +551,19 @@ class Maps:
             return None
         self.codes_used.setdefault(name, []).append(target)
         return table_name(name)
+
+
+def _different(leaves: list[Rule]) -> list[Rule]:
+    """The rules without those that say the same constant once more."""
+    said: set[tuple[object, object]] = set()
+    kept = []
+    for leaf in leaves:
+        same = (leaf.body["const"], leaf.body.get("when")) if "const" in leaf.body else None
+        if same is None or same not in said:
+            kept.append(leaf)
+        if same is not None:
+            said.add(same)
+    return kept
 
 
 def _two_urls(items: list[Item]) -> bool:

@@ -87,7 +87,7 @@ class MessageMaps:
             todo.row(row, "condition", "the condition is prose", row.narrative or row.fhirpath)
             return
         try:
-            when = translate(row.condition, "", _located) if row.condition else ""
+            when = translate(row.condition, "", _located, self.maps.known) if row.condition else ""
         except NotTranslated as wrong:
             todo.row(row, "condition", str(wrong), row.condition)
             return
@@ -137,6 +137,8 @@ class MessageMaps:
         return None
 
     def _both(self, made: Made, name: str, first: Node, second: Node) -> Node:
+        if isinstance(first, Rule) and isinstance(second, Rule) and first.body == second.body:
+            return first
         resource = _TARGET.match(made.name)
         kind = resource["resource"] if resource else made.name
         try:
@@ -209,8 +211,14 @@ def _conditional(node: Node, when: str) -> Node:
     return Object({**node.head, "when": both}, node.parts, node.rows)
 
 
+_ALWAYS_VALUED = {"PID": "PID-3", "ORC": "ORC-1", "PV1": "PV1-2", "OBR": "OBR-4"}
+"""A field that HL7 v2.5.1 requires of a segment, which tells whether the segment is there."""
+
+
 def _located(text: str) -> str:
     text = text.upper()
+    if text in _ALWAYS_VALUED:
+        return _ALWAYS_VALUED[text]
     return text if "-" in text or "." not in text else text.replace(".", "-", 1)
 
 

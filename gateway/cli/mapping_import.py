@@ -12,8 +12,6 @@ from gateway.cli.mapping import app
 from gateway.cli.options import JsonOption
 from gateway.cli.output import Code, data, fail, say
 
-OLD_FILES = ("todo.md", "todo.json")
-
 
 @app.command("import")
 def import_(
@@ -29,7 +27,9 @@ def import_(
     *,
     out: Annotated[
         Path,
-        typer.Option("--out", help="Where the mapping files go.", metavar="FOLDER", file_okay=False),
+        typer.Option(
+            "--out", help="Where the mapping files go.", metavar="FOLDER", file_okay=False
+        ),
     ],
     sender: Annotated[
         str,

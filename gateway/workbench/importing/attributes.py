@@ -1,4 +1,4 @@
-"""The FHIR attributes of the v2-to-FHIR tables: ``participant[1].individual(Practitioner.name)``."""
+"""The FHIR attributes of the tables: ``participant[1].individual(Practitioner.name)``."""
 
 from __future__ import annotations
 
@@ -52,8 +52,16 @@ def read_attribute(text: str) -> Attribute:
         text = text[instance.end() :]
     if text in ("$this", "$value", ""):
         return Attribute((), value)
+    steps = _steps(text)
+    for step in steps:
+        if step.index and step.index != "each" and not step.index.isdigit():
+            raise AttributeUnreadable(f"[{step.index}] means several elements at once")
+    return Attribute(tuple(steps), value)
+
+
+def _steps(rest: str) -> list[Step]:
     steps: list[Step] = []
-    rest, depth = text, 0
+    depth = 0
     while rest:
         match = _NAME.match(rest)
         if match is None:
@@ -68,18 +76,14 @@ def read_attribute(text: str) -> Attribute:
             rest, depth = rest[inner.end() :].lstrip(), depth + 1
         steps.append(step)
         rest, depth = _closed(rest, depth)
-        if rest:
-            if not rest.startswith("."):
-                raise AttributeUnreadable(f"the attribute cannot be read at {rest[:20]!r}")
-            rest = rest[1:].lstrip()
-            if not rest:
-                raise AttributeUnreadable("the attribute ends with a point")
+        if rest and not rest.startswith("."):
+            raise AttributeUnreadable(f"the attribute cannot be read at {rest[:20]!r}")
+        if rest == ".":
+            raise AttributeUnreadable("the attribute ends with a point")
+        rest = rest[1:].lstrip()
     if depth:
         raise AttributeUnreadable("a bracket of the attribute is not closed")
-    for step in steps:
-        if step.index and step.index != "each" and not step.index.isdigit():
-            raise AttributeUnreadable(f"[{step.index}] means several elements at once")
-    return Attribute(tuple(steps), value)
+    return steps
 
 
 def _closed(rest: str, depth: int) -> tuple[str, int]:

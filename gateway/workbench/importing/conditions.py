@@ -18,7 +18,10 @@ TEXT_MAX = 1_000
 _TOKEN = re.compile(
     r"""\s*(?:
       (?P<text>"[^"]*"|'[^']*'|“[^”]*”)
-    | (?P<path>[A-Z][A-Z0-9]{1,2}[-.]\d+(?:\.\d+){0,2}(?![\w.])|(?!(?:NOT|AND)\b)[A-Z][A-Z0-9]{2}(?=\s+(?:IS\s+)?(?:NOT\s+)?VALUED\b))
+    | (?P<path>
+        [A-Z][A-Z0-9]{1,2}[-.]\d+(?:\.\d+){0,2}(?![\w.])
+      | (?!(?:NOT|AND)\b)[A-Z][A-Z0-9]{2}(?=\s+(?:IS\s+)?(?:NOT\s+)?VALUED\b)
+      )
     | (?P<count>(?:LST\.)?COUNT\b)
     | (?P<word>[A-Za-z]+)
     | (?P<number>\d+)
@@ -83,7 +86,7 @@ def _tokens(condition: str) -> list[_Token]:
     while at < len(text):
         match = _TOKEN.match(text, at)
         if match is None or match.lastgroup is None:
-            raise NotTranslated(f"not of the published grammar at {text[at:at + 12]!r}")
+            raise NotTranslated(f"not of the published grammar at {text[at : at + 12]!r}")
         token = _Token(match.lastgroup, match[match.lastgroup])
         if token.word() != "IF":
             found.append(token)

@@ -174,13 +174,13 @@ class _Import:
             seen[row.code] = row
             value = {"code": row.target, "display": row.display, "system": row.system.strip()}
             shown = {part: " ".join(text.split()) for part, text in value.items() if text}
-            lines.append(f"  {key(row.code) if _is_plain(row.code) else _quoted(row.code)}: {flow(shown)}")
+            lines.append(
+                f"  {key(row.code) if _is_plain(row.code) else _quoted(row.code)}: {flow(shown)}"
+            )
         for reason, without in left.items():
             first = without[0]
             codes = ", ".join(row.code for row in without)
-            self._todo.add(
-                Task("vocabulary", first.file, first.number, name, "", codes, reason)
-            )
+            self._todo.add(Task("vocabulary", first.file, first.number, name, "", codes, reason))
         head = [
             f"# Imported from the code system map {name} of HL7's v2-to-FHIR tables.",
             f"table: {table_name(name)}",
@@ -314,8 +314,7 @@ class _Import:
         return [
             name
             for name, found in required_children(self._maps.definitions, resource).items()
-            if not alive & {name, *found.keys().values()}
-            and name.removesuffix("[x]") not in alive
+            if not alive & {name, *found.keys().values()} and name.removesuffix("[x]") not in alive
         ]
 
     def _complete(self, entry: Object) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from gateway.mapping.r4.definitions import Definitions, UnknownPath
-from gateway.mapping.targets import Target, element
+from gateway.mapping.targets import CLINICAL_FREE, Target, element
 from gateway.workbench.importing.attributes import AttributeUnreadable, Step, read_attribute
 from gateway.workbench.importing.conditions import NotTranslated, translate
 from gateway.workbench.importing.identities import inner_identity
@@ -89,15 +89,20 @@ class Maps:
         parts = self._parts(items, Target(kind, kind, (kind,)), 0)
         return kind, Object({"type": kind}, parts)
 
-    def refer_to_patient(self, resource: str, parts: dict[str, Node]) -> None:
-        """Whose resource it is: the message maps say it in words, or not at all."""
+    def refer_to_patient(
+        self, resource: str, parts: dict[str, Node], *, required: bool = False
+    ) -> None:
+        """Whose resource it is: the message maps say it in words, or not at all.
+
+        ``required``: only where R4 requires it, because a reference alone makes a resource.
+        """
         for name in ("subject", "patient", "beneficiary"):
             try:
                 target = element(self.definitions, resource, name, resource)
             except UnknownPath:
                 continue
             known = target.types == ("Reference",) and "Patient" in target.references
-            if known and name not in parts:
+            if known and name not in parts and (target.required or not required):
                 parts[name] = Rule({"ref": "Patient"}, [])
                 return
 
@@ -178,17 +183,19 @@ class Maps:
                 self.todo.row(row, "path", str(wrong))
                 continue
             item = self._item(row, path, locate, when)
-            if item is not None:
-                yield item
+            if item is None:
+                continue
+            # Some maps begin their attributes with the type itself: Quantity.unit.
+            if len(item.steps) > 1 and item.steps[0].name == self.kind_of(name):
+                item = replace(item, steps=item.steps[1:])
+            yield item
 
     def _item(
         self, row: MapRow, path: str, locate: Callable[[str], str], outer: str
     ) -> Item | None:
         prose = row.narrative or row.fhirpath
         if not row.condition and prose and prose not in ADVICE:
-            self.todo.row(
-                row, "condition", "the condition is prose", prose
-            )
+            self.todo.row(row, "condition", "the condition is prose", prose)
             return None
         try:
             attribute = read_attribute(row.attribute)
@@ -214,8 +221,7 @@ class Maps:
                 reason = "names the whole resource or type, not an element of it"
                 self.todo.row(item.row, "target", reason)
                 continue
-            name, item = self._named(item, parent)
-            groups.setdefault(name, []).append(item)
+            groups.setdefault(self._named(item, parent), []).append(item)
         parts: dict[str, Node] = {}
         for name, group in groups.items():
             where = parent.location or parent.types[0]
@@ -230,7 +236,7 @@ class Maps:
                 parts[name] = node
         return parts
 
-    def _named(self, item: Item, parent: Target) -> tuple[str, Item]:
+    def _named(self, item: Item, parent: Target) -> str:
         """The element's JSON name; ``birthDate.extension`` is ``_birthDate``."""
         name = item.steps[0].name
         if len(item.steps) > 1 and item.steps[1].name == "extension":
@@ -239,10 +245,10 @@ class Maps:
                     self.definitions, parent.location or parent.types[0], name, parent.path
                 )
             except UnknownPath:
-                return name, item
+                return name
             if all(kind in self.definitions.primitives for kind in found.types):
-                return f"_{name}", item
-        return name, item
+                return f"_{name}"
+        return name
 
     def _element(self, items: list[Item], target: Target, depth: int) -> Node | None:
         """All rows of one element: one rule, or one for each sibling that the tables number."""
@@ -359,7 +365,7 @@ class Maps:
                 else:
                     inside += self._opened(item, target)
             parts = self._parts(inside, Target(resource, resource, (resource,)), depth + 1)
-            self.refer_to_patient(resource, parts)
+            self.refer_to_patient(resource, parts, required=True)
             identity = inner_identity(group[0].path, group[0].row.datatype)
             keys = {"resource": resource, **head, **({"when": when} if when else {})}
             made.append(Object({**keys, "id": identity}, parts, [item.row for item in group]))
@@ -390,7 +396,9 @@ class Maps:
             return None
         inside = [replace(item, steps=item.steps[1:]) for item in items]
         parts = self._parts(inside, target.item(), depth + 1)
-        return Object(dict(head), parts, [item.row for item in items]) if parts else None
+        if not parts:
+            return None
+        return _gathered(Object(dict(head), parts, [item.row for item in items]))
 
     # --- leaves -------------------------------------------------------------------------
 
@@ -402,7 +410,7 @@ class Maps:
             value = item.value or (literal[1] if literal is not None else "")
             return self._constant(item, target, value, note)
         if row.assignment:
-            return self._assigned(item, target, note)
+            return self._assigned(item, note)
         return self._read(item, target, note)
 
     def _constant(
@@ -413,7 +421,8 @@ class Maps:
             self.todo.row(item.row, "assignment", reason, item.row.assignment)
             return None
         body: dict[str, object] = {"const": value}
-        when = item.when
+        # A url or system alone says nothing: it stands and falls with what is beside it.
+        when = "" if target.free else item.when
         if not when and not target.free and "$" not in item.path and "-" in item.path:
             when = f"{item.path} exists"
         if when:
@@ -422,7 +431,7 @@ class Maps:
             body["reason"] = f"v2-to-FHIR {item.row.file}, line {item.row.number}"
         return Rule({**body, **note}, [item.row])
 
-    def _assigned(self, item: Item, target: Target, note: Mapping[str, object]) -> Rule | None:
+    def _assigned(self, item: Item, note: Mapping[str, object]) -> Rule | None:
         """``XTN.6+" "+XTN.7``: paths with one text between them."""
         parts = [part.strip() for part in item.row.assignment.split("+")]
         found = [_JOINED.fullmatch(part) for part in parts]
@@ -553,6 +562,29 @@ class Maps:
         return table_name(name)
 
 
+def _gathered(node: Object) -> Object:
+    """An object of constants under one condition: the condition is the object's.
+
+    Constants that a condition takes away would leave a url or a system that says nothing.
+    """
+    whens: set[str] = set()
+    for name, part in node.parts.items():
+        if isinstance(part, Rule) and "const" in part.body:
+            when = part.body.get("when")
+        elif isinstance(part, Object) and "when" in part.head and "resource" not in part.head:
+            when = part.head["when"]
+        else:
+            return node
+        if when or name not in CLINICAL_FREE:
+            whens.add(str(when or ""))
+    if len(whens) != 1 or not (when := next(iter(whens))) or "when" in node.head:
+        return node
+    for part in node.parts.values():
+        (part.body if isinstance(part, Rule) else part.head).pop("when", None)  # type: ignore[union-attr]
+    node.head["when"] = when
+    return node
+
+
 def _different(leaves: list[Rule]) -> list[Rule]:
     """The rules without those that say the same constant once more."""
     said: set[tuple[object, object]] = set()
@@ -571,7 +603,7 @@ def _two_urls(items: list[Item]) -> bool:
     urls = {
         item.row.assignment
         for item in items
-        if len(item.steps) > 1 and item.steps[1].name == "url" and not item.when
+        if len(item.steps) > 1 and item.steps[1].name == "url" and not item.row.condition
     }
     return len(urls) > 1
 

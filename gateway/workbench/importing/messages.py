@@ -70,7 +70,9 @@ class MessageMaps:
             self._references(row, made)
         return _nested(made, groups)
 
-    def _row(self, row: MessageRow, made: list[Made], groups: Mapping[tuple[str, ...], bool]) -> None:
+    def _row(
+        self, row: MessageRow, made: list[Made], groups: Mapping[tuple[str, ...], bool]
+    ) -> None:
         todo = self.maps.todo
         target = _TARGET.fullmatch(row.target.strip())
         if target is None:
@@ -116,7 +118,9 @@ class MessageMaps:
             head["when"] = when
         head["id"] = entry_identity(segment)
         if not has_own_key(segment):
-            self.maps.todo.row(row, "identity", f"nothing of {segment} tells one entry from another")
+            self.maps.todo.row(
+                row, "identity", f"nothing of {segment} tells one entry from another"
+            )
         entry = Object(head, {}, [row])
         repeats = "{" in row.syntax
         made.append(Made(entry, name, segment, _known(group, groups), repeats, row, {mapping}))
@@ -124,9 +128,9 @@ class MessageMaps:
     def _merge(self, made: Made, mapping: str, when: str) -> None:
         """What a further segment says of a resource, beside what the first one says."""
         made.maps.add(mapping)
-        for name, part in self.blocks[mapping].parts.items():
+        for name, plain in self.blocks[mapping].parts.items():
             own = made.node.parts.get(name) or self._of_block(made, name)
-            part = _conditional(part, when)
+            part = _conditional(plain, when)
             made.node.parts[name] = part if own is None else self._both(made, name, own, part)
 
     def _of_block(self, made: Made, name: str) -> Node | None:
@@ -247,7 +251,9 @@ def _known(group: tuple[str, ...], groups: Mapping[tuple[str, ...], bool]) -> tu
     )
 
 
-def _repeating(group: tuple[str, ...], groups: Mapping[tuple[str, ...], bool]) -> list[tuple[str, ...]]:
+def _repeating(
+    group: tuple[str, ...], groups: Mapping[tuple[str, ...], bool]
+) -> list[tuple[str, ...]]:
     """The repeating groups around, from the outside in."""
     return [
         group[: index + 1] for index in range(len(group)) if groups.get(group[: index + 1], False)

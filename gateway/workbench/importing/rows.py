@@ -100,14 +100,18 @@ class Tables:
 
     def narrative_conditions(self) -> int:
         """The rows whose condition is prose alone, in all four folders."""
-        maps = (*self.messages.values(), *self.segments.values(), *self.datatypes.values())
-        return sum(
-            bool(row.narrative) and not row.condition and not row.fhirpath
-            for rows in maps
-            for row in rows
-        ) + sum(
-            bool(row.narrative) and not row.condition for rows in self.codes.values() for row in rows
-        )
+        found = 0
+        for messages in self.messages.values():
+            found += sum(_is_prose(row) for row in messages)
+        for maps in (*self.segments.values(), *self.datatypes.values()):
+            found += sum(_is_prose(row) for row in maps)
+        for codes in self.codes.values():
+            found += sum(bool(row.narrative) and not row.condition for row in codes)
+        return found
+
+
+def _is_prose(row: MapRow | MessageRow) -> bool:
+    return bool(row.narrative) and not row.condition and not row.fhirpath
 
 
 def read_tables(folder: Path) -> Tables:
@@ -217,10 +221,9 @@ def _map_rows(path: Path, root: Path) -> Iterator[MapRow]:
                 for heading in (
                     "identifier", "name", "data type", "cardinality - max", "antlr", "fhirpath",
                     "narrative", "fhir attribute", "fhir data type", "data type mapping",
-                    "vocabulary", "assignment",
+                    "vocabulary", "assignment", "comments",
                 )
             ),
-            comment=cells[-1].strip() if cells else "",
         )  # fmt: skip
 
 
@@ -249,7 +252,13 @@ def _code_rows(path: Path, root: Path) -> Iterator[CodeRow]:
             *(
                 _cell(cells, columns, heading)
                 for heading in (
-                    "code", "text", "antlr", "narrative", "fhir code", "display", "fhir code system"
+                    "code",
+                    "text",
+                    "antlr",
+                    "narrative",
+                    "fhir code",
+                    "display",
+                    "fhir code system",
                 )
             ),
         )

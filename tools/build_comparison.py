@@ -114,7 +114,7 @@ class Reader:
     def _ignored(self, root: Table) -> None:
         listed = root.get("ignore")
         for item in listed.items if isinstance(listed, Many) else ():
-            if isinstance(item, Table):
+            if isinstance(item, Table) and "when" not in item.items:
                 path, reason = item.get("path"), item.get("reason")
                 if isinstance(path, Text) and isinstance(reason, Text):
                     self.shipped.ignored.setdefault(path.text, reason.text)
@@ -212,7 +212,7 @@ class Reader:
         if found is None and part is None:
             return
         source = f"{found['segment']}-{found['field']}" if found is not None else "$"
-        rest = (found["rest"] if found is not None else part["rest"]) if found or part else ""
+        rest = found["rest"] if found is not None else part["rest"] if part is not None else ""
         note = ""
         if isinstance(node, Table):
             told = node.get("note") or node.get("reason")
@@ -388,8 +388,8 @@ class Comparison:
             return self._made(name, row, SAME, same[0], "")
         if facts:
             best = (own or list(facts))[0]
-            return self._made(name, row, ELSEWHERE, best, self._why(name, row, best.note, source))
-        reason = self._ignored(source, row) or self._why(name, row, "", source)
+            return self._made(name, row, ELSEWHERE, best, self._why(name, row, best.note))
+        reason = self._ignored(source, row) or self._why(name, row, "")
         return Line(name, row.identifier, row.attribute, NOT_MAPPED, "", reason)
 
     def _made(self, name: str, row: MapRow, status: str, fact: Fact, reason: str) -> Line:
@@ -397,7 +397,7 @@ class Comparison:
         return Line(name, row.identifier, row.attribute, status, f"{target} (`{fact.place}`)",
                     reason)  # fmt: skip
 
-    def _why(self, name: str, row: MapRow, note: str, source: str) -> str:
+    def _why(self, name: str, row: MapRow, note: str) -> str:
         if note:
             return note
         for reason in self._reasons:
@@ -454,11 +454,12 @@ class Comparison:
         if resource in made and reads:
             return Line(name, row.identifier, row.target, SAME, f"{resource} from {segment}", "")
         here = ""
-        status, reason = NOT_MAPPED, self._shipped.ignored.get(segment, "")
+        status, reason = NOT_MAPPED, ""
         for pattern in self._reasons:
             if pattern.fits(name, segment, row.target) or pattern.fits(row.mapping, "", row.target):
                 reason = reason or pattern.reason
                 break
+        reason = reason or self._shipped.ignored.get(segment, "")
         return Line(name, row.identifier, row.target, status, here, reason)
 
     def codes(self) -> Iterator[tuple[str, str, Counter[str], list[str]]]:

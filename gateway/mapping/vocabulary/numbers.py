@@ -98,9 +98,9 @@ def quantity(text: str) -> tuple[str, DecimalText, str, str]:
 def interval(text: str) -> tuple[DecimalText | None, DecimalText | None, str, str]:
     """Low, high, unit text and a note of a range written in one of the usual ways.
 
-    ``3.5-5.1``, ``[ 0.04 - 0.40 ]``, ``[3,5;5,1]``, ``70 to 105``, ``5,0 à 7,2``, ``<5``, ``>= 60``,
-    ``-3-3``, ``<0.50 IU/mL``. Raises Invalid for words, for an empty pair of brackets
-    and for a low above the high.
+    ``3.5-5.1``, ``[ 0.04 - 0.40 ]``, ``[3,5;5,1]``, ``70 to 105``, ``5,0 à 7,2``, ``<5``,
+    ``>= 60``, ``-3-3``, ``<0.50 IU/mL``. Raises Invalid for words, for an empty pair of
+    brackets and for a low above the high.
     """
     if len(text) > TEXT_MAX:
         raise Invalid("too long for a range")

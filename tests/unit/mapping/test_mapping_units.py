@@ -35,7 +35,7 @@ _HERE = [
      "[IU]/L", "m[IU]/mL", "u[IU]", "%", "%{Hb}", "/mm3", "{INR}", "Cel", "[degF]", "''",
      "mL/min/{1.73_m2}", "kg.m/s2", "4.[pi].10*-7.N/A2", "U{25Cel}/L", "[in_i'H2O]",
      "dyn.s/(cm.m2)", "cd", "Pa", "min", "1", "m3.kg-1.s-2", "dag", "mg/(24.h)", "B[10.nV]",
-"cal_[15]"],
+"cal_[15]", "[m/s2/Hz^(1/2)]"],
 )  # fmt: skip
 def test_units_of_ucum(unit: str) -> None:
     assert ucum.is_unit(unit)

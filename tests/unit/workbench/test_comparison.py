@@ -29,7 +29,9 @@ def test_the_page_is_up_to_date(comparison: ModuleType) -> None:
 
 
 def test_every_difference_has_its_reason(comparison: ModuleType) -> None:
-    assert comparison.unexplained() == [], "write the reason beside the rule, or in the reasons file"
+    assert comparison.unexplained() == [], (
+        "write the reason beside the rule, or in the reasons file"
+    )
 
 
 def test_what_is_known_to_agree_is_said_to_agree(comparison: ModuleType) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateway.cli.mapping import app
 from gateway.cli.options import JsonOption
 from gateway.cli.output import Code, data, fail, say
+
+if TYPE_CHECKING:
+    from gateway.workbench.importing import Imported
 
 
 @app.command("import")
@@ -72,14 +75,18 @@ def import_(
             }
         )
     else:
-        for finding in made.findings:
-            typer.echo(f"{'' if finding.severity == 'error' else 'warning: '}{finding}")
-        counts = made.counts
-        say(f"{counts['tables']} tables, {counts['rows_imported']} of {counts['rows']} rows, "
-            f"{counts['codes']} codes: {counts['messages']} messages with {counts['entries']} "
-            f"entries, {counts['segments']} segments, {counts['types']} types, "
-            f"{counts['terminology_tables']} terminology tables")  # fmt: skip
-        say(f"{counts['conditions_translated']} conditions are translated, "
-            f"{counts['conditions_of_prose']} are prose alone; "
-            f"{counts['tasks']} things to do in {out / 'todo.md'}")  # fmt: skip
+        _print(made, out)
     raise typer.Exit(Code.FINDINGS if errors else Code.DONE)
+
+
+def _print(made: Imported, out: Path) -> None:
+    for finding in made.findings:
+        typer.echo(f"{'' if finding.severity == 'error' else 'warning: '}{finding}")
+    counts = made.counts
+    say(f"{counts['tables']} tables, {counts['rows_imported']} of {counts['rows']} rows, "
+        f"{counts['codes']} codes: {counts['messages']} messages with {counts['entries']} "
+        f"entries, {counts['segments']} segments, {counts['types']} types, "
+        f"{counts['terminology_tables']} terminology tables")  # fmt: skip
+    say(f"{counts['conditions_translated']} conditions are translated, "
+        f"{counts['conditions_of_prose']} are prose alone; "
+        f"{counts['tasks']} things to do in {out / 'todo.md'}")  # fmt: skip

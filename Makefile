@@ -58,8 +58,9 @@ fuzz: setup ## Throw wrong bytes at framing, reader and acknowledgement (FUZZ_SE
 	@tools/setup tests $(VENV)
 	@FUZZ_SECONDS=$${FUZZ_SECONDS:-300} $(BIN)/pytest tests/fuzz -q
 
-docs: setup ## Write the generated pages (command reference, settings) into docs/
+docs: setup ## Write the generated pages (command reference, settings, v2-to-FHIR) into docs/
 	@$(BIN)/python tools/build_docs.py
+	@if [ -d ../shared/corpora/v2-to-fhir ]; then PYTHONPATH=. $(BIN)/python tools/build_comparison.py; fi
 
 clean: ## Remove what was made here
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

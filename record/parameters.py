@@ -38,6 +38,9 @@ GENERIC = SearchParameters(tokens={"status": ("status",), "code": ("code",)})
 """For a type of which the record knows no more."""
 
 PARAMETERS: Mapping[str, SearchParameters] = {
+    "Account": SearchParameters(
+        tokens={"status": ("status",), "type": ("type",)}, patient=_SUBJECT
+    ),
     "AllergyIntolerance": SearchParameters(
         tokens={
             "code": ("code", "reaction.substance"),
@@ -103,6 +106,11 @@ PARAMETERS: Mapping[str, SearchParameters] = {
     ),
     "ExplanationOfBenefit": SearchParameters(
         tokens={"status": ("status",)}, date=("created", ("created",))
+    ),
+    "Goal": SearchParameters(
+        tokens={"lifecycle-status": ("lifecycleStatus",), "category": ("category",)},
+        date=("start-date", ("startDate",)),
+        patient=_SUBJECT,
     ),
     "ImagingStudy": SearchParameters(
         tokens={"status": ("status",), "modality": ("series.modality",)},

@@ -252,6 +252,23 @@ def grammar(version: str) -> Grammar:
     return Grammar(version)
 
 
+@lru_cache(maxsize=1024)
+def withdrawn_structure(
+    version: str, message_type: str, event: str, declared: str
+) -> GroupDefinition | None:
+    """The structure that the latest earlier version gave a message which this one dropped.
+
+    ORM_O01 ends with 2.6, but its senders go on and write 2.7 into MSH-12; without its
+    groups their orders could not be told apart. None when no version knows the type.
+    """
+    for earlier in reversed(VERSIONS[: VERSIONS.index(version)]):
+        known = grammar(earlier)
+        name = known.structure_name(message_type, event, declared)
+        if name:
+            return known.structure(name)
+    return None
+
+
 @lru_cache(maxsize=64)
 def nearest_version(version: str) -> str:
     """The version whose grammar reads a message that says ``version``.

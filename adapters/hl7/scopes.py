@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from adapters.hl7.binding import FOLLOWERS, Binding, Node, bind
 from adapters.hl7.charset import ASCII, charset_named
-from adapters.hl7.grammar import grammar
+from adapters.hl7.grammar import grammar, withdrawn_structure
 from adapters.hl7.message import Message
 from adapters.hl7.values import Hl7Value
 from gateway.model import Flag
@@ -44,7 +44,12 @@ class MessageScope:
         """Segments bound to groups; made when a group, or what surrounds a place, is asked for."""
         if self._binding is None:
             message = self.message
-            definition = grammar(message.grammar_version).structure(self.structure_name)
+            version, name = message.grammar_version, self.structure_name
+            definition = (
+                grammar(version).structure(name)
+                if name
+                else withdrawn_structure(version, *self.structure)
+            )
             names = [message.name(index) for index in range(len(message.segments))]
             self._binding = bind(definition, names)
         return self._binding

@@ -16,6 +16,8 @@ from gateway.model import Format, Mapped, Payload
 from gateway.ports import Scope, Unreadable
 
 CONTEXT = MappingContext(zone="Europe/Paris", source="corpus")
+NOT_IN_THE_CORPUS = {"hl7.adt_link", "hl7.oru_r30", "hl7.ras"}
+"""No publisher has a sample of these; their twins and the socket tests cover them."""
 _START = re.compile(rb"(?:(?<=[\r\n\x0b])|^)(?=MSH[^A-Za-z0-9])")
 _OBX = re.compile(r"OBX(?:\((\d+)\))?-")
 
@@ -63,7 +65,7 @@ def test_every_message_maps_twice_alike_and_passes_the_r4_check(
         count += 1
         kinds.add(program.name)
     assert count > 1_200
-    assert kinds == {program.name for program in library.programs}
+    assert kinds == {program.name for program in library.programs} - NOT_IN_THE_CORPUS
 
 
 def accounted(mapped: Mapped) -> set[int]:
@@ -122,7 +124,11 @@ def test_identifiers_do_not_depend_on_what_a_correction_changes(
 
 def codes_repeat(entries: tuple) -> bool:
     """Whether one order has the same code twice: their ids then count on by what is said."""
-    seen = [dumps(entry.resource.get("code", "")) for entry in entries if "code" in entry.resource]
+    seen = [
+        (entry.resource["resourceType"], dumps(entry.resource["code"]))
+        for entry in entries
+        if "code" in entry.resource
+    ]
     return len(set(seen)) < len(seen)
 
 

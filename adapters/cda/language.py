@@ -177,7 +177,7 @@ def _check(path: CdaPath, start: tuple[str, ...], whole: str = "") -> _Checked:
             _mended(path, f"@{path.attribute}", f"/{path.attribute}" if child else near),
         )
     needs = _NEEDS.get(path.ending)
-    if path.ending is Ending.TEXT and not structure().has_text(types):
+    if path.ending in (Ending.TEXT, Ending.XHTML) and not structure().has_text(types):
         raise PathError(f"CDA path {path.text!r}: {_shown(types)} holds no text", "")
     if needs is not None and not any(kind.is_a(needs) for kind in structure().concrete(types)):
         raise PathError(f"CDA path {path.text!r}: {path.ending.value} is for {needs}", "")
@@ -331,9 +331,11 @@ def _children(name: str, tag: str) -> Walk:
 
 def _compile_predicate(predicate: Predicate) -> Callable[[etree._Element], bool]:
     path = predicate.path
-    walk = _compile(path)
     values = frozenset(predicate.values)
     positive = not predicate.negated
+    if values and _is_template(path):
+        return _compile_template(values, positive=positive)
+    walk = _compile(path)
     reader = _predicate_reader(path)
 
     def test(element: etree._Element) -> bool:
@@ -341,6 +343,30 @@ def _compile_predicate(predicate: Predicate) -> Callable[[etree._Element], bool]
             for value in reader(found):
                 if not values or value in values:
                     return positive
+        return not positive
+
+    return test
+
+
+def _is_template(path: CdaPath) -> bool:
+    """Whether a predicate asks for the templates of the element itself."""
+    return path.text == "templateId" and path.ending is Ending.ELEMENT and not path.absolute
+
+
+def _compile_template(
+    values: frozenset[str], *, positive: bool
+) -> Callable[[etree._Element], bool]:
+    """``[templateId=…]``, the predicate by which mappings choose, without a walk."""
+    tag = tag_of("templateId")
+    versioned = any("^" in value for value in values)
+
+    def test(element: etree._Element) -> bool:
+        for template in element.iterchildren(tag):
+            root = template.get("root")
+            if root in values or (
+                versioned and f"{root}^{template.get('extension', '')}" in values
+            ):
+                return positive
         return not positive
 
     return test

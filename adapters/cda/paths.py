@@ -5,7 +5,7 @@
     path      = [ "/" | "//" ] step { ("/" | "//") step } [ terminal ]
     step      = ["ancestor::"] name { "[" predicate "]" } [ "(" position ")" ] | "." | "$" | ".."
     terminal  = "@" attribute | "/@" attribute | "/" function
-    function  = "text()" | "ref()" | "uri()" | "scheme()" | "address()"
+    function  = "text()" | "ref()" | "xhtml()" | "uri()" | "scheme()" | "address()" | "identity()"
     predicate = ["!"] path [ ("=" | "!=") value { "|" value } ]
     position  = a number from 1, "last", or "*" (all, the same as nothing); it counts
                 within one parent, after the predicates, as in XPath
@@ -17,7 +17,9 @@ that fits. ``$`` and ``.`` are the scope's own element.
 
 ``text()`` gives the words inside, ``ref()`` those that a ``<reference>`` points to (else
 the words inside), ``uri()`` an identifier's root as ``urn:oid:…`` or ``urn:uuid:…``,
-``scheme()`` and ``address()`` the two halves of a telecom's ``tel:…``.
+``scheme()`` and ``address()`` the two halves of a telecom's ``tel:…``, ``xhtml()`` a
+section's narrative as the XHTML of an R4 narrative (:mod:`adapters.cda.xhtml`),
+``identity()`` the name of a section or statement (:mod:`adapters.cda.statements`).
 
 A predicate compares an element by its simple value: ``@value``, else
 ``@code``, else for an identifier ``@root`` or ``root^extension``, else its text.
@@ -61,6 +63,8 @@ class Ending(Enum):
     URI = "uri()"
     SCHEME = "scheme()"
     ADDRESS = "address()"
+    XHTML = "xhtml()"
+    IDENTITY = "identity()"
 
 
 _FUNCTIONS = tuple(ending for ending in Ending if ending.value.endswith("()"))

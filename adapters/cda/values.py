@@ -18,7 +18,9 @@ from lxml import etree
 from adapters.cda.document import Document
 from adapters.cda.narrative import identified, plain_text
 from adapters.cda.paths import CdaPath, Ending, parse
+from adapters.cda.statements import identities
 from adapters.cda.structure import XSI, name_of, structure, system_of, tag_of
+from adapters.cda.xhtml import narrative_div
 from gateway.ports import Value, ValueState
 
 XSI_TYPE = f"{{{XSI}}}type"
@@ -48,6 +50,7 @@ class Reading:
         self._places: dict[etree._Element, str] = {document.root: "ClinicalDocument"}
         self._present: dict[etree._Element, bool] = {}
         self._identified: dict[str, etree._Element] | None = None
+        self._identities: dict[etree._Element, str] | None = None
 
     def datatype(self, element: etree._Element) -> str:
         """The schema's type of an element; ``xsi:type`` before the declared one."""
@@ -101,10 +104,19 @@ class Reading:
         return known
 
     def referenced(self, reference: str) -> etree._Element | None:
-        """The element whose ID ``#id`` names; None when there is none."""
+        """The element whose ID ``#id`` names; None when there is none.
+
+        Writers that forget the ``#`` are understood where an element has that ID.
+        """
         if self._identified is None:
             self._identified = identified(self.document.root)
-        return self._identified.get(reference[1:]) if reference.startswith("#") else None
+        return self._identified.get(reference.removeprefix("#").strip())
+
+    def identity(self, element: etree._Element) -> str:
+        """The name of a section or statement; empty for any other element."""
+        if self._identities is None:
+            self._identities = identities(self.document.root)
+        return self._identities.get(element, "")
 
 
 class CdaElement:
@@ -259,6 +271,8 @@ def ending_value(holder: CdaElement, path: CdaPath) -> CdaValue | None:
         found = CdaText(holder, f"@{path.attribute}", attribute_value(element, path.attribute))
     elif path.ending is Ending.REFERENCE:
         found = CdaText(holder, "/ref()", _resolved(holder) or None)
+    elif path.ending is Ending.IDENTITY:
+        found = CdaText(holder, "/identity()", holder.reading.identity(element) or None)
     else:
         found = CdaText(holder, f"/{path.ending.value}", _FUNCTIONS[path.ending](element) or None)
     return None if found.state is ValueState.ABSENT else found
@@ -293,6 +307,7 @@ _FUNCTIONS: dict[Ending, Callable[[etree._Element], str]] = {
     Ending.URI: _uri,
     Ending.SCHEME: _scheme,
     Ending.ADDRESS: _address,
+    Ending.XHTML: narrative_div,
 }
 
 

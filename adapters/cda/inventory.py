@@ -17,6 +17,7 @@ NARRATIVE = f"{{{V3}}}text"
 SECTIONS = frozenset({f"{{{V3}}}section"})
 
 _STEP = re.compile(r"(?P<name>[^/@()]+)(?:\((?P<number>\d+)\))?\Z")
+_SECTIONS_IN = re.compile(r"(?:/component/structuredBody)?(?:/component/section)+(?=/|\Z)")
 _SPEAKING = ("value", "code", "extension", "root")
 """The attributes that stand for an element where a text is asked for, in this order."""
 _FUNCTIONS = {
@@ -43,7 +44,7 @@ class CdaInventory:
         for element in _outside_narrative(reading.document.root):
             place = reading.place(element)
             key = _steps(place)
-            generic = "/".join(str(part) for part in key[::2])
+            generic = _generic(key)
             for name, value in element.items():
                 leaf = _attribute(place, generic, key, str(name), str(value), element)
                 if leaf is not None:
@@ -66,6 +67,11 @@ class CdaInventory:
         keys = {key for value in compiled.read(root) for key in self.places(value.path, root)}
         lengths = sorted({len(key) for key in keys})
         return lambda leaf: any(leaf.key[:length] in keys for length in lengths)
+
+
+def _generic(key: LeafKey) -> str:
+    """A place without positions; sections in sections are told as sections."""
+    return _SECTIONS_IN.sub("//section", "/".join(str(part) for part in key[::2]))
 
 
 def _outside_narrative(root: etree._Element) -> Iterator[etree._Element]:

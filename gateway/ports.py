@@ -321,6 +321,10 @@ class Inventory(Protocol):
         for what is no place of this format."""
         ...
 
+    def scope(self, leaf: Leaf, root: Scope) -> Scope:
+        """The scope in which a condition about a leaf is asked: its segment, or the message."""
+        ...
+
     def covers(self, path: str, root: Scope) -> Callable[[Leaf], bool]:
         """Whether a leaf is at or below a path that a mapping's ``ignore:`` gives."""
         ...

@@ -58,6 +58,10 @@ class CdaInventory:
         """The places of ``…/id(2)@root``, ``…/title/text()``, ``…/code/ref()``."""
         return tuple(key for part in path.split(" + ") for key in _keys(part))
 
+    def scope(self, leaf: Leaf, root: Scope) -> Scope:  # noqa: ARG002
+        """The whole: what is ignored here says by its path where it stands."""
+        return root
+
     def covers(self, path: str, root: Scope) -> Callable[[Leaf], bool]:
         """What the path finds in this document, and everything below it."""
         from adapters.cda.language import CdaLanguage

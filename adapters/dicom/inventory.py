@@ -63,6 +63,10 @@ class DicomInventory:
                     found += _places(members, text)
         return found
 
+    def scope(self, leaf: Leaf, root: Scope) -> Scope:  # noqa: ARG002
+        """The whole: what is ignored here says by its path where it stands."""
+        return root
+
     def covers(self, path: str, root: Scope) -> Callable[[Leaf], bool]:  # noqa: ARG002
         """An element of any instance, with all that stands in it."""
         steps = [match[1] for part in path.split(".") if (match := _STEP.fullmatch(part))]
@@ -91,7 +95,7 @@ def _counted(level: Level, tag: int) -> str:
     """The keyword of an element that counts, else empty."""
     if tag >> 16 & 1 or not tag & 0xFFFF or level.vr(tag) in BULK:
         return ""
-    return keyword_for_tag(tag)
+    return str(keyword_for_tag(tag))
 
 
 def _digest(level: Level, tag: int) -> str:

@@ -9,7 +9,7 @@ from typing import cast
 
 from adapters.hl7.grammar import field_definition
 from adapters.hl7.message import Message
-from adapters.hl7.scopes import Hl7Scope, root_of
+from adapters.hl7.scopes import Hl7Scope, SegmentScope, root_of
 from adapters.hl7.values import Hl7Value
 from gateway.ports import Leaf, LeafKey, Scope, ValueState
 
@@ -52,6 +52,12 @@ class Hl7Inventory:
     def places(self, path: str, root: Scope) -> Sequence[LeafKey]:  # noqa: ARG002
         """The places of ``PID-3(2).1`` or of several joined by `` + ``."""
         return tuple(key for part in path.split(" + ") if (key := _key(part)) is not None)
+
+    def scope(self, leaf: Leaf, root: Scope) -> Scope:
+        """The leaf's segment."""
+        message = root_of(cast("Hl7Scope", root))
+        index = message.message.positions(str(leaf.key[0]))[int(leaf.key[1]) - 1]
+        return SegmentScope(message, index)
 
     def covers(self, path: str, root: Scope) -> Callable[[Leaf], bool]:  # noqa: ARG002
         """A segment, or a field or part of it: of every segment of the name and every

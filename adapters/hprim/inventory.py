@@ -41,6 +41,14 @@ class HprimInventory:
         """The places of ``OBX(2)-5(2).1`` or of several joined by `` + ``."""
         return tuple(key for part in path.split(" + ") if (key := _key(part)) is not None)
 
+    def scope(self, leaf: Leaf, root: Scope) -> Scope:
+        """The leaf's segment."""
+        message = cast("HprimScope", root).message
+        for segment in _all(message.root):
+            if (segment.name, segment.ordinal) == leaf.key[:2]:
+                return HprimScope(message, segment)
+        return root
+
     def covers(self, path: str, root: Scope) -> Callable[[Leaf], bool]:  # noqa: ARG002
         """A segment, or a field or part of it: of every segment of the name and every
         repetition, unless the path says which by a number."""

@@ -12,6 +12,7 @@ from gateway.mapping.serialise import dumps
 from gateway.model import Cause, CauseCode, Format, Mapped
 from gateway.workbench.examining import Bench, Examined, Part, examine
 from gateway.workbench.files import Message, NoMessage
+from gateway.workbench.happenings import Outcome
 from gateway.workbench.retention import Fate, settle
 
 PATHS_MAX = 50_000
@@ -147,8 +148,9 @@ def _count(found: Coverage, bench: Bench, message: Message, context: MappingCont
         return
     found.messages += 1
     found.entries += len(examined.mapped.entries)
+    outcome = Outcome(examined)
     for part in examined.parts:
-        _count_part(found, bench, message, part)
+        _count_part(found, bench, message, part, outcome)
     _measure(found, bench, message, context, examined)
 
 
@@ -168,11 +170,13 @@ def _apart(found: Coverage, fault: Fault) -> None:
         found.set_apart.append(fault)
 
 
-def _count_part(found: Coverage, bench: Bench, message: Message, part: Part) -> None:
+def _count_part(
+    found: Coverage, bench: Bench, message: Message, part: Part, outcome: Outcome
+) -> None:
     inventory = bench.inventories[part.format]
     seen: set[str] = set()
     name = part.program.name
-    for settled in settle(part, inventory):
+    for settled in settle(part, outcome, inventory):
         path = settled.leaf.generic
         key = (name, path)
         count = found.counts.get(key)

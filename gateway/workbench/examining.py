@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from gateway.embedded import Joined, join
 from gateway.mapping import Library, MappingContext, MappingRejected, Program
+from gateway.mapping.observing import Watch, watching
 from gateway.mapping.r4.checker import Checker
 from gateway.model import Cause, CauseCode, Embedded, Format, Mapped, Payload
 from gateway.ports import Inventory, Reader, Scope, Unreadable
@@ -29,13 +30,15 @@ class Bench:
 class Part:
     """The message itself, or a document inside it: where it was read, and what it became.
 
-    ``source`` is a document's place in the message, empty for the message.
+    ``watch`` holds what happened on the way, of a traced run. ``source`` is a document's
+    place in the message, empty for the message.
     """
 
     format: Format
     root: Scope
     program: Program
     mapped: Mapped
+    watch: Watch
     source: str = ""
 
 
@@ -86,13 +89,16 @@ def _examine(
             code=CauseCode.UNMAPPED, detail="no loaded mapping takes this kind of message"
         )
     try:
-        mapped = program.run(root, context, trace=trace)
+        with watching() as watch:
+            mapped = program.run(root, context, trace=trace)
     except MappingRejected as rejected:
         return rejected.cause
     flagged = getattr(root, "reading_flags", None)
     if flagged is not None:
         mapped = replace(mapped, flags=(*mapped.flags, *flagged()))
-    own = Part(format=format, root=root, program=program, mapped=mapped, source=source)
+    own = Part(
+        format=format, root=root, program=program, mapped=mapped, watch=watch, source=source
+    )
     return _with_documents(bench, own, context, trace=trace, depth=depth)
 
 

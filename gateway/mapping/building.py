@@ -85,7 +85,7 @@ class Builder:
         version = compiler.text(source.root, "version")
         if version is None:
             compiler.error(source.root.place, "missing-key", "a mapping needs version:")
-        ignored = self._ignored(compiler, source)
+        ignored = self._ignored(compiler, assembled.sources)
         entries = _compile_entries(compiler, assembled)
         match = self._match(compiler, match_node)
         if source.root.get("entries") is None or version is None or match is None:
@@ -147,11 +147,12 @@ class Builder:
             values.append(frozenset(text.text for text in compiler.texts(wanted)))
         return Match(tuple(paths), tuple(values))
 
-    def _ignored(self, compiler: Compiler, source: Source) -> tuple[Ignored, ...]:
-        listed = source.root.get("ignore")
+    def _ignored(self, compiler: Compiler, sources: Sequence[Source]) -> tuple[Ignored, ...]:
+        """What is left out on purpose: the mapping's own list and those of the files it uses."""
         found = []
         at = At(compiler.language.root(compiler.versions))
-        for node in listed.items if isinstance(listed, Many) else ():
+        listed = [source.root.get("ignore") for source in sources]
+        for node in [item for one in listed if isinstance(one, Many) for item in one.items]:
             if not isinstance(node, Table):
                 compiler.error(node.place, "wrong-shape", "ignore: holds {path, reason, when}")
                 continue

@@ -7,12 +7,13 @@ no XPath engine: nested XPath over a few thousand nodes can take minutes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from lxml import etree
 
+from adapters.cda.contents import compile_content, compile_contents
 from adapters.cda.document import CEILING, Limits, read_document
 from adapters.cda.paths import ANY, Axis, CdaPath, Ending, Predicate, Step, parse
 from adapters.cda.structure import NAMESPACES, structure, tag_of
@@ -79,7 +80,17 @@ class CdaLanguage(SourceLanguage):
         def read(scope: Scope) -> Sequence[CdaValue]:
             return _read(_element(scope), parsed, walk)
 
-        return CompiledPath(text, read, _declared(parsed, checked.types), checked.repeats)
+        return CompiledPath(
+            text,
+            read,
+            _declared(parsed, checked.types),
+            checked.repeats,
+            compile_content(parsed, walk),
+        )
+
+    def contents(self, paths: Sequence[CompiledPath]) -> Callable[[Scope], Sequence[Hashable]]:
+        """What stands at several paths of one element, in one look."""
+        return compile_contents(paths, [parse(path.text) for path in paths])
 
     def scope(
         self, spec: Mapping[str, str], *, versions: Sequence[str], within: object

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import count
 
 from lxml import etree
 
@@ -37,6 +38,8 @@ _QUALIFIERS = frozenset(
     }
 )  # fmt: skip
 
+_SERIALS = count(1)
+
 Find = Callable[["CdaElement", CdaPath], "Sequence[CdaValue]"]
 
 
@@ -51,6 +54,8 @@ class Reading:
         self._present: dict[etree._Element, bool] = {}
         self._identified: dict[str, etree._Element] | None = None
         self._identities: dict[etree._Element, str] | None = None
+        self._serial = next(_SERIALS)
+        self._numbers: dict[etree._Element, tuple[int, int]] = {}
 
     def datatype(self, element: etree._Element) -> str:
         """The schema's type of an element; ``xsi:type`` before the declared one."""
@@ -111,6 +116,13 @@ class Reading:
         if self._identified is None:
             self._identified = identified(self.document.root)
         return self._identified.get(reference.removeprefix("#").strip())
+
+    def number(self, element: etree._Element) -> tuple[int, int]:
+        """A number that no other element of any document read here has."""
+        known = self._numbers.get(element)
+        if known is None:
+            known = self._numbers[element] = (self._serial, len(self._numbers))
+        return known
 
     def identity(self, element: etree._Element) -> str:
         """The name of a section or statement; empty for any other element."""

@@ -236,12 +236,14 @@ class CompiledScope:
     """What ``each:`` walks, checked and compiled at load.
 
     ``kind`` is opaque to the engine and is handed back as ``within`` when paths
-    inside the scope are compiled.
+    inside the scope are compiled. ``needs`` is optional: a path with a ``content``,
+    without which there is nothing to walk.
     """
 
     text: str
     walk: Callable[[Scope], Iterator[Scope]]
     kind: object
+    needs: CompiledPath | None = None
 
 
 class PathError(Exception):

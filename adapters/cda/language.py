@@ -111,7 +111,10 @@ class CdaLanguage(SourceLanguage):
             for element in walk(_start(start, parsed)):
                 yield CdaElement(start.reading, element)
 
-        return CompiledScope(spec["path"], each, Within(checked.types))
+        needs = self.path(spec["path"], versions=versions, within=within)
+        return CompiledScope(
+            spec["path"], each, Within(checked.types), needs if needs.content is not None else None
+        )
 
     def facts(self, root: Scope) -> Mapping[str, str]:
         """``version`` (``R2``), ``kind`` (the document type code), ``codeSystem``,

@@ -2,8 +2,9 @@
 
 ``gateway.ports.CompiledPath.content``: None when nothing is there, the empty string when
 it says nothing, else a token; equal tokens mean equal values. A string is its own token,
-an element without anything in it its attributes. Any other element may point elsewhere in
-its document (``originalText/reference``): it is told from every other element there is.
+an element without anything in it its attributes, a small one its XML. One that points
+elsewhere in its document (``originalText/reference``), or is large, is told from every
+other element there is.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from lxml import etree
 
 from adapters.cda.paths import Axis, CdaPath, Ending
 from adapters.cda.structure import tag_of
-from adapters.cda.values import CdaElement, attribute_value, ending_value
+from adapters.cda.values import REFERENCES, CdaElement, attribute_value, ending_value
 from gateway.ports import CompiledPath, Scope, ValueState
 
 Walk = Callable[[etree._Element], Sequence[etree._Element]]
 Content = Callable[[Scope], Hashable]
+
+SMALL_MAX = 12
+"""Elements in an element whose XML is worth being written down to be told by it."""
 
 _PLAIN = frozenset({Ending.ELEMENT, Ending.ATTRIBUTE, Ending.TEXT, Ending.REFERENCE, Ending.URI,
                     Ending.SCHEME, Ending.ADDRESS, Ending.IDENTITY})  # fmt: skip
@@ -96,7 +100,10 @@ def _of_element(holder: CdaElement) -> Hashable:
         return ""
     if len(element) == 0 and not element.text:
         return tuple(element.items())
-    return holder.reading.number(element)
+    for count, inner in enumerate(element.iter()):
+        if count > SMALL_MAX or inner.tag in REFERENCES:
+            return holder.reading.number(element)
+    return etree.tostring(element, with_tail=False)
 
 
 def _of_ending(path: CdaPath) -> Callable[[CdaElement], Hashable]:

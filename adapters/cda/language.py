@@ -267,6 +267,8 @@ def find(scope: CdaElement, path: CdaPath) -> Sequence[CdaValue]:
 def _compile(path: CdaPath) -> Walk:
     """One function from an element to the elements that the steps reach, in order."""
     hops = [_compile_step(step) for step in path.steps]
+    if len(hops) == 1:
+        return hops[0]
 
     def walk(start: etree._Element) -> Sequence[etree._Element]:
         current: Sequence[etree._Element] = (start,)
@@ -305,6 +307,8 @@ def _compile_step(step: Step) -> Walk:
     tests = [_compile_predicate(predicate) for predicate in step.predicates]
     # Of several ancestors that fit, the nearest is meant.
     position = step.position or (1 if step.axis is Axis.ANCESTOR else 0)
+    if not tests and not position:
+        return reach
 
     def hop(start: etree._Element) -> Sequence[etree._Element]:
         found: Sequence[etree._Element] = reach(start)
@@ -337,11 +341,13 @@ def _reach(step: Step) -> Walk:
 
 def _children(name: str, tag: str) -> Walk:
     """Children by tag. A data type's parts below a pharmacy element may be in its namespace."""
-    twin = tag_of(f"pharm:{name}") if ":" not in name else tag
+    if ":" in name:
+        return lambda start: list(start.iterchildren(tag))
+    twin = tag_of(f"pharm:{name}")
     pharmacy = "{" + NAMESPACES["pharm"] + "}"
 
     def children(start: etree._Element) -> Sequence[etree._Element]:
-        if twin != tag and str(start.tag).startswith(pharmacy):
+        if str(start.tag).startswith(pharmacy):
             return list(start.iterchildren(tag, twin))
         return list(start.iterchildren(tag))
 

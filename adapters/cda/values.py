@@ -25,7 +25,7 @@ from adapters.cda.xhtml import narrative_div
 from gateway.ports import Value, ValueState
 
 XSI_TYPE = f"{{{XSI}}}type"
-_REFERENCES = (tag_of("reference"), tag_of("pharm:reference"))
+REFERENCES = (tag_of("reference"), tag_of("pharm:reference"))
 # Attributes that qualify a value and are no value by themselves.
 _QUALIFIERS = frozenset(
     {
@@ -166,10 +166,15 @@ class CdaElement:
     def part(self, path: str) -> Value:
         """The first value at a relative path; ABSENT if there is none."""
         found = self.parts(path)
-        return found[0] if found else Missing(f"{self.path}/{path}")
+        return found[0] if found else Missing(self, path)
 
     def parts(self, path: str) -> Sequence[CdaValue]:
         """All values at a relative path. PathError when it is no path."""
+        if path[:1] == "@" and path != "@xsi:type":  # what is asked most, without a walk
+            said = self.element.get(path[1:])
+            if said is None and self.element.get("nullFlavor") is None:
+                return ()
+            return (CdaText(self, path, said),)
         return self.reading.find(self, _parsed(path))
 
     def source_bytes(self) -> bytes:
@@ -212,7 +217,7 @@ class CdaText:
 
     def part(self, path: str) -> Value:
         """A string has no parts."""
-        return Missing(f"{self.path}/{path}")
+        return Missing(self, path)
 
     def parts(self, path: str) -> Sequence[CdaValue]:
         """A string has no parts."""
@@ -227,17 +232,23 @@ class CdaText:
 class Missing:
     """Nothing at a place."""
 
-    __slots__ = ("path",)
+    __slots__ = ("_holder", "_part")
     state = ValueState.ABSENT
     text = ""
     datatype = ""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, holder: CdaElement | CdaText | Missing, part: str) -> None:
+        self._holder = holder
+        self._part = part
+
+    @property
+    def path(self) -> str:
+        """Where it would stand."""
+        return f"{self._holder.path}/{self._part}"
 
     def part(self, path: str) -> Value:
         """Nothing has no parts."""
-        return Missing(f"{self.path}/{path}")
+        return Missing(self, path)
 
     def parts(self, path: str) -> Sequence[CdaValue]:
         """Nothing has no parts."""
@@ -326,10 +337,10 @@ _FUNCTIONS: dict[Ending, Callable[[etree._Element], str]] = {
 def _resolved(holder: CdaElement) -> str:
     """The words that an element holds or that its ``reference`` points to."""
     element = holder.element
-    if element.tag in _REFERENCES:
+    if element.tag in REFERENCES:
         pointer: etree._Element | None = element
     else:
-        pointer = next(element.iterchildren(*_REFERENCES), None)
+        pointer = next(element.iterchildren(*REFERENCES), None)
     if pointer is not None:
         target = holder.reading.referenced(pointer.get("value", ""))
         if target is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from lxml import etree
@@ -73,20 +74,7 @@ class CdaLanguage(SourceLanguage):
     def path(self, text: str, *, versions: Sequence[str], within: object) -> CompiledPath:
         """Compile a path after checking every name in it. Raises PathError."""
         _check_versions(versions)
-        parsed = parse(text)
-        checked = _check(parsed, _types(within))
-        walk = _compile(parsed)
-
-        def read(scope: Scope) -> Sequence[CdaValue]:
-            return _read(_element(scope), parsed, walk)
-
-        return CompiledPath(
-            text,
-            read,
-            _declared(parsed, checked.types),
-            checked.repeats,
-            compile_content(parsed, walk),
-        )
+        return _compiled_path(text, _types(within))
 
     def contents(self, paths: Sequence[CompiledPath]) -> Callable[[Scope], Sequence[Hashable]]:
         """What stands at several paths of one element, in one look."""
@@ -133,6 +121,20 @@ class CdaLanguage(SourceLanguage):
             "versionNumber": top.part("versionNumber@value").text,
             "form": top.reading.document.form,
         }
+
+
+@lru_cache(maxsize=16_384)
+def _compiled_path(text: str, types: tuple[str, ...]) -> CompiledPath:
+    """A path below elements of some types: mappings use the same ones many times."""
+    parsed = parse(text)
+    checked = _check(parsed, types)
+    walk = _compile(parsed)
+
+    def read(scope: Scope) -> Sequence[CdaValue]:
+        return _read(_element(scope), parsed, walk)
+
+    content = compile_content(parsed, walk)
+    return CompiledPath(text, read, _declared(parsed, checked.types), checked.repeats, content)
 
 
 def _declared(path: CdaPath, types: tuple[str, ...]) -> str:

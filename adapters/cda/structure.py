@@ -80,6 +80,7 @@ class Structure:
             for ancestor in kind.family:
                 self._derived[ancestor].append(kind.name)
         self._by_child: dict[str, tuple[str, ...]] = self._types_by_child()
+        self._concrete: dict[tuple[str, ...], tuple[ElementType, ...]] = {}
 
     def _resolve(self, raw: dict[str, dict[str, object]], name: str) -> ElementType:
         if name in self.types:
@@ -112,11 +113,15 @@ class Structure:
 
     def concrete(self, names: Iterable[str]) -> tuple[ElementType, ...]:
         """The types themselves and all that an ``xsi:type`` may put in their place."""
-        found: dict[str, ElementType] = {}
-        for name in names:
-            for derived in self._derived.get(name, ()):
-                found.setdefault(derived, self.types[derived])
-        return tuple(found.values())
+        wanted = tuple(names)
+        known = self._concrete.get(wanted)
+        if known is None:
+            found: dict[str, ElementType] = {}
+            for name in wanted:
+                for derived in self._derived.get(name, ()):
+                    found.setdefault(derived, self.types[derived])
+            known = self._concrete[wanted] = tuple(found.values())
+        return known
 
     def child(self, parents: Iterable[str], name: str) -> tuple[tuple[str, ...], bool]:
         """The declared types of child ``name`` below any of ``parents``, and if it repeats.

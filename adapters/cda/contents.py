@@ -77,7 +77,7 @@ def compile_contents(
             tokens[place] = look(scope)
         tags = {child.tag for child in cast("CdaElement", scope).element}
         for tag in tags:
-            for place, look in by_tag.get(cast("str", tag), ()):
+            for place, look in by_tag.get(tag, ()):
                 tokens[place] = look(scope)
         return tokens
 

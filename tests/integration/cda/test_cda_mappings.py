@@ -297,14 +297,19 @@ def test_no_reference_leads_nowhere(library: Library, shared: Path) -> None:
 
 
 def sections_of(element: ET.Element) -> Iterator[ET.Element]:
+    """The sections in an element, without those that are empty (cmp-1 of R4)."""
     for component in element.findall(f"{V3}component"):
-        yield from component.findall(f"{V3}section")
+        for section in component.findall(f"{V3}section"):
+            text = section.find(f"{V3}text")
+            says = text is not None and "".join(text.itertext()).strip()
+            if says or section.findall(f"{V3}entry") or section.findall(f"{V3}component"):
+                yield section
 
 
 def titles(section: ET.Element) -> Any:
     title = section.find(f"{V3}title")
-    said = " ".join("".join(title.itertext()).split()) if title is not None else None
-    return said, [titles(inner) for inner in sections_of(section)]
+    said = " ".join("".join(title.itertext()).split()) if title is not None else ""
+    return said or None, [titles(inner) for inner in sections_of(section)]
 
 
 def said_titles(section: dict[str, Any]) -> Any:
@@ -353,12 +358,12 @@ FAMILIES = {
     "CNAM-HR": {"MedicationDispense", "MedicationStatement", "Procedure", "Encounter"},
     "IMG_CR_IMG_2024.01.xml": {"DiagnosticReport", "ImagingStudy", "MedicationAdministration"},
     "IMG-DA-IMG": {"ServiceRequest"},
-    "LDL-SES": {"Procedure", "Encounter", "ServiceRequest", "DeviceUseStatement"},
+    "LDL-SES": {"Encounter", "ServiceRequest", "DeviceUseStatement", "MedicationStatement"},
     "LDL-EES": {"Condition", "AllergyIntolerance"},
     "CSE-CS8": {"Observation", "Coverage", "Immunization", "RelatedPerson"},
     "OBP-SAP": {"Observation", "Condition", "Procedure"},
     "CANCER-FRCP": {"Condition", "Observation", "ServiceRequest"},
-    "CANCER-PPS": {"Condition", "Procedure", "MedicationStatement"},
+    "CANCER-PPS": {"Condition", "Procedure", "ServiceRequest"},
     "AVC-EUNV": {"Observation", "Procedure"},
     "OPH-BRE": {"Observation"},
     "DLU-EHPAD": {"Procedure", "MedicationStatement"},

@@ -349,9 +349,10 @@ def _children(name: str, tag: str) -> Walk:
     pharmacy = "{" + NAMESPACES["pharm"] + "}"
 
     def children(start: etree._Element) -> Sequence[etree._Element]:
-        if str(start.tag).startswith(pharmacy):
-            return list(start.iterchildren(tag, twin))
-        return list(start.iterchildren(tag))
+        found = list(start.iterchildren(tag, twin))
+        if not found or str(start.tag).startswith(pharmacy):
+            return found
+        return [child for child in found if child.tag == tag]
 
     return children
 

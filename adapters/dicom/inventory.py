@@ -10,7 +10,8 @@ from typing import cast
 from pydicom.datadict import keyword_for_tag, tag_for_keyword
 
 from adapters.dicom.dataset import Level, TooLarge
-from adapters.dicom.study import READING_FAULTS, InstanceScope, StudyScope
+from adapters.dicom.reading import READING_FAULTS
+from adapters.dicom.study import InstanceScope, StudyScope
 from adapters.dicom.values import PERSON_COMPONENTS, PERSON_GROUPS, texts
 from gateway.ports import Leaf, LeafKey, Scope
 

@@ -149,19 +149,11 @@ class Builder:
         return Match(tuple(paths), tuple(values))
 
     def _ignored(self, compiler: Compiler, sources: Sequence[Source]) -> tuple[Ignored, ...]:
-<<<<<<< HEAD
-        """What is left out on purpose: the mapping's own list and those of the files it uses."""
-        found = []
-        at = At(compiler.language.root(compiler.versions))
-        listed = [source.root.get("ignore") for source in sources]
-        for node in [item for one in listed if isinstance(one, Many) for item in one.items]:
-=======
         """What is left out on purpose: the mapping's own list and those of what it uses."""
         lists = [source.root.get("ignore") for source in sources]
         found = []
         at = At(compiler.language.root(compiler.versions))
         for node in (item for each in lists if isinstance(each, Many) for item in each.items):
->>>>>>> main
             if not isinstance(node, Table):
                 compiler.error(node.place, "wrong-shape", "ignore: holds {path, reason, when}")
                 continue

@@ -11,11 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.mapping.running import Run
-<<<<<<< HEAD
-from gateway.mapping.vocabulary import narratives, numbers, texts, times
-=======
-from gateway.mapping.vocabulary import durations, numbers, texts, times
->>>>>>> main
+from gateway.mapping.vocabulary import durations, narratives, numbers, texts, times
 
 
 @dataclass(frozen=True, slots=True)

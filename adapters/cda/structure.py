@@ -9,11 +9,13 @@ The table ``structure.json`` is derived from the XML Schemas by
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
+from urllib.parse import quote
 
 V3 = "urn:hl7-org:v3"
 XSI = "http://www.w3.org/2001/XMLSchema-instance"
@@ -24,6 +26,7 @@ NAMESPACES: dict[str, str] = {
     "ps3-20": "urn:dicom-org:ps3-20",
     "pharm": "urn:ihe:pharm:medication",
 }
+_OID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]*))+")
 _PREFIX_OF = {uri: prefix for prefix, uri in NAMESPACES.items()}
 
 
@@ -43,9 +46,11 @@ def name_of(tag: str) -> str:
 
 
 def system_of(root: str) -> str:
-    """An identifier's root as a URI: an OID, or a UUID where the root is one."""
+    """An identifier's root as a URI: an OID, a UUID where the root is one, else a name."""
     if root.count("-") == 4:
         return f"urn:uuid:{root.lower()}"
+    if _OID.fullmatch(root) is None:
+        return f"urn:ecluse:authority:{quote(root, safe='')}"
     return f"urn:oid:{root}"
 
 

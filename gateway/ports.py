@@ -236,12 +236,14 @@ class CompiledScope:
     """What ``each:`` walks, checked and compiled at load.
 
     ``kind`` is opaque to the engine and is handed back as ``within`` when paths
-    inside the scope are compiled.
+    inside the scope are compiled. ``needs`` is optional: a path with a ``content``,
+    without which there is nothing to walk.
     """
 
     text: str
     walk: Callable[[Scope], Iterator[Scope]]
     kind: object
+    needs: CompiledPath | None = None
 
 
 class PathError(Exception):
@@ -287,6 +289,46 @@ class SourceLanguage(Protocol):
 
     def facts(self, root: Scope) -> Mapping[str, str]:
         """What chooses the mapping: ``version``, ``kind``; and what a trace should name."""
+        ...
+
+
+LeafKey = tuple[str | int, ...]
+"""A place in a message as steps from the outside in; a place inside another begins with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One value of a message that says something, as the measure of retention counts it.
+
+    ``path`` is its place as :attr:`Value.path` writes it, ``generic`` the same without
+    positions. ``heard`` is the length of the shortest beginning of ``key`` whose value has
+    this leaf in its ``text``: who reads that value as a text has read the leaf.
+    """
+
+    path: str
+    generic: str
+    key: LeafKey
+    heard: int
+
+
+class Inventory(Protocol):
+    """Everything that a message says, whether a mapping asks for it or not."""
+
+    def leaves(self, root: Scope) -> Iterator[Leaf]:
+        """Every leaf of a message, in its order. ``docs/coverage.md`` says which count."""
+        ...
+
+    def places(self, path: str, root: Scope) -> Sequence[LeafKey]:
+        """The places that a value's path names: several where it was put together, none
+        for what is no place of this format."""
+        ...
+
+    def scope(self, leaf: Leaf, root: Scope) -> Scope:
+        """The scope in which a condition about a leaf is asked: its segment, or the message."""
+        ...
+
+    def covers(self, path: str, root: Scope) -> Callable[[Leaf], bool]:
+        """Whether a leaf is at or below a path that a mapping's ``ignore:`` gives."""
         ...
 
 

@@ -81,6 +81,16 @@ PARAMETERS: Mapping[str, SearchParameters] = {
     ),
     "Coverage": SearchParameters(tokens={"status": ("status",), "type": ("type",)}),
     "Device": SearchParameters(tokens={"status": ("status",), "type": ("type",)}),
+    "DeviceRequest": SearchParameters(
+        tokens={
+            "code": ("codeCodeableConcept",),
+            "status": ("status",),
+            "intent": ("intent",),
+        },
+        date=("authored-on", ("authoredOn",)),
+        patient=_SUBJECT,
+    ),
+    "DeviceUseStatement": SearchParameters(patient=_SUBJECT),
     "DiagnosticReport": SearchParameters(
         tokens={"code": ("code",), "category": ("category",), "status": ("status",)},
         date=("date", _choice("effective", *_WHEN)),
@@ -107,6 +117,15 @@ PARAMETERS: Mapping[str, SearchParameters] = {
     "ExplanationOfBenefit": SearchParameters(
         tokens={"status": ("status",)}, date=("created", ("created",))
     ),
+    "FamilyMemberHistory": SearchParameters(
+        tokens={
+            "code": ("condition.code",),
+            "relationship": ("relationship",),
+            "sex": ("sex",),
+            "status": ("status",),
+        },
+        date=("date", ("date",)),
+    ),
     "Goal": SearchParameters(
         tokens={"lifecycle-status": ("lifecycleStatus",), "category": ("category",)},
         date=("start-date", ("startDate",)),
@@ -121,10 +140,22 @@ PARAMETERS: Mapping[str, SearchParameters] = {
         tokens={"vaccine-code": ("vaccineCode",), "status": ("status",)},
         date=("date", ("occurrenceDateTime",)),
     ),
+    "ImmunizationRecommendation": SearchParameters(
+        tokens={
+            "status": ("recommendation.forecastStatus",),
+            "vaccine-type": ("recommendation.vaccineCode",),
+        },
+        date=("date", ("date",)),
+    ),
     "Location": SearchParameters(
         tokens={"status": ("status",), "type": ("type",)},
         names={"name": ("name", "alias")},
         patient=(),
+    ),
+    "Media": SearchParameters(
+        tokens={"status": ("status",), "type": ("type",)},
+        date=("created", ("createdDateTime", "createdPeriod")),
+        patient=_SUBJECT,
     ),
     "Medication": SearchParameters(tokens={"code": ("code",), "status": ("status",)}, patient=()),
     "MedicationAdministration": SearchParameters(

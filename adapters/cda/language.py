@@ -7,13 +7,16 @@ no XPath engine: nested XPath over a few thousand nodes can take minutes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 from lxml import etree
 
+from adapters.cda.contents import compile_content, compile_contents
 from adapters.cda.document import CEILING, Limits, read_document
-from adapters.cda.paths import Axis, CdaPath, Ending, Predicate, Step, parse
+from adapters.cda.paths import ANY, Axis, CdaPath, Ending, Predicate, Step, parse
 from adapters.cda.structure import NAMESPACES, structure, tag_of
 from adapters.cda.values import (
     CdaElement,
@@ -71,14 +74,11 @@ class CdaLanguage(SourceLanguage):
     def path(self, text: str, *, versions: Sequence[str], within: object) -> CompiledPath:
         """Compile a path after checking every name in it. Raises PathError."""
         _check_versions(versions)
-        parsed = parse(text)
-        checked = _check(parsed, _types(within))
-        walk = _compile(parsed)
+        return _compiled_path(text, _types(within))
 
-        def read(scope: Scope) -> Sequence[CdaValue]:
-            return _read(_element(scope), parsed, walk)
-
-        return CompiledPath(text, read, _declared(parsed, checked.types), checked.repeats)
+    def contents(self, paths: Sequence[CompiledPath]) -> Callable[[Scope], Sequence[Hashable]]:
+        """What stands at several paths of one element, in one look."""
+        return compile_contents(paths, [parse(path.text) for path in paths])
 
     def scope(
         self, spec: Mapping[str, str], *, versions: Sequence[str], within: object
@@ -99,7 +99,10 @@ class CdaLanguage(SourceLanguage):
             for element in walk(_start(start, parsed)):
                 yield CdaElement(start.reading, element)
 
-        return CompiledScope(spec["path"], each, Within(checked.types))
+        needs = self.path(spec["path"], versions=versions, within=within)
+        return CompiledScope(
+            spec["path"], each, Within(checked.types), needs if needs.content is not None else None
+        )
 
     def facts(self, root: Scope) -> Mapping[str, str]:
         """``version`` (``R2``), ``kind`` (the document type code), ``codeSystem``,
@@ -118,6 +121,20 @@ class CdaLanguage(SourceLanguage):
             "versionNumber": top.part("versionNumber@value").text,
             "form": top.reading.document.form,
         }
+
+
+@lru_cache(maxsize=16_384)
+def _compiled_path(text: str, types: tuple[str, ...]) -> CompiledPath:
+    """A path below elements of some types: mappings use the same ones many times."""
+    parsed = parse(text)
+    checked = _check(parsed, types)
+    walk = _compile(parsed)
+
+    def read(scope: Scope) -> Sequence[CdaValue]:
+        return _read(_element(scope), parsed, walk)
+
+    content = compile_content(parsed, walk)
+    return CompiledPath(text, read, _declared(parsed, checked.types), checked.repeats, content)
 
 
 def _declared(path: CdaPath, types: tuple[str, ...]) -> str:
@@ -177,7 +194,7 @@ def _check(path: CdaPath, start: tuple[str, ...], whole: str = "") -> _Checked:
             _mended(path, f"@{path.attribute}", f"/{path.attribute}" if child else near),
         )
     needs = _NEEDS.get(path.ending)
-    if path.ending is Ending.TEXT and not structure().has_text(types):
+    if path.ending in (Ending.TEXT, Ending.XHTML) and not structure().has_text(types):
         raise PathError(f"CDA path {path.text!r}: {_shown(types)} holds no text", "")
     if needs is not None and not any(kind.is_a(needs) for kind in structure().concrete(types)):
         raise PathError(f"CDA path {path.text!r}: {path.ending.value} is for {needs}", "")
@@ -189,6 +206,8 @@ def _check_step(path: CdaPath, step: Step, types: tuple[str, ...]) -> tuple[tupl
     if step.axis is Axis.PARENT:
         return known.parents_of(types), False
     if step.axis is Axis.CHILD:
+        if step.name == ANY:
+            return known.children_of(types), True
         found, repeats = known.child(types, step.name)
         if found:
             return found, repeats
@@ -201,7 +220,7 @@ def _check_step(path: CdaPath, step: Step, types: tuple[str, ...]) -> tuple[tupl
             f"CDA path {path.text!r}: {_shown(types)} has no child {step.name!r}",
             _mended(path, old, near),
         )
-    found = known.anywhere(step.name)
+    found = known.every() if step.name == ANY else known.anywhere(step.name)
     if not found:
         raise PathError(
             f"CDA path {path.text!r}: CDA has no element {step.name!r}",
@@ -250,6 +269,8 @@ def find(scope: CdaElement, path: CdaPath) -> Sequence[CdaValue]:
 def _compile(path: CdaPath) -> Walk:
     """One function from an element to the elements that the steps reach, in order."""
     hops = [_compile_step(step) for step in path.steps]
+    if len(hops) == 1:
+        return hops[0]
 
     def walk(start: etree._Element) -> Sequence[etree._Element]:
         current: Sequence[etree._Element] = (start,)
@@ -288,6 +309,8 @@ def _compile_step(step: Step) -> Walk:
     tests = [_compile_predicate(predicate) for predicate in step.predicates]
     # Of several ancestors that fit, the nearest is meant.
     position = step.position or (1 if step.axis is Axis.ANCESTOR else 0)
+    if not tests and not position:
+        return reach
 
     def hop(start: etree._Element) -> Sequence[etree._Element]:
         found: Sequence[etree._Element] = reach(start)
@@ -308,7 +331,9 @@ def _reach(step: Step) -> Walk:
             return () if above is None else (above,)
 
         return parent
-    tag = tag_of(step.name)
+    tag: Any = etree.Element if step.name == ANY else tag_of(step.name)
+    if step.axis is Axis.CHILD and step.name == ANY:
+        return lambda start: list(start.iterchildren(tag))
     if step.axis is Axis.CHILD:
         return _children(step.name, tag)
     if step.axis is Axis.ANCESTOR:
@@ -318,22 +343,27 @@ def _reach(step: Step) -> Walk:
 
 def _children(name: str, tag: str) -> Walk:
     """Children by tag. A data type's parts below a pharmacy element may be in its namespace."""
-    twin = tag_of(f"pharm:{name}") if ":" not in name else tag
+    if ":" in name:
+        return lambda start: list(start.iterchildren(tag))
+    twin = tag_of(f"pharm:{name}")
     pharmacy = "{" + NAMESPACES["pharm"] + "}"
 
     def children(start: etree._Element) -> Sequence[etree._Element]:
-        if twin != tag and str(start.tag).startswith(pharmacy):
-            return list(start.iterchildren(tag, twin))
-        return list(start.iterchildren(tag))
+        found = list(start.iterchildren(tag, twin))
+        if not found or str(start.tag).startswith(pharmacy):
+            return found
+        return [child for child in found if child.tag == tag]
 
     return children
 
 
 def _compile_predicate(predicate: Predicate) -> Callable[[etree._Element], bool]:
     path = predicate.path
-    walk = _compile(path)
     values = frozenset(predicate.values)
     positive = not predicate.negated
+    if values and _is_template(path):
+        return _compile_template(values, positive=positive)
+    walk = _compile(path)
     reader = _predicate_reader(path)
 
     def test(element: etree._Element) -> bool:
@@ -341,6 +371,30 @@ def _compile_predicate(predicate: Predicate) -> Callable[[etree._Element], bool]
             for value in reader(found):
                 if not values or value in values:
                     return positive
+        return not positive
+
+    return test
+
+
+def _is_template(path: CdaPath) -> bool:
+    """Whether a predicate asks for the templates of the element itself."""
+    return path.text == "templateId" and path.ending is Ending.ELEMENT and not path.absolute
+
+
+def _compile_template(
+    values: frozenset[str], *, positive: bool
+) -> Callable[[etree._Element], bool]:
+    """``[templateId=…]``, the predicate by which mappings choose, without a walk."""
+    tag = tag_of("templateId")
+    versioned = any("^" in value for value in values)
+
+    def test(element: etree._Element) -> bool:
+        for template in element.iterchildren(tag):
+            root = template.get("root")
+            if root in values or (
+                versioned and f"{root}^{template.get('extension', '')}" in values
+            ):
+                return positive
         return not positive
 
     return test

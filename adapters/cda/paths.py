@@ -3,9 +3,10 @@
 ::
 
     path      = [ "/" | "//" ] step { ("/" | "//") step } [ terminal ]
-    step      = ["ancestor::"] name { "[" predicate "]" } [ "(" position ")" ] | "." | "$" | ".."
+    step      = ["ancestor::"] (name | "*") { "[" predicate "]" } [ "(" position ")" ]
+              | "." | "$" | ".."
     terminal  = "@" attribute | "/@" attribute | "/" function
-    function  = "text()" | "ref()" | "uri()" | "scheme()" | "address()"
+    function  = "text()" | "ref()" | "xhtml()" | "uri()" | "scheme()" | "address()" | "identity()"
     predicate = ["!"] path [ ("=" | "!=") value { "|" value } ]
     position  = a number from 1, "last", or "*" (all, the same as nothing); it counts
                 within one parent, after the predicates, as in XPath
@@ -13,11 +14,13 @@
 ``ClinicalDocument/…`` and ``/ClinicalDocument/…`` start at the document whatever the
 scope; all else starts at the scope. ``//x`` means every ``x`` below the scope
 (``ClinicalDocument//x``: below the document), ``ancestor::x`` the nearest ``x`` around
-that fits. ``$`` and ``.`` are the scope's own element.
+that fits, ``*`` an element of any name. ``$`` and ``.`` are the scope's own element.
 
 ``text()`` gives the words inside, ``ref()`` those that a ``<reference>`` points to (else
 the words inside), ``uri()`` an identifier's root as ``urn:oid:…`` or ``urn:uuid:…``,
-``scheme()`` and ``address()`` the two halves of a telecom's ``tel:…``.
+``scheme()`` and ``address()`` the two halves of a telecom's ``tel:…``, ``xhtml()`` a
+section's narrative as the XHTML of an R4 narrative (:mod:`adapters.cda.xhtml`),
+``identity()`` the name of a section or statement (:mod:`adapters.cda.statements`).
 
 A predicate compares an element by its simple value: ``@value``, else
 ``@code``, else for an identifier ``@root`` or ``root^extension``, else its text.
@@ -34,6 +37,9 @@ from gateway.ports import PathError
 
 PATH_CHARACTERS_MAX = 2_000
 NESTING_MAX = 8
+
+ANY = "*"
+"""The step that takes an element of any name."""
 
 _NAME = re.compile(r"[A-Za-z_][\w.\-]*(?::[A-Za-z_][\w.\-]*)?", re.ASCII)
 _PREFIXED = re.compile(r"(?:ps3-20|[A-Za-z_][\w\-]*):[A-Za-z_][\w.\-]*", re.ASCII)
@@ -61,6 +67,8 @@ class Ending(Enum):
     URI = "uri()"
     SCHEME = "scheme()"
     ADDRESS = "address()"
+    XHTML = "xhtml()"
+    IDENTITY = "identity()"
 
 
 _FUNCTIONS = tuple(ending for ending in Ending if ending.value.endswith("()"))
@@ -182,7 +190,7 @@ class _Parser:
             return None
         if self._take("ancestor::"):
             axis = Axis.ANCESTOR
-        name = self._name("an element's name")
+        name = ANY if self._take(ANY) else self._name("an element's name")
         predicates: list[Predicate] = []
         while self._take("["):
             predicates.append(self._predicate(nesting + 1))

@@ -9,11 +9,13 @@ The table ``structure.json`` is derived from the XML Schemas by
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
+from urllib.parse import quote
 
 V3 = "urn:hl7-org:v3"
 XSI = "http://www.w3.org/2001/XMLSchema-instance"
@@ -24,6 +26,7 @@ NAMESPACES: dict[str, str] = {
     "ps3-20": "urn:dicom-org:ps3-20",
     "pharm": "urn:ihe:pharm:medication",
 }
+_OID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]*))+")
 _PREFIX_OF = {uri: prefix for prefix, uri in NAMESPACES.items()}
 
 
@@ -43,9 +46,11 @@ def name_of(tag: str) -> str:
 
 
 def system_of(root: str) -> str:
-    """An identifier's root as a URI: an OID, or a UUID where the root is one."""
+    """An identifier's root as a URI: an OID, a UUID where the root is one, else a name."""
     if root.count("-") == 4:
         return f"urn:uuid:{root.lower()}"
+    if _OID.fullmatch(root) is None:
+        return f"urn:ecluse:authority:{quote(root, safe='')}"
     return f"urn:oid:{root}"
 
 
@@ -80,6 +85,7 @@ class Structure:
             for ancestor in kind.family:
                 self._derived[ancestor].append(kind.name)
         self._by_child: dict[str, tuple[str, ...]] = self._types_by_child()
+        self._concrete: dict[tuple[str, ...], tuple[ElementType, ...]] = {}
 
     def _resolve(self, raw: dict[str, dict[str, object]], name: str) -> ElementType:
         if name in self.types:
@@ -112,11 +118,15 @@ class Structure:
 
     def concrete(self, names: Iterable[str]) -> tuple[ElementType, ...]:
         """The types themselves and all that an ``xsi:type`` may put in their place."""
-        found: dict[str, ElementType] = {}
-        for name in names:
-            for derived in self._derived.get(name, ()):
-                found.setdefault(derived, self.types[derived])
-        return tuple(found.values())
+        wanted = tuple(names)
+        known = self._concrete.get(wanted)
+        if known is None:
+            found: dict[str, ElementType] = {}
+            for name in wanted:
+                for derived in self._derived.get(name, ()):
+                    found.setdefault(derived, self.types[derived])
+            known = self._concrete[wanted] = tuple(found.values())
+        return known
 
     def child(self, parents: Iterable[str], name: str) -> tuple[tuple[str, ...], bool]:
         """The declared types of child ``name`` below any of ``parents``, and if it repeats.
@@ -140,6 +150,20 @@ class Structure:
         if name == "ClinicalDocument":
             return (self.root,)
         return self._by_child.get(name, ())
+
+    def every(self) -> tuple[str, ...]:
+        """Every type that an element may have."""
+        return tuple(self.types)
+
+    def children_of(self, types: Iterable[str]) -> tuple[str, ...]:
+        """The types that children of these types may have."""
+        found = {
+            name: None
+            for kind in self.concrete(types)
+            for name, _ in kind.children.values()
+            if name
+        }
+        return tuple(found)
 
     def parents_of(self, types: Iterable[str]) -> tuple[str, ...]:
         """The types that may have a child of one of these types."""

@@ -12,17 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import count
 
 from lxml import etree
 
 from adapters.cda.document import Document
 from adapters.cda.narrative import identified, plain_text
 from adapters.cda.paths import CdaPath, Ending, parse
+from adapters.cda.statements import identities
 from adapters.cda.structure import XSI, name_of, structure, system_of, tag_of
+from adapters.cda.xhtml import narrative_div
 from gateway.ports import Value, ValueState
 
 XSI_TYPE = f"{{{XSI}}}type"
-_REFERENCES = (tag_of("reference"), tag_of("pharm:reference"))
+REFERENCES = (tag_of("reference"), tag_of("pharm:reference"))
 # Attributes that qualify a value and are no value by themselves.
 _QUALIFIERS = frozenset(
     {
@@ -34,6 +37,8 @@ _QUALIFIERS = frozenset(
         "negationInd", "independentInd", "sdtc:valueSet",
     }
 )  # fmt: skip
+
+_SERIALS = count(1)
 
 Find = Callable[["CdaElement", CdaPath], "Sequence[CdaValue]"]
 
@@ -48,6 +53,9 @@ class Reading:
         self._places: dict[etree._Element, str] = {document.root: "ClinicalDocument"}
         self._present: dict[etree._Element, bool] = {}
         self._identified: dict[str, etree._Element] | None = None
+        self._identities: dict[etree._Element, str] | None = None
+        self._serial = next(_SERIALS)
+        self._numbers: dict[etree._Element, tuple[int, int]] = {}
 
     def datatype(self, element: etree._Element) -> str:
         """The schema's type of an element; ``xsi:type`` before the declared one."""
@@ -101,10 +109,26 @@ class Reading:
         return known
 
     def referenced(self, reference: str) -> etree._Element | None:
-        """The element whose ID ``#id`` names; None when there is none."""
+        """The element whose ID ``#id`` names; None when there is none.
+
+        Writers that forget the ``#`` are understood where an element has that ID.
+        """
         if self._identified is None:
             self._identified = identified(self.document.root)
-        return self._identified.get(reference[1:]) if reference.startswith("#") else None
+        return self._identified.get(reference.removeprefix("#").strip())
+
+    def number(self, element: etree._Element) -> tuple[int, int]:
+        """A number that no other element of any document read here has."""
+        known = self._numbers.get(element)
+        if known is None:
+            known = self._numbers[element] = (self._serial, len(self._numbers))
+        return known
+
+    def identity(self, element: etree._Element) -> str:
+        """The name of a section or statement; empty for any other element."""
+        if self._identities is None:
+            self._identities = identities(self.document.root)
+        return self._identities.get(element, "")
 
 
 class CdaElement:
@@ -142,10 +166,15 @@ class CdaElement:
     def part(self, path: str) -> Value:
         """The first value at a relative path; ABSENT if there is none."""
         found = self.parts(path)
-        return found[0] if found else Missing(f"{self.path}/{path}")
+        return found[0] if found else Missing(self, path)
 
     def parts(self, path: str) -> Sequence[CdaValue]:
         """All values at a relative path. PathError when it is no path."""
+        if path[:1] == "@" and path != "@xsi:type":  # what is asked most, without a walk
+            said = self.element.get(path[1:])
+            if said is None and self.element.get("nullFlavor") is None:
+                return ()
+            return (CdaText(self, path, said),)
         return self.reading.find(self, _parsed(path))
 
     def source_bytes(self) -> bytes:
@@ -188,7 +217,7 @@ class CdaText:
 
     def part(self, path: str) -> Value:
         """A string has no parts."""
-        return Missing(f"{self.path}/{path}")
+        return Missing(self, path)
 
     def parts(self, path: str) -> Sequence[CdaValue]:
         """A string has no parts."""
@@ -203,17 +232,23 @@ class CdaText:
 class Missing:
     """Nothing at a place."""
 
-    __slots__ = ("path",)
+    __slots__ = ("_holder", "_part")
     state = ValueState.ABSENT
     text = ""
     datatype = ""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, holder: CdaElement | CdaText | Missing, part: str) -> None:
+        self._holder = holder
+        self._part = part
+
+    @property
+    def path(self) -> str:
+        """Where it would stand."""
+        return f"{self._holder.path}/{self._part}"
 
     def part(self, path: str) -> Value:
         """Nothing has no parts."""
-        return Missing(f"{self.path}/{path}")
+        return Missing(self, path)
 
     def parts(self, path: str) -> Sequence[CdaValue]:
         """Nothing has no parts."""
@@ -259,6 +294,8 @@ def ending_value(holder: CdaElement, path: CdaPath) -> CdaValue | None:
         found = CdaText(holder, f"@{path.attribute}", attribute_value(element, path.attribute))
     elif path.ending is Ending.REFERENCE:
         found = CdaText(holder, "/ref()", _resolved(holder) or None)
+    elif path.ending is Ending.IDENTITY:
+        found = CdaText(holder, "/identity()", holder.reading.identity(element) or None)
     else:
         found = CdaText(holder, f"/{path.ending.value}", _FUNCTIONS[path.ending](element) or None)
     return None if found.state is ValueState.ABSENT else found
@@ -293,16 +330,17 @@ _FUNCTIONS: dict[Ending, Callable[[etree._Element], str]] = {
     Ending.URI: _uri,
     Ending.SCHEME: _scheme,
     Ending.ADDRESS: _address,
+    Ending.XHTML: narrative_div,
 }
 
 
 def _resolved(holder: CdaElement) -> str:
     """The words that an element holds or that its ``reference`` points to."""
     element = holder.element
-    if element.tag in _REFERENCES:
+    if element.tag in REFERENCES:
         pointer: etree._Element | None = element
     else:
-        pointer = next(element.iterchildren(*_REFERENCES), None)
+        pointer = next(element.iterchildren(*REFERENCES), None)
     if pointer is not None:
         target = holder.reading.referenced(pointer.get("value", ""))
         if target is not None:

@@ -100,6 +100,7 @@ def _scopes(c: Compiler, node: Table, at: At) -> Walked | None:
         c.error(node.place, "path", str(wrong), hint)
         return None
     inside, steps = at.inside(compiled.kind), compiled.walk
+    needs = (compiled.needs,) if compiled.needs is not None else None
     where = node.get("where")
     if where is None:
 
@@ -107,7 +108,7 @@ def _scopes(c: Compiler, node: Table, at: At) -> Walked | None:
             for place in steps(scope):
                 yield place, None
 
-        return walk, inside, None, None
+        return walk, inside, needs, None
     condition = c.condition(where, inside)
     if condition is None:
         return None
@@ -118,4 +119,4 @@ def _scopes(c: Compiler, node: Table, at: At) -> Walked | None:
             if test(place, None):
                 yield place, None
 
-    return walk_where, inside, None, None
+    return walk_where, inside, needs, None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.mapping.running import Run
-from gateway.mapping.vocabulary import durations, numbers, texts, times
+from gateway.mapping.vocabulary import durations, narratives, numbers, texts, times
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +131,10 @@ CONVERSIONS: dict[str, TextConversion] = {
         TextConversion(
             "base64Binary", ("base64Binary",), "the text may be no Base64",
             plain=texts.base64_binary,
+        ),
+        TextConversion(
+            "xhtml", ("xhtml",), "the text may be no narrative that R4 takes",
+            plain=narratives.xhtml,
         ),
         TextConversion("IdentifierSystem", ("uri",), "", convert=_identifier_system),
         TextConversion("DefaultAuthority", ("uri",), "", convert=_default_authority),

@@ -257,11 +257,144 @@ def test_results_are_what_the_laboratory_wrote(library: Library, shared: Path) -
     assert compared == 110
 
 
-def test_level_one_reports_have_the_document_only(library: Library, shared: Path) -> None:
+def test_level_one_reports_have_the_document_and_its_people_only(
+    library: Library, shared: Path
+) -> None:
     path = shared / "corpora" / "cda" / "BIO-CR-BIO_2021.01_CDA-R2-Niveau-1.xml"
     result = mapped(library, path)
     assert result.mapping == "cda.document"
-    assert [entry.resource["resourceType"] for entry in result.entries] == [
-        "Patient",
-        "DocumentReference",
-    ]
+    kinds = {entry.resource["resourceType"] for entry in result.entries}
+    assert {"Patient", "DocumentReference", "Encounter", "Practitioner"} <= kinds
+    assert not kinds & {"Composition", "Observation", "DiagnosticReport", "Condition"}
+
+
+# --- every other type of document -------------------------------------------------------
+
+MADE_BY_ANOTHER = {("DocumentReference", "DocumentReference")}
+"""A replaced document is another message's entry."""
+
+
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("reference"), str):
+            yield value["reference"]
+        for inner in value.values():
+            yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+def test_no_reference_leads_nowhere(library: Library, shared: Path) -> None:
+    for path in corpus(shared):
+        result = mapped(library, path)
+        made = {entry.reference for entry in result.entries}
+        for entry in result.entries:
+            kind = entry.resource["resourceType"]
+            for reference in references(entry.resource):
+                if (kind, reference.partition("/")[0]) not in MADE_BY_ANOTHER:
+                    assert reference in made, (path.name, entry.reference, reference)
+
+
+def sections_of(element: ET.Element) -> Iterator[ET.Element]:
+    """The sections in an element, without those that are empty (cmp-1 of R4)."""
+    for component in element.findall(f"{V3}component"):
+        for section in component.findall(f"{V3}section"):
+            text = section.find(f"{V3}text")
+            says = text is not None and "".join(text.itertext()).strip()
+            if says or section.findall(f"{V3}entry") or section.findall(f"{V3}component"):
+                yield section
+
+
+def titles(section: ET.Element) -> Any:
+    title = section.find(f"{V3}title")
+    said = " ".join("".join(title.itertext()).split()) if title is not None else ""
+    return said or None, [titles(inner) for inner in sections_of(section)]
+
+
+def said_titles(section: dict[str, Any]) -> Any:
+    title = section.get("title")
+    return title and " ".join(title.split()), [said_titles(s) for s in section.get("section", ())]
+
+
+def test_sections_stay_in_their_order_with_their_words(library: Library, shared: Path) -> None:
+    compared = 0
+    for path in corpus(shared):
+        body = next(ET.parse(path).getroot().iter(f"{V3}structuredBody"), None)
+        compositions = resources(mapped(library, path), "Composition")
+        if body is None:
+            assert compositions == []
+            continue
+        (composition,) = compositions
+        assert [said_titles(each) for each in composition["section"]] == [
+            titles(section) for section in sections_of(body)
+        ], path.name
+        words = "".join(div_words(composition["section"]))
+        for text in body.iter(f"{V3}text"):
+            for element in text.iter(f"{V3}td"):
+                wanted = "".join("".join(element.itertext()).split())
+                assert wanted in words, path.name
+                compared += 1
+    assert compared > 2500
+
+
+def div_words(sections: list[dict[str, Any]]) -> Iterator[str]:
+    for section in sections:
+        if "text" in section:
+            yield "".join("".join(ET.fromstring(section["text"]["div"]).itertext()).split())
+        yield from div_words(section.get("section", []))
+
+
+FAMILIES = {
+    "VSM_1.4": {"Condition", "AllergyIntolerance", "MedicationStatement", "FamilyMemberHistory"},
+    "IPS-FR": {
+        "Condition", "AllergyIntolerance", "MedicationStatement", "Immunization", "Procedure",
+        "DeviceUseStatement", "ImmunizationRecommendation", "Encounter", "FamilyMemberHistory",
+    },
+    "VAC_2023": {"Immunization"},
+    "VAC-NOTE": {"Immunization"},
+    "eP-MED-DM": {"MedicationRequest", "Medication", "DeviceRequest"},
+    "eDISP-MED": {"MedicationDispense", "Medication"},
+    "CNAM-HR": {"MedicationDispense", "MedicationStatement", "Procedure", "Encounter"},
+    "IMG_CR_IMG_2024.01.xml": {"DiagnosticReport", "ImagingStudy", "MedicationAdministration"},
+    "IMG-DA-IMG": {"ServiceRequest"},
+    "LDL-SES": {"Encounter", "ServiceRequest", "DeviceUseStatement", "MedicationStatement"},
+    "LDL-EES": {"Condition", "AllergyIntolerance"},
+    "CSE-CS8": {"Observation", "Coverage", "Immunization", "RelatedPerson"},
+    "OBP-SAP": {"Observation", "Condition", "Procedure"},
+    "CANCER-FRCP": {"Condition", "Observation", "ServiceRequest"},
+    "CANCER-PPS": {"Condition", "Procedure", "ServiceRequest"},
+    "AVC-EUNV": {"Observation", "Procedure"},
+    "OPH-BRE": {"Observation"},
+    "DLU-EHPAD": {"Procedure", "MedicationStatement"},
+    "CARD-F-PRC": {"Condition", "Goal"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_of_documents_gives_its_kinds_of_entries(
+    family: str, library: Library, shared: Path
+) -> None:
+    (path,) = (each for each in corpus(shared) if each.name.startswith(family))
+    result = mapped(library, path)
+    assert {entry.resource["resourceType"] for entry in result.entries} >= FAMILIES[family]
+
+
+def test_a_statement_keeps_its_identity_when_others_come_before_it(
+    library: Library, shared: Path
+) -> None:
+    (path,) = (each for each in corpus(shared) if each.name.startswith("VAC_2023"))
+    text = path.read_text(encoding="utf-8")
+    before = {entry.reference for entry in mapped(library, path).entries}
+    first = text.index("<entry>")
+    added = (
+        '<entry><observation classCode="OBS" moodCode="EVN"><code code="8867-4"'
+        ' codeSystem="2.16.840.1.113883.6.1"/><statusCode code="completed"/></observation></entry>'
+    )
+    changed = f"{text[:first]}{added}{text[first:]}"
+    root = CdaReader().read([Payload.from_bytes(changed.encode())])
+    program = library.match(root, Format.CDA)
+    assert program is not None
+    after = {entry.reference for entry in program.run(root, CONTEXT).entries}
+    assert before < after
+    assert len(after) == len(before) + 1

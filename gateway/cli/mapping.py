@@ -11,6 +11,7 @@ import typer
 
 from gateway.cli.access import log_to_standard_error
 from gateway.cli.mapping_coverage import coverage
+from gateway.cli.mapping_explain import explain
 from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
 from gateway.cli.output import Code, data, fail, say
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 app = typer.Typer(name="mapping", help="Mappings.", no_args_is_help=True)
 
 app.command("coverage")(coverage)
+app.command("explain")(explain)
 
 FILE_BYTES_MAX = 256 << 20
 MESSAGES_MAX = 100_000

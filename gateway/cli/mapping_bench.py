@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,8 +16,16 @@ if TYPE_CHECKING:
     from gateway.mapping import Library, MappingContext
     from gateway.model import Format
     from gateway.settings import Settings
-    from gateway.workbench.examining import Bench
+    from gateway.workbench.examining import Bench, Examined
 
+MessageArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="A message, or a folder with the DICOM files of one study.",
+        metavar="FILE",
+        exists=True,
+    ),
+]
 FilesArgument = Annotated[
     list[Path],
     typer.Argument(
@@ -115,3 +123,31 @@ def contexts(effective: Settings, source: str) -> Mapping[Format, MappingContext
             mapping_context(fitting[0]) if fitting else MappingContext(source="file")
         )
     return found
+
+
+def examined_messages(
+    files: Sequence[Path],
+    form: str,
+    source: str,
+    folders: Sequence[Path] | None,
+    config: Path | None,
+    state: Path | None,
+) -> Iterator[Examined]:
+    """The messages of the files, examined. Ends the command where one gives no entries."""
+    from gateway.mapping import MappingContext
+    from gateway.model import Cause
+    from gateway.workbench.examining import examine
+    from gateway.workbench.files import NoMessage, messages_of_files
+
+    effective = effective_settings(config, state, folders or [])
+    chosen, bench = chosen_format(form), make_bench(effective)
+    known = contexts(effective, source)
+    for message in messages_of_files(files, chosen):
+        if isinstance(message, NoMessage):
+            fail(Code.FINDINGS, f"{message.name}: {message.reason}")
+        context = known.get(message.format, MappingContext(source="file"))
+        examined = examine(bench, message.format, message.payloads, context)
+        if isinstance(examined, Cause):
+            where = f"{examined.location} " if examined.location else ""
+            fail(Code.FINDINGS, f"{message.name}: {where}{examined.code.value}: {examined.detail}")
+        yield examined

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -13,7 +13,7 @@ from gateway.cli.options import settings
 from gateway.cli.output import Code, fail, say
 
 if TYPE_CHECKING:
-    from gateway.mapping import Library, MappingContext
+    from gateway.mapping import Finding, Library, MappingContext
     from gateway.model import Format
     from gateway.settings import Settings
     from gateway.workbench.examining import Bench, Examined
@@ -151,3 +151,35 @@ def examined_messages(
             where = f"{examined.location} " if examined.location else ""
             fail(Code.FINDINGS, f"{message.name}: {where}{examined.code.value}: {examined.detail}")
         yield examined
+
+
+def load_folder(folder: Path, effective: Settings) -> Library:
+    """One folder of mappings: by itself when it is whole, else on those that are shipped.
+
+    Ends the command with the findings when it is wrong either way.
+    """
+    from gateway.bootstrap import languages
+    from gateway.mapping import Library, MappingError, packaged_mappings
+
+    sites, site = effective.mappings.sites, effective.mappings.site or None
+    try:
+        return Library.load([folder], languages(), sites=sites, site=site)
+    except MappingError as alone:
+        if not any(finding.code in _LEANING for finding in alone.findings):
+            _say_findings(alone.findings)
+    try:
+        return Library.load([packaged_mappings(), folder], languages(), sites=sites, site=site)
+    except MappingError as error:
+        _say_findings(error.findings)
+
+
+_LEANING = frozenset(
+    {"unknown-mapping", "unknown-table", "unknown-block", "unknown-type", "unknown-site"}
+)
+"""What a folder is told that uses the shipped mappings and does not hold them."""
+
+
+def _say_findings(findings: Sequence[Finding]) -> NoReturn:
+    for finding in findings:
+        say(str(finding))
+    raise typer.Exit(Code.FINDINGS)

@@ -119,9 +119,7 @@ def contexts(effective: Settings, source: str) -> Mapping[Format, MappingContext
     found: dict[Format, MappingContext] = {}
     for form in Format:
         fitting = [each for each in effective.sources if each.type in SOURCE_TYPES[form.value]]
-        found[form] = (
-            mapping_context(fitting[0]) if fitting else MappingContext(source="file")
-        )
+        found[form] = mapping_context(fitting[0]) if fitting else MappingContext(source="file")
     return found
 
 

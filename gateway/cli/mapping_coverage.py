@@ -142,10 +142,7 @@ def _print(found: Coverage, *, every_path: bool) -> None:
             numbers=("messages", "present", "mapped", "ignored", "lost"),
         )  # fmt: skip
     heading("Summary")
-    rows = [
-        (form.value, *_row(found, form))
-        for form in found.formats
-    ]
+    rows = [(form.value, *_row(found, form)) for form in found.formats]
     table(
         ("format", "present", "mapped", "ignored", "lost", "retention %"),
         [*rows, ("all", *_row(found, None))],

@@ -53,9 +53,7 @@ def why_absent(examined: Examined, target: str) -> Absence:
     Without a number every entry of the type is looked at. Raises NoTarget.
     """
     kind, number, identifier, steps = entry_and_path(target)
-    entries = [
-        entry for entry in examined.mapped.entries if entry.resource["resourceType"] == kind
-    ]
+    entries = [entry for entry in examined.mapped.entries if entry.resource["resourceType"] == kind]
     if identifier:
         entries = [entry for entry in entries if entry.resource["id"] == identifier]
     elif number is not None:
@@ -249,4 +247,3 @@ def _state(found: Readout) -> str:
     if first.state is ValueState.ABSENT:
         return "absent" if first.path else "absent: there is no such segment"
     return "null: the sender deletes it" if first.state is ValueState.NULL else "empty"
-

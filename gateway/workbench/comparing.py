@@ -54,11 +54,7 @@ class Differences:
     def any(self) -> bool:
         """Whether anything differs."""
         return bool(
-            self.identities
-            or self.facts
-            or self.flags_added
-            or self.flags_removed
-            or self.outcome
+            self.identities or self.facts or self.flags_added or self.flags_removed or self.outcome
         )
 
 
@@ -139,7 +135,9 @@ def _likeness(first: Entry, second: Entry) -> float:
     return len(ours & theirs) / max(len(ours | theirs), 1)
 
 
-def _facts(entry: Entry, renamed: Mapping[str, str], reference: str | None = None) -> dict[str, str]:
+def _facts(
+    entry: Entry, renamed: Mapping[str, str], reference: str | None = None
+) -> dict[str, str]:
     """Every value of an entry by its target. ``renamed`` references are taken for the same."""
     lead = entry.reference if reference is None else reference
     found: dict[str, str] = {}

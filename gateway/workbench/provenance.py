@@ -267,9 +267,7 @@ def _innermost(spot: _Spot, value: Any) -> _Spot:
         if not inner:
             return spot
         exact = [rule for rule in inner if rule.value == value] or inner
-        spot = _Spot(
-            exact[-1], (spot.rule, *spot.trail), spot.instance, spot.entered, spot.part
-        )
+        spot = _Spot(exact[-1], (spot.rule, *spot.trail), spot.instance, spot.entered, spot.part)
 
 
 def _holds(result: Any, value: Any) -> bool:
@@ -344,9 +342,7 @@ def _row(spot: _Spot, value: Any) -> RowUsed | None:
             if isinstance(event, LookedUp) and event.row is not None:
                 row = event.row
                 if str(value) in (row.code, row.system, row.display) or value is True:
-                    return RowUsed(
-                        event.table, event.version, event.code, row.code, str(row.place)
-                    )
+                    return RowUsed(event.table, event.version, event.code, row.code, str(row.place))
     return None
 
 

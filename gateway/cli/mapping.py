@@ -14,7 +14,7 @@ from gateway.cli.mapping_bench import SOURCE_TYPES, FilesArgument, FormatOption,
 from gateway.cli.mapping_coverage import coverage
 from gateway.cli.mapping_diff import diff
 from gateway.cli.mapping_explain import explain
-from gateway.cli.mapping_files import docs, schema, test
+from gateway.cli.mapping_files import docs, run_tests, schema
 from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
 from gateway.cli.output import Code, data, fail, say
 
@@ -29,7 +29,7 @@ app = typer.Typer(name="mapping", help="Mappings.", no_args_is_help=True)
 app.command("coverage")(coverage)
 app.command("explain")(explain)
 app.command("diff")(diff)
-app.command("test")(test)
+app.command("test")(run_tests)
 app.command("docs")(docs)
 app.command("schema")(schema)
 

@@ -124,12 +124,7 @@ def contexts(effective: Settings, source: str) -> Mapping[Format, MappingContext
 
 
 def examined_messages(
-    files: Sequence[Path],
-    form: str,
-    source: str,
-    folders: Sequence[Path] | None,
-    config: Path | None,
-    state: Path | None,
+    files: Sequence[Path], effective: Settings, *, form: str, source: str
 ) -> Iterator[Examined]:
     """The messages of the files, examined. Ends the command where one gives no entries."""
     from gateway.mapping import MappingContext
@@ -137,7 +132,6 @@ def examined_messages(
     from gateway.workbench.examining import examine
     from gateway.workbench.files import NoMessage, messages_of_files
 
-    effective = effective_settings(config, state, folders or [])
     chosen, bench = chosen_format(form), make_bench(effective)
     known = contexts(effective, source)
     for message in messages_of_files(files, chosen):

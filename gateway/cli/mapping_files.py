@@ -76,7 +76,7 @@ def schema(
     data(schema_of(Kind(kind)))
 
 
-def test(
+def run_tests(
     folders: FolderArgument = None,
     *,
     only: Annotated[

@@ -213,8 +213,8 @@ def _reasons(rule: Ruled) -> Iterator[str]:
                 yield f"{key}: {said.text}"
         names = node.get("ref")
         if names is not None and not any(isinstance(e, Asked) for e in rule.events):
-            said = names.text if isinstance(names, Text) else "any of those named"
-            yield f"there is no entry {said} to refer to"
+            wanted = names.text if isinstance(names, Text) else "of those named"
+            yield f"there is no entry {wanted} to refer to"
     if rule.stopped == "Drop":
         yield "what holds it was left out by a policy"
 

@@ -68,17 +68,11 @@ def compare(name: str, old: Examined | Cause, new: Examined | Cause) -> Differen
     identities = tuple(IdentityChange(before, after) for before, after in renamed.items())
     facts: list[FactChange] = []
     for entry in removed:
-        facts += [
-            FactChange(Change.REMOVED, target, old=value)
-            for target, value in _facts(entry, {}).items()
-        ]
-    for before, after in pairs:
-        facts += _changes(_facts(before, renamed, after.reference), _facts(after, {}))
+        facts += _changes(_facts(entry, {}), {})
+    for first, second in pairs:
+        facts += _changes(_facts(first, renamed, second.reference), _facts(second, {}))
     for entry in added:
-        facts += [
-            FactChange(Change.ADDED, target, new=value)
-            for target, value in _facts(entry, {}).items()
-        ]
+        facts += _changes({}, _facts(entry, {}))
     return Differences(
         name,
         identities,

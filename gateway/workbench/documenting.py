@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gateway.mapping import Library, MappingError, Program
@@ -129,7 +129,7 @@ def _types(assembled: Assembled, tables: dict[str, None]) -> Iterator[Section]:
     """The types that the entries use, by name or as the type of the target."""
     for name, node in sorted(assembled.types.items()):
         _tables(node, tables)
-        lines = tuple(_lines(node, "", node, 0))
+        lines = tuple(_lines(node, "", 0))
         yield Section(f"{name} ({_text(node.get('type')) or name})", _text(node.get("note")), lines)
 
 
@@ -154,7 +154,7 @@ def _entry(node: Table) -> Section:
     body = node.get("set")
     if isinstance(body, Table):
         for name, rule in body:
-            lines += _lines(rule, name, rule, 1)
+            lines += _lines(rule, name, 1)
     for also in _items(node.get("also")):
         if isinstance(also, Table):
             inner = _entry(also)
@@ -179,43 +179,54 @@ def _identity(node: Node | None, name: str) -> Iterator[Line]:
             yield Line(f"{name}.id", key, how, failing=failing, rule=str(item.place))
 
 
-def _lines(node: Node, target: str, rule: Node, depth: int) -> Iterator[Line]:
+def _lines(node: Node, target: str, depth: int) -> Iterator[Line]:
     """The lines of one rule, those of an object's elements in their place."""
     if depth > DEPTH_MAX:
         return
     if isinstance(node, Many):
         for number, item in enumerate(node.items):
-            yield from _lines(item, f"{target}[{number}]", item, depth + 1)
+            yield from _lines(item, f"{target}[{number}]", depth + 1)
         return
     if isinstance(node, Text):
         yield Line(target, node.text, rule=str(node.place))
         return
-    cases, below = node.get("cases"), node.get("set")
-    if isinstance(cases, Table):
-        yield Line(target, f"by {_text(node.get('switch'))}", when=_condition(node),
-                   rule=str(node.place))  # fmt: skip
-        for label, case in cases:
-            for line in _lines(case, target, case, depth + 1):
-                when = " and ".join(part for part in (f"it is {label}", line.when) if part)
-                yield Line(line.target, line.source, line.how, when, line.failing, line.rule)
-        return
-    for key in ("first", "items"):
-        listed = node.get(key)
-        if isinstance(listed, Many):
-            yield _line(node, target)
-            for number, item in enumerate(listed.items, 1):
-                for line in _lines(item, target, item, depth + 1):
-                    way = f"{number}. " if key == "first" else ""
-                    yield Line(line.target, way + line.source, line.how, line.when, line.failing,
-                               line.rule)  # fmt: skip
-            return
+    if isinstance(node.get("cases"), Table):
+        yield from _cases(node, target, depth)
+    elif node.get("first") is not None or node.get("items") is not None:
+        yield from _several(node, target, depth)
+    else:
+        yield from _object(node, target, depth)
+
+
+def _cases(node: Table, target: str, depth: int) -> Iterator[Line]:
+    yield Line(
+        target, f"by {_text(node.get('switch'))}", when=_condition(node), rule=str(node.place)
+    )
+    cases = node.get("cases")
+    for label, case in cases if isinstance(cases, Table) else ():
+        for line in _lines(case, target, depth + 1):
+            when = " and ".join(part for part in (f"it is {label}", line.when) if part)
+            yield replace(line, when=when)
+
+
+def _several(node: Table, target: str, depth: int) -> Iterator[Line]:
+    yield _line(node, target)
+    key = "first" if node.get("first") is not None else "items"
+    for number, item in enumerate(_items(node.get(key)), 1):
+        way = f"{number}. " if key == "first" else ""
+        for line in _lines(item, target, depth + 1):
+            yield replace(line, source=way + line.source)
+
+
+def _object(node: Table, target: str, depth: int) -> Iterator[Line]:
+    below = node.get("set")
     if not isinstance(below, Table) or any(key in node.items for key in _TELLING):
         yield _line(node, target)
     if isinstance(below, Table):
         if node.get("resource") is not None:
             yield from _identity(node.get("id"), entry_name(node))
         for name, inner in below:
-            yield from _lines(inner, f"{target}.{name}" if target else name, inner, depth + 1)
+            yield from _lines(inner, f"{target}.{name}" if target else name, depth + 1)
 
 
 def _line(node: Table, target: str) -> Line:
@@ -235,7 +246,8 @@ def _said(node: Table) -> str:
     lead = f"each {walked}: " if walked else ""
     for key, name in (
         ("from", ""), ("all", "all of "), ("first", "the first of"), ("items", "all of"),
-        ("const", "always "), ("ref", "reference to "), ("refer", "reference to another message's "),
+        ("const", "always "), ("ref", "reference to "),
+        ("refer", "reference to another message's "),
         ("resource", "an entry of its own: "), ("flag", "nothing, flagged "),
         ("skip", "nothing: "),
     ):  # fmt: skip

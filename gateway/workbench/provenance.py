@@ -170,7 +170,7 @@ class Provenance:
         if steps in (("id",), ("resourceType",)):
             return self._of_instance(reference, target, str(value), identifier=steps == ("id",))
         spot = self._spot(resource, reference, steps, value)
-        return _explained(spot, target, steps, value) if spot is not None else None
+        return _explained(spot, target, value) if spot is not None else None
 
     def everything(self) -> Iterator[tuple[Mapping[str, Any], Steps, Any, Explained | None]]:
         """Every leaf of every entry with its explanation, in the order of the entries."""
@@ -277,7 +277,7 @@ def _holds(result: Any, value: Any) -> bool:
     return any(found == value for _, found in leaves(result))
 
 
-def _explained(spot: _Spot, target: str, steps: Steps, value: Any) -> Explained:
+def _explained(spot: _Spot, target: str, value: Any) -> Explained:
     rule = spot.rule
     trace = spot.part.mapped.trace
     noted = [trace[number] for number in own_notes(rule)]

@@ -150,7 +150,7 @@ def _twins() -> dict[str, Any]:
 
 
 def _definitions(*, targets: bool) -> dict[str, Any]:
-    made = {
+    return {
         "text": SCALAR,
         "policy": _policy(),
         "identity": _identity(),
@@ -160,7 +160,6 @@ def _definitions(*, targets: bool) -> dict[str, Any]:
         "type": _rule_map(nested=False, more={"type": {"$ref": "#/$defs/text"}}),
         "entry": _entry(targets=targets),
     }
-    return made
 
 
 def _policy() -> dict[str, Any]:
@@ -230,7 +229,8 @@ def _key(key: str) -> dict[str, Any]:
         return _RULE
     if key == "unit":
         return _RULE
-    return known.get(key, {"$ref": "#/$defs/text"})
+    found: dict[str, Any] = known.get(key, {"$ref": "#/$defs/text"})
+    return found
 
 
 def _entry(*, targets: bool) -> dict[str, Any]:

@@ -11,7 +11,8 @@ COLUMNS = ("Target", "Source", "How", "When", "Otherwise, and why", "Rule")
 SIGNATURE = "Read and approved (name, function, date, signature):"
 
 _STYLE = """\
-body{font:15px/1.45 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;color:#1d2733}
+body{font:15px/1.45 system-ui,sans-serif;max-width:76rem;margin:2rem auto;
+padding:0 1rem;color:#1d2733}
 table{border-collapse:collapse;width:100%;margin:.6rem 0 1.6rem}
 th,td{border-bottom:1px solid #cbd3db;padding:.3rem .5rem;text-align:left;vertical-align:top}
 th{font-weight:600}code{font-size:.88em;overflow-wrap:anywhere}td.rule{color:#5b6875;font-size:.85em}

@@ -154,8 +154,19 @@ def _tries(around: Instance | Ruled, steps: Steps, path: str, depth: int) -> Ite
         elif deeper:
             yield from _tries(rule, rest, element, depth)
         else:
-            why = "it gave something, which is not what stands there: see its repetitions"
-            yield Tried(str(rule.node.place), element, (why,), depth)
+            yield Tried(str(rule.node.place), element, tuple(_other(rule)), depth)
+
+
+def _other(rule: Ruled) -> Iterator[str]:
+    """What a rule gave instead of what is asked for."""
+    if rule.choice:
+        yield f"it gave {rule.key} instead"
+        for event in (rule, *_below(rule)):
+            for answer in event.events:
+                if isinstance(answer, Answered):
+                    yield f"the value is {answer.which}, and the policy is {answer.word}"
+    else:
+        yield "it gave something that is not at this place: look at the element without a number"
 
 
 def _rules_for(around: Instance | Ruled, name: str) -> list[Ruled]:

@@ -51,7 +51,9 @@ def test_a_changed_identity_is_told_and_not_taken_for_other_facts(tmp_path: Path
     assert len(patients) == 1
     assert patients[0].old != patients[0].new
     assert not [fact for fact in found.facts if fact.target.endswith("subject.reference")]
-    assert [(f.old, f.new) for f in found.facts if f.target.endswith("identifier[0].value")] == [("42", "43")]
+    assert [(f.old, f.new) for f in found.facts if f.target.endswith("identifier[0].value")] == [
+        ("42", "43")
+    ]
 
 
 def test_entries_that_come_and_go_are_told() -> None:
@@ -59,7 +61,9 @@ def test_entries_that_come_and_go_are_told() -> None:
     gone = compare("m", examined(ORU), examined(shorter))
     assert {fact.change for fact in gone.facts if "Observation" in fact.target} == {Change.REMOVED}
     come = compare("m", examined(shorter), examined(ORU))
-    assert {fact.change for fact in come.facts if fact.target.startswith("Observation")} == {Change.ADDED}
+    assert {fact.change for fact in come.facts if fact.target.startswith("Observation")} == {
+        Change.ADDED
+    }
     assert come.flags_added
 
 

@@ -149,7 +149,9 @@ def test_a_missing_segment_is_told() -> None:
     assert "NTE" in said, said
 
 
-@pytest.mark.parametrize("target", ["", "observation.value", "Patient..x", "Patient.a b", "Patient[x]"])
+@pytest.mark.parametrize(
+    "target", ["", "observation.value", "Patient..x", "Patient.a b", "Patient[x]"]
+)
 def test_what_is_no_target_is_said(target: str) -> None:
     with pytest.raises(NoTarget):
         entry_and_path(target)

@@ -72,7 +72,9 @@ def findings_of(folder: Path, text: str) -> tuple[Finding, ...]:
     return error.value.findings
 
 
-@pytest.mark.parametrize(("text", "code", "line"), [row[1:] for row in WRONG], ids=[r[0] for r in WRONG])
+@pytest.mark.parametrize(
+    ("text", "code", "line"), [row[1:] for row in WRONG], ids=[r[0] for r in WRONG]
+)
 def test_every_mistake_is_found_where_it_stands(
     tmp_path: Path, text: str, code: str, line: int
 ) -> None:
@@ -109,7 +111,9 @@ def test_a_constant_under_a_condition_leaves_the_rest_within_reach(tmp_path: Pat
     assert unreachable([path]) == []
 
 
-def test_sarif_has_what_the_standard_requires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sarif_has_what_the_standard_requires(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SARIF 2.1.0 sections 3.13, 3.14, 3.19, 3.27, 3.30: names, levels, indexes, regions from 1."""
     monkeypatch.chdir(tmp_path)
     found = findings_of(tmp_path, HEAD + ENTRY + "      gender: PID-99\n")
@@ -128,7 +132,10 @@ def test_sarif_has_what_the_standard_requires(tmp_path: Path, monkeypatch: pytes
         assert physical["region"]["startLine"] >= 1
         assert physical["region"]["startColumn"] >= 1
         assert not physical["artifactLocation"]["uri"].startswith("/")
-    assert run["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "test.yaml"
+    assert (
+        run["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+        == "test.yaml"
+    )
     assert {each["ruleId"] for each in run["results"]} >= {"path", "ambiguous", "test-failed"}
     json.dumps(log)
 

@@ -39,9 +39,7 @@ def leaves_of(message: str) -> dict[str, Leaf]:
 def fates(found: Examined, wanted: Bench | None = None) -> dict[str, Fate]:
     part = found.parts[0]
     inventory = (wanted or bench()).inventories[part.format]
-    return {
-        settled.leaf.path: settled.fate for settled in settle(part, Outcome(found), inventory)
-    }
+    return {settled.leaf.path: settled.fate for settled in settle(part, Outcome(found), inventory)}
 
 
 def with_rules(folder: Path, rules: str, more: str, *lines: str) -> dict[str, Fate]:
@@ -65,11 +63,13 @@ def with_rules(folder: Path, rules: str, more: str, *lines: str) -> dict[str, Fa
 
 
 def test_hl7_leaves_are_the_smallest_pieces_without_separators_and_set_ids() -> None:
-    found = leaves_of(HEAD + "\rPID|1||42^^^CHU&1.2&ISO~77||A^B||\"\"|\rZFD|x^y|\rOBX|1|ST|c||a^b\r")
+    found = leaves_of(HEAD + '\rPID|1||42^^^CHU&1.2&ISO~77||A^B||""|\rZFD|x^y|\rOBX|1|ST|c||a^b\r')
     assert "MSH-1" not in found
     assert "MSH-2" not in found
     assert "PID-1" not in found
-    assert {"PID-3(1).1", "PID-3(1).4.1", "PID-3(1).4.2", "PID-3(2)", "PID-5.1", "PID-7"} <= set(found)
+    assert {"PID-3(1).1", "PID-3(1).4.1", "PID-3(1).4.2", "PID-3(2)", "PID-5.1", "PID-7"} <= set(
+        found
+    )
     assert {"ZFD-1.1", "ZFD-1.2"} <= set(found)
     assert found["PID-3(1).4.2"].generic == "PID-3.4.2"
     assert "PID-4" not in found

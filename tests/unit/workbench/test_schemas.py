@@ -70,7 +70,11 @@ entries: [{resource: Patient, id: {key: [PID-3.1], authority: worldwide}, set: {
         (Kind.MAPPING, MAPPING.replace("PID-7}", "{from: PID-7, whenn: x}}"), False),
         (Kind.MAPPING, MAPPING.replace("PID-7}", "{from: PID-7, invalid: sometimes}}"), False),
         (Kind.TABLE, "{table: a, version: 1, source: s, licence: l, rows: {A: b}}", True),
-        (Kind.TABLE, "{table: a, version: 1, source: s, licence: l, rows: {A: {display: x}}}", False),
+        (
+            Kind.TABLE,
+            "{table: a, version: 1, source: s, licence: l, rows: {A: {display: x}}}",
+            False,
+        ),
         (Kind.TWINS, "[{name: x, given: y, expect: {Patient: {count: 1}}}]", True),
         (Kind.TWINS, "[{name: x, given: y, expected: {}}]", False),
     ],

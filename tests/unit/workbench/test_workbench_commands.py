@@ -43,7 +43,9 @@ class Shell:
 
 
 @pytest.fixture
-def ecluse(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Shell:
+def ecluse(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Shell:
     monkeypatch.chdir(tmp_path)
     load = bootstrap.load_library
 
@@ -55,9 +57,13 @@ def ecluse(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, 
     return Shell(capsys)
 
 
-def test_coverage_counts_a_folder_and_lists_what_is_no_message(ecluse: Shell, message: Path) -> None:
+def test_coverage_counts_a_folder_and_lists_what_is_no_message(
+    ecluse: Shell, message: Path
+) -> None:
     (message.parent / "notes.txt").write_text("nothing for us")
-    (message.parent / "ack.hl7").write_text("MSH|^~\\&|A|B|C|D|2024||ACK|1|P|2.5\rMSA|AA|1\r", newline="")
+    (message.parent / "ack.hl7").write_text(
+        "MSH|^~\\&|A|B|C|D|2024||ACK|1|P|2.5\rMSA|AA|1\r", newline=""
+    )
     found = ecluse.json("coverage", str(message.parent))
     assert found["messages"] == 1
     assert found["not_counted"]["no_message"] == 1
@@ -88,7 +94,9 @@ def test_a_measure_that_is_not_zero_fails_whatever_the_retention() -> None:
 
 def test_retention_leaves_out_what_is_ignored_on_both_sides() -> None:
     found = Coverage()
-    found.counts["m", "p"] = PathCount(Format.HL7V2, "m", "p", present=10, mapped=3, ignored=6, lost=1)
+    found.counts["m", "p"] = PathCount(
+        Format.HL7V2, "m", "p", present=10, mapped=3, ignored=6, lost=1
+    )
     assert found.retention == 75
 
 
@@ -108,7 +116,9 @@ def test_explain_prints_rule_source_and_row(ecluse: Shell, message: Path) -> Non
     ecluse("explain", str(message), "--why-absent", "Patient.gender", code=3)
 
 
-@pytest.mark.parametrize("content", ["", "nothing", "MSH|^~\\&|A|B|C|D|2024||ACK|1|P|2.5\r", "<a/>"])
+@pytest.mark.parametrize(
+    "content", ["", "nothing", "MSH|^~\\&|A|B|C|D|2024||ACK|1|P|2.5\r", "<a/>"]
+)
 def test_explain_of_what_gives_no_entries_says_why(
     ecluse: Shell, tmp_path: Path, content: str
 ) -> None:
@@ -119,7 +129,9 @@ def test_explain_of_what_gives_no_entries_says_why(
 
 
 def test_run_takes_folders_and_batches(ecluse: Shell, message: Path) -> None:
-    (message.parent / "n.hl7").write_text("FHS|^~\\&\rBHS|^~\\&\r" + ORU + ORU + "BTS|2\rFTS|1\r", newline="")
+    (message.parent / "n.hl7").write_text(
+        "FHS|^~\\&\rBHS|^~\\&\r" + ORU + ORU + "BTS|2\rFTS|1\r", newline=""
+    )
     lines = ecluse("run", str(message.parent), "--json").splitlines()
     kinds = [json.loads(line)["resourceType"] for line in lines]
     assert kinds.count("Patient") == 3
@@ -132,7 +144,8 @@ def test_test_runs_the_twins_and_tells_what_differs(ecluse: Shell, tmp_path: Pat
     mine.mkdir()
     given = ORU.replace("\r", "\n    ")
     (mine / "own.test.yaml").write_text(
-        "- name: own test\n  format: hl7v2\n  given: |\n    " + given.rstrip()
+        "- name: own test\n  format: hl7v2\n  given: |\n    "
+        + given.rstrip()
         + "\n  expect: {Patient: {count: 1, '[0].gender': male}}\n"
     )
     out = ecluse("test", str(mine), "--only", "own.test", code=3)
@@ -167,7 +180,9 @@ def test_schema_is_json_of_the_kind_asked_for(ecluse: Shell) -> None:
 
 def test_messages_of_files_are_found_by_their_first_bytes(tmp_path: Path) -> None:
     (tmp_path / "a.hl7").write_bytes(b"\xef\xbb\xbf" + ORU.encode())
-    (tmp_path / "b.hl7").write_bytes(b"\x0b" + ORU.encode() + b"\x1c\r\x0b" + ORU.encode() + b"\x1c\r")
+    (tmp_path / "b.hl7").write_bytes(
+        b"\x0b" + ORU.encode() + b"\x1c\r\x0b" + ORU.encode() + b"\x1c\r"
+    )
     (tmp_path / "c.xml").write_text("<ClinicalDocument/>")
     (tmp_path / "d.dcm").write_bytes(bytes(128) + b"DICM" + b"broken")
     (tmp_path / "e.txt").write_text("no")

@@ -12,7 +12,8 @@ from pydicom.datadict import keyword_for_tag, tag_for_keyword
 from adapters.dicom.dataset import Level, TooLarge
 from adapters.dicom.study import READING_FAULTS, InstanceScope, StudyScope
 from adapters.dicom.values import PERSON_COMPONENTS, PERSON_GROUPS, texts
-from gateway.ports import Leaf, LeafKey, Scope
+from gateway.inventory import Leaf, LeafKey
+from gateway.ports import Scope
 
 BULK = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN", ""})
 DEPTH_MAX = 16
@@ -25,7 +26,7 @@ _TIMEZONE = "TimezoneOffsetFromUTC"
 
 
 class DicomInventory:
-    """The leaves of a study (``gateway.ports.Inventory``).
+    """The leaves of a study (``gateway.inventory.Inventory``).
 
     A leaf is one value of a data element, or one component of a person name. What several
     instances say alike (the patient, the study) is one leaf. Bulk data (PS3.5 6.2: OB, OW

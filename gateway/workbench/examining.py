@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gateway.embedded import Joined, join
+from gateway.inventory import Inventory
 from gateway.mapping import Library, MappingContext, MappingRejected, Program
 from gateway.mapping.observing import Watch, watching
 from gateway.mapping.r4.checker import Checker
 from gateway.model import Cause, CauseCode, Embedded, Format, Mapped, Payload
-from gateway.ports import Inventory, Reader, Scope, Unreadable
+from gateway.ports import Reader, Scope, Unreadable
 
 DOCUMENTS_DEPTH_MAX = 2
 """As deep as the gateway itself goes: a document inside a document inside a message."""

@@ -96,7 +96,7 @@ def _examine(
     if not watch.complete:
         return Cause(
             code=CauseCode.MAPPING_FAILED,
-            detail=f"too large to be watched: more than {EVENTS_MAX} steps; without a trace it runs",
+            detail=f"too large to be watched: more than {EVENTS_MAX} steps",
         )
     flagged = getattr(root, "reading_flags", None)
     if flagged is not None:

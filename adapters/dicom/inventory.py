@@ -11,7 +11,8 @@ from pydicom.datadict import keyword_for_tag, tag_for_keyword
 
 from adapters.dicom.content import VALUE_TYPE, VALUE_TYPES
 from adapters.dicom.dataset import Level, TooLarge
-from adapters.dicom.study import READING_FAULTS, InstanceScope, StudyScope
+from adapters.dicom.reading import READING_FAULTS
+from adapters.dicom.study import InstanceScope, StudyScope
 from adapters.dicom.values import PERSON_COMPONENTS, PERSON_GROUPS, texts
 from gateway.inventory import Leaf, LeafKey
 from gateway.ports import Scope

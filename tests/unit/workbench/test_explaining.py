@@ -124,7 +124,7 @@ def test_every_value_of_documents_inside_messages_is_explained() -> None:
         ("Patient.deceasedBoolean", "PID-30"),
         ("Patient.photo", "no rule gives photo"),
         ("Encounter", ""),
-        ("Coverage", "came to no entry that makes a Coverage"),
+        ("NutritionOrder", "came to no entry that makes a NutritionOrder"),
         ("Observation[1].referenceRange", "OBX-7 is empty"),
         ("Observation[1].valueQuantity", "policy"),
         ("Patient.address", "PID-11"),

@@ -4,7 +4,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup servers demo run test test-compiled compiled lint bench validate-r4 fuzz docs clean
+.PHONY: help setup servers demo run test test-compiled compiled lint quality bench validate-r4 fuzz docs clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -36,6 +36,13 @@ lint: setup ## Style, types, import arrows
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+# Where there are real messages to measure the mappings with. Nothing of them is in the project.
+CORPORA ?= $(wildcard ../shared/corpora/hl7v2 ../shared/corpora/cda)
+
+quality: setup ## Measure what the mappings keep of real messages (CORPORA=folders); fails under 95 %
+	@if [ -z "$(strip $(CORPORA))" ]; then echo "no corpora to measure with; CORPORA=folder names some" >&2; exit 1; fi
+	@$(BIN)/ecluse mapping coverage $(CORPORA) --fail-under 95
 
 compiled: setup ## Compile the hot modules to machine code: a wheel in build/wheel
 	@tools/setup tests $(VENV)

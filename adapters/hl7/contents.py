@@ -101,9 +101,7 @@ def compile_contents(paths: Sequence[CompiledPath]) -> Callable[[Scope], Sequenc
                 if field < length:
                     text = fields[field]
                     if text:
-                        tokens[position] = (
-                            (profile, text, fields[2]) if typed else (profile, text)
-                        )
+                        tokens[position] = (profile, text, fields[2]) if typed else (profile, text)
                     else:
                         tokens[position] = text
         for position, content in others:

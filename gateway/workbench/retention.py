@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gateway.inventory import Inventory, Leaf, LeafKey
 from gateway.mapping.observing import Answered, Readout, Ruled
-from gateway.ports import Inventory, Leaf, LeafKey, Scope, Value
+from gateway.ports import Scope, Value
 from gateway.workbench.examining import Part
 from gateway.workbench.happenings import (
     Outcome,
@@ -132,4 +133,4 @@ def says_constant(rule: Ruled) -> bool:
     a name alone does not."""
     if has_key(rule, "const"):
         return True
-    return any(says_constant(inner) for inner in rules_in(rule.events) if gave(inner))
+    return any(says_constant(inner) for inner in rules_in(rule) if gave(inner))

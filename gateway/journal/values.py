@@ -164,7 +164,7 @@ class Gathering:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewDelivery:
-    """A delivery to be inserted. ``due_at`` None means now."""
+    """A delivery to be inserted. ``due_at`` None means now; ``revision`` as in Delivery."""
 
     message_id: int
     lane: str
@@ -174,6 +174,7 @@ class NewDelivery:
     idempotency_key: str
     merged_patients: tuple[str, ...] = ()
     due_at: datetime | None = None
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

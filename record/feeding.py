@@ -59,9 +59,7 @@ class PutResult:
     @property
     def changed(self) -> bool:
         """Whether anything at all was written."""
-        return bool(
-            self.created or self.updated or self.late or self.derived or self.withdrawn
-        )
+        return bool(self.created or self.updated or self.late or self.derived or self.withdrawn)
 
 
 class Feeding:

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
@@ -25,6 +25,7 @@ from gateway.deployment.following import Follower
 from gateway.deployment.force import InForce, Mappings
 from gateway.deployment.reprocessing import Reprocessing
 from gateway.deployment.starting import SETS_FOLDER, first
+from gateway.deployment.testing import Tests
 from gateway.drain import Drainer
 from gateway.gate import PermissionGate
 from gateway.ins import ROOTS, TEST_ROOTS
@@ -33,7 +34,7 @@ from gateway.intake import JournalIntake
 from gateway.journal import gatherings
 from gateway.journal.journal import Journal
 from gateway.journal.writer import GroupWriter
-from gateway.mapping import Library, MappingContext, TwinResult, run_twins, serialise
+from gateway.mapping import Library, MappingContext, serialise
 from gateway.mapping_processes import CPU_SECONDS_MAX, MappingProcesses
 from gateway.mapping_wire import Opening, content_digest
 from gateway.model import Format, Payload
@@ -85,29 +86,6 @@ def load_library(settings: Settings, folders: MappingFolders | None = None) -> L
     """
     given = folders or MappingFolders.of(settings.mappings)
     return Library.load(given.folders, languages(), sites=given.sites, site=given.site or None)
-
-
-def run_tests(
-    settings: Settings, library: Library, folders: MappingFolders
-) -> Sequence[TwinResult]:
-    """Run the tests beside the mappings: the site's with the site's changes, the others without
-    them, because a change of a site is no fault of what it changes.
-
-    Raises MappingError when a test file is wrong.
-    """
-    if not folders.site:
-        return run_twins(library, readers(), encoders=encoders())
-    own = (folders.sites or folders.folders[0] / "sites") / folders.site
-    without = load_library(settings, replace(folders, site=""))
-    return [
-        *run_twins(without, readers(), encoders=encoders()),
-        *run_twins(
-            library,
-            readers(),
-            encoders=encoders(),
-            files=[each for each in library.twins if each.is_relative_to(own)],
-        ),
-    ]
 
 
 def make_normaliser(
@@ -307,11 +285,15 @@ def make_deployer(
 ) -> Deployer:
     """What deploys mappings into a journal: for the gateway that runs with ``mappings``, and
     for the command line when none runs."""
+
+    def load(folders: MappingFolders) -> Library:
+        return load_library(settings, folders)
+
     return Deployer(
         journal,
         settings.state / SETS_FOLDER,
-        load=lambda folders: load_library(settings, folders),
-        test=lambda library, folders: run_tests(settings, library, folders),
+        load=load,
+        test=Tests(load, readers(), encoders()).run,
         build=_builder(settings, contexts),
         versions_kept=settings.mappings.versions_kept,
         mappings=mappings,

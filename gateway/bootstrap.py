@@ -20,6 +20,7 @@ from adapters.hprim.language import HprimLanguage, HprimReader
 from gateway.broker import make_broker
 from gateway.configuration import Configuration
 from gateway.deployment.deploying import Build, Deployer
+from gateway.deployment.drafts import Drafts
 from gateway.deployment.files import FileSet, MappingFolders
 from gateway.deployment.following import Follower
 from gateway.deployment.force import InForce, Mappings
@@ -144,6 +145,7 @@ class Gateway:
     record: Record
     mappings: Mappings
     deployer: Deployer
+    drafts: Drafts
     reprocessing: Reprocessing
     follower: Follower
     intake: JournalIntake
@@ -228,6 +230,7 @@ class Gateway:
             record,
             mappings,
             deployer,
+            Drafts(journal, deployer, mappings, lambda folders: load_library(settings, folders)),
             Reprocessing(journal, mappings),
             follower,
             intake,

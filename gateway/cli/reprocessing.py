@@ -1,4 +1,4 @@
-"""``ecluse mapping reprocess`` and ``reprocessing``: read delivered messages anew with the mappings in force."""
+"""``ecluse mapping reprocess`` and ``reprocessing``: delivered messages are read anew."""
 
 from __future__ import annotations
 

@@ -11,11 +11,15 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from adapters.cda.inventory import CdaInventory
 from adapters.cda.language import CdaLanguage, CdaReader
+from adapters.dicom.inventory import DicomInventory
 from adapters.dicom.language import DicomLanguage, DicomReader
 from adapters.dicom.notation import study_files
 from adapters.hl7.continuation import Fragment, fragment_kept
+from adapters.hl7.inventory import Hl7Inventory
 from adapters.hl7.language import Hl7Language, Hl7Reader
+from adapters.hprim.inventory import HprimInventory
 from adapters.hprim.language import HprimLanguage, HprimReader
 from gateway.broker import make_broker
 from gateway.configuration import Configuration
@@ -41,7 +45,7 @@ from gateway.mapping_wire import Opening, content_digest
 from gateway.model import Format, Payload
 from gateway.normalise import Normaliser
 from gateway.opening import open_journal
-from gateway.ports import Reader, SourceLanguage
+from gateway.ports import Inventory, Reader, SourceLanguage
 from gateway.release import version
 from gateway.retry import RetryPolicy
 from gateway.return_links import ReturnLinks
@@ -72,6 +76,16 @@ def readers() -> dict[Format, Reader]:
         Format.CDA: CdaReader(),
         Format.DICOM: DicomReader(),
         Format.HPRIM: HprimReader(),
+    }
+
+
+def inventories() -> dict[Format, Inventory]:
+    """What the messages of each format say, for the measure of retention."""
+    return {
+        Format.HL7V2: Hl7Inventory(),
+        Format.CDA: CdaInventory(),
+        Format.DICOM: DicomInventory(),
+        Format.HPRIM: HprimInventory(),
     }
 
 

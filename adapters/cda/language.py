@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from lxml import etree
 
 from adapters.cda.document import CEILING, Limits, read_document
-from adapters.cda.paths import Axis, CdaPath, Ending, Predicate, Step, parse
+from adapters.cda.paths import ANY, Axis, CdaPath, Ending, Predicate, Step, parse
 from adapters.cda.structure import NAMESPACES, structure, tag_of
 from adapters.cda.values import (
     CdaElement,
@@ -189,6 +190,8 @@ def _check_step(path: CdaPath, step: Step, types: tuple[str, ...]) -> tuple[tupl
     if step.axis is Axis.PARENT:
         return known.parents_of(types), False
     if step.axis is Axis.CHILD:
+        if step.name == ANY:
+            return known.children_of(types), True
         found, repeats = known.child(types, step.name)
         if found:
             return found, repeats
@@ -201,7 +204,7 @@ def _check_step(path: CdaPath, step: Step, types: tuple[str, ...]) -> tuple[tupl
             f"CDA path {path.text!r}: {_shown(types)} has no child {step.name!r}",
             _mended(path, old, near),
         )
-    found = known.anywhere(step.name)
+    found = known.every() if step.name == ANY else known.anywhere(step.name)
     if not found:
         raise PathError(
             f"CDA path {path.text!r}: CDA has no element {step.name!r}",
@@ -308,7 +311,9 @@ def _reach(step: Step) -> Walk:
             return () if above is None else (above,)
 
         return parent
-    tag = tag_of(step.name)
+    tag: Any = etree.Element if step.name == ANY else tag_of(step.name)
+    if step.axis is Axis.CHILD and step.name == ANY:
+        return lambda start: list(start.iterchildren(tag))
     if step.axis is Axis.CHILD:
         return _children(step.name, tag)
     if step.axis is Axis.ANCESTOR:

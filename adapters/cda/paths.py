@@ -3,7 +3,8 @@
 ::
 
     path      = [ "/" | "//" ] step { ("/" | "//") step } [ terminal ]
-    step      = ["ancestor::"] name { "[" predicate "]" } [ "(" position ")" ] | "." | "$" | ".."
+    step      = ["ancestor::"] (name | "*") { "[" predicate "]" } [ "(" position ")" ]
+              | "." | "$" | ".."
     terminal  = "@" attribute | "/@" attribute | "/" function
     function  = "text()" | "ref()" | "uri()" | "scheme()" | "address()"
     predicate = ["!"] path [ ("=" | "!=") value { "|" value } ]
@@ -13,7 +14,7 @@
 ``ClinicalDocument/…`` and ``/ClinicalDocument/…`` start at the document whatever the
 scope; all else starts at the scope. ``//x`` means every ``x`` below the scope
 (``ClinicalDocument//x``: below the document), ``ancestor::x`` the nearest ``x`` around
-that fits. ``$`` and ``.`` are the scope's own element.
+that fits, ``*`` an element of any name. ``$`` and ``.`` are the scope's own element.
 
 ``text()`` gives the words inside, ``ref()`` those that a ``<reference>`` points to (else
 the words inside), ``uri()`` an identifier's root as ``urn:oid:…`` or ``urn:uuid:…``,
@@ -34,6 +35,9 @@ from gateway.ports import PathError
 
 PATH_CHARACTERS_MAX = 2_000
 NESTING_MAX = 8
+
+ANY = "*"
+"""The step that takes an element of any name."""
 
 _NAME = re.compile(r"[A-Za-z_][\w.\-]*(?::[A-Za-z_][\w.\-]*)?", re.ASCII)
 _PREFIXED = re.compile(r"(?:ps3-20|[A-Za-z_][\w\-]*):[A-Za-z_][\w.\-]*", re.ASCII)
@@ -182,7 +186,7 @@ class _Parser:
             return None
         if self._take("ancestor::"):
             axis = Axis.ANCESTOR
-        name = self._name("an element's name")
+        name = ANY if self._take(ANY) else self._name("an element's name")
         predicates: list[Predicate] = []
         while self._take("["):
             predicates.append(self._predicate(nesting + 1))

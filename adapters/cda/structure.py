@@ -141,6 +141,20 @@ class Structure:
             return (self.root,)
         return self._by_child.get(name, ())
 
+    def every(self) -> tuple[str, ...]:
+        """Every type that an element may have."""
+        return tuple(self.types)
+
+    def children_of(self, types: Iterable[str]) -> tuple[str, ...]:
+        """The types that children of these types may have."""
+        found = {
+            name: None
+            for kind in self.concrete(types)
+            for name, _ in kind.children.values()
+            if name
+        }
+        return tuple(found)
+
     def parents_of(self, types: Iterable[str]) -> tuple[str, ...]:
         """The types that may have a child of one of these types."""
         wanted = set(types)

@@ -115,6 +115,10 @@ class Level:
             return None
         return self.content.value(self._offsets[place], self._lengths[place])
 
+    def tags(self) -> Sequence[int]:
+        """The tags of all elements, ascending."""
+        return self._tags
+
     def vr(self, tag: int) -> str:
         """The VR that stands there, or the dictionary's when none or UN does."""
         place = self._index(tag)

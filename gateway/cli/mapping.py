@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.access import log_to_standard_error
+from gateway.cli.mapping_coverage import coverage
 from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
 from gateway.cli.output import Code, data, fail, say
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
 
 app = typer.Typer(name="mapping", help="Mappings.", no_args_is_help=True)
+
+app.command("coverage")(coverage)
 
 FILE_BYTES_MAX = 256 << 20
 MESSAGES_MAX = 100_000

@@ -164,9 +164,9 @@ class Builder:
             if not segment_only:
                 compiler.reader(path, at)
             when = node.get("when")
-            if when is not None:
-                compiler.condition(when, at)
-            found.append(Ignored(path.text, reason, compiler.text(node, "when") or ""))
+            asked = compiler.condition(when, at) if when is not None else None
+            test = asked[0] if asked is not None else None
+            found.append(Ignored(path.text, reason, compiler.text(node, "when") or "", test))
         return tuple(found)
 
     def _digest(self, assembled: Assembled, compiler: Compiler) -> str:

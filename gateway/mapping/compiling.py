@@ -10,6 +10,7 @@ from typing import Any
 from gateway.mapping.conditions import ConditionError, Content, Read, Test, compile_condition
 from gateway.mapping.document import Many, Node, Table, Text
 from gateway.mapping.findings import Findings, Place, nearest
+from gateway.mapping.observing import watched_reader, watched_table, watched_test
 from gateway.mapping.r4.definitions import Definitions, UnknownPath
 from gateway.mapping.running import Run
 from gateway.mapping.tables import CodeTable
@@ -245,6 +246,10 @@ class Compiler:
 
     def reader(self, node: Text, at: At) -> Reader | None:
         """Compile a path; None when it is wrong (reported)."""
+        found = self._reader(node, at)
+        return watched_reader(found, node.place) if self.traced and found else found
+
+    def _reader(self, node: Text, at: At) -> Reader | None:
         text = node.text.strip()
         if text == "source()":
             return Reader(text, lambda scope, _item: (WholeValue(scope),), whole=True)
@@ -318,6 +323,8 @@ class Compiler:
             place = replace(node.place, column=node.place.column + error.at)
             self.error(place, "condition", str(error), error.suggestion)
             return None
+        if self.traced:
+            test = watched_test(test, node)
         return None if wrong else (test, together(reads))
 
     # --- targets -------------------------------------------------------------------
@@ -346,7 +353,7 @@ class Compiler:
             )  # fmt: skip
             return None
         self.tables_used[node.text] = None
-        return found
+        return watched_table(found) if self.traced else found
 
 
 def _the_item(_scope: Scope, item: Item) -> Sequence[Value]:

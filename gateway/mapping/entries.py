@@ -13,6 +13,7 @@ from gateway.mapping.findings import Place, nearest
 from gateway.mapping.identities import Identity, compile_identity, look_up
 from gateway.mapping.looking import Look, LookingBuild, Tokens, compile_looking, looking_builder
 from gateway.mapping.objects import Build, builder, check_required, compile_fields
+from gateway.mapping.observing import watched_entry, watched_make
 from gateway.mapping.r4.definitions import UnknownPath
 from gateway.mapping.rules import ENTRY_KEYS
 from gateway.mapping.running import Drop, Frame, HandedOver, Run, derived_id, same_content
@@ -72,18 +73,19 @@ def compile_entry(c: Compiler, node: Node, at: At) -> Entry | None:
     if plan is None or (when is not None and condition is None):
         return None
     test = condition[0] if condition is not None else None
+    make = watched_make(_make) if c.traced else _make
 
     def run_entry(run: Run, scope: Scope, item: Item) -> list[str]:
         places = walk(run, scope, item) if walk is not None else ((scope, item),)
         made = []
         for place, value in places:
             if test is None or test(place, value):
-                reference = _make(run, place, value, plan)
+                reference = make(run, place, value, plan)
                 if reference is not None:
                     made.append(reference)
         return made
 
-    return run_entry
+    return watched_entry(run_entry, kind, plan.name, node.place) if c.traced else run_entry
 
 
 def _plan(c: Compiler, node: Table, kind: str, at: At) -> Plan | None:

@@ -9,6 +9,7 @@ from gateway.mapping.compiling import At, Compiler, Item
 from gateway.mapping.constants import compile_constant
 from gateway.mapping.document import Node, Table, Text
 from gateway.mapping.findings import Place, nearest
+from gateway.mapping.observing import watched_policy
 from gateway.mapping.r4.definitions import UnknownPath
 from gateway.mapping.running import Drop, Run
 from gateway.mapping.targets import Target, child
@@ -49,6 +50,13 @@ def compile_policy(
 
     ``keep-and-flag`` and ``convert`` are the table's own affair: here they only flag.
     """
+    handler = _policy(c, which, node, target, at, place=place)
+    return watched_policy(handler, which, node, target, place) if c.traced and handler else handler
+
+
+def _policy(
+    c: Compiler, which: str, node: Node, target: Target, at: At, *, place: Place
+) -> Handler | None:
     code = FLAG_CODES[which]
     if isinstance(node, Text):
         words = _UNKNOWN_WORDS if which == "unknown" else _WORDS

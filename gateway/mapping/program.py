@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
+from gateway.mapping.conditions import Test
 from gateway.mapping.entries import Entry
 from gateway.mapping.memory import Memo
 from gateway.mapping.running import MappingContext, Memory, Run
@@ -20,11 +21,12 @@ ANY = "*"
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """A source path left out on purpose."""
+    """A source path left out on purpose; with ``when`` where ``test`` holds."""
 
     path: str
     reason: str
     when: str = ""
+    test: Test | None = None
 
 
 @dataclass(frozen=True, slots=True)

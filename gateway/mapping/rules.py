@@ -18,6 +18,7 @@ from gateway.mapping.conditions import Test
 from gateway.mapping.conversions import Convert
 from gateway.mapping.document import Many, Node, Table, Text
 from gateway.mapping.leaves import compile_all, compile_from
+from gateway.mapping.observing import watched_rule
 from gateway.mapping.policies import leaves_nothing
 from gateway.mapping.running import Run
 from gateway.mapping.targets import Target, text_target
@@ -38,6 +39,11 @@ KEYS = (*SOURCES, *MODIFIERS, *attachments.OPTIONS)
 
 def compile_rule(c: Compiler, node: Node, target: Target, at: At) -> Compiled | None:
     """Compile one rule for a target; None when it is wrong (reported)."""
+    compiled = _rule(c, node, target, at)
+    return watched_rule(compiled, node, target) if c.traced and compiled else compiled
+
+
+def _rule(c: Compiler, node: Node, target: Target, at: At) -> Compiled | None:
     if isinstance(node, Many):
         return _joined(c, node, target, at)
     rule = Table({"from": node}, node.place) if isinstance(node, Text) else node

@@ -41,7 +41,7 @@ def test_every_value_says_its_rule_its_source_and_its_steps(tmp_path: Path) -> N
     assert found["contact[0].name.family"][0] == "G(1).D(1).1"
     assert found["contact[1].name.family"][0] == "G(2).D(1).1"
     assert found["contact[0].gender"][0] == "G(1).E(1)"
-    assert found["Patient#id"][0] == "KEY(1)"
+    assert found["id"][0] == "KEY(1)"
 
 
 def test_a_traced_run_gives_the_same(tmp_path: Path) -> None:

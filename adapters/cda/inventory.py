@@ -1,0 +1,159 @@
+"""Everything that a CDA document says: its leaves, for the measure of retention."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import cast
+
+from lxml import etree
+
+from adapters.cda.structure import V3, XSI, name_of
+from adapters.cda.values import XSI_TYPE, CdaElement
+from gateway.ports import Leaf, LeafKey, Scope
+
+NARRATIVE = f"{{{V3}}}text"
+SECTIONS = frozenset({f"{{{V3}}}section"})
+
+_STEP = re.compile(r"(?P<name>[^/@()]+)(?:\((?P<number>\d+)\))?\Z")
+_SECTIONS_IN = re.compile(r"(?:/component/structuredBody)?(?:/component/section)+(?=/|\Z)")
+_SPEAKING = ("value", "code", "extension", "root")
+"""The attributes that stand for an element where a text is asked for, in this order."""
+_FUNCTIONS = {
+    "text()": ("text()",),
+    "uri()": ("@root",),
+    "scheme()": ("@value",),
+    "address()": ("@value",),
+}
+
+
+class CdaInventory:
+    """The leaves of a document (``gateway.ports.Inventory``).
+
+    A leaf is an attribute with a value, or the words of an element. The narrative block of
+    a section (``section/text``, CDA R2 section 4.3.5) is no leaf: entries point into it,
+    and the document itself is kept. Nor are name spaces and ``xsi:schemaLocation``.
+    Keys are the elements' names and positions in turn, then ``@attribute`` or ``text()``.
+    """
+
+    def leaves(self, root: Scope) -> Iterator[Leaf]:
+        """Every leaf, in document order."""
+        top = cast("CdaElement", root)
+        reading = top.reading
+        for element in _outside_narrative(reading.document.root):
+            place = reading.place(element)
+            key = _steps(place)
+            generic = _generic(key)
+            for name, value in element.items():
+                leaf = _attribute(place, generic, key, str(name), str(value), element)
+                if leaf is not None:
+                    yield leaf
+            if _says_words(element):
+                yield Leaf(
+                    f"{place}/text()", f"{generic}/text()", (*key, "text()"), _heard(element, key)
+                )
+
+    def places(self, path: str, root: Scope) -> Sequence[LeafKey]:  # noqa: ARG002
+        """The places of ``…/id(2)@root``, ``…/title/text()``, ``…/code/ref()``."""
+        return tuple(key for part in path.split(" + ") for key in _keys(part))
+
+    def scope(self, leaf: Leaf, root: Scope) -> Scope:  # noqa: ARG002
+        """The whole: what is ignored here says by its path where it stands."""
+        return root
+
+    def covers(self, path: str, root: Scope) -> Callable[[Leaf], bool]:
+        """What the path finds in this document, and everything below it."""
+        from adapters.cda.language import CdaLanguage
+
+        language = CdaLanguage()
+        compiled = language.path(path, versions=("R2",), within=language.root(("R2",)))
+        keys = {key for value in compiled.read(root) for key in self.places(value.path, root)}
+        lengths = sorted({len(key) for key in keys})
+        return lambda leaf: any(leaf.key[:length] in keys for length in lengths)
+
+
+def _generic(key: LeafKey) -> str:
+    """A place without positions; sections in sections are told as sections."""
+    return _SECTIONS_IN.sub("//section", "/".join(str(part) for part in key[::2]))
+
+
+def _outside_narrative(root: etree._Element) -> Iterator[etree._Element]:
+    """Every element but the narrative blocks of sections, without recursion."""
+    walk = etree.iterwalk(root, events=("start",))
+    for _, element in walk:
+        parent = element.getparent()
+        if element.tag == NARRATIVE and parent is not None and parent.tag in SECTIONS:
+            walk.skip_subtree()
+            continue
+        yield element
+
+
+def _attribute(
+    place: str,
+    generic: str,
+    key: LeafKey,
+    name: str,
+    value: str,
+    element: etree._Element,
+) -> Leaf | None:
+    if not value.strip():
+        return None
+    if name == XSI_TYPE:
+        shown = "xsi:type"
+    elif name.startswith(f"{{{XSI}}}"):
+        return None
+    else:
+        shown = name_of(name) if name.startswith("{") else name
+    speaking = next((each for each in _SPEAKING if element.get(each) is not None), "")
+    heard = len(key) if shown == speaking else len(key) + 1
+    return Leaf(f"{place}@{shown}", f"{generic}@{shown}", (*key, f"@{shown}"), heard)
+
+
+def _says_words(element: etree._Element) -> bool:
+    """Whether words stand directly in the element (between its elements, too)."""
+    if element.text and not element.text.isspace():
+        return True
+    return any(child.tail and not child.tail.isspace() for child in element)
+
+
+def _heard(element: etree._Element, key: LeafKey) -> int:
+    """How far out the words of an element are in the text of those around it."""
+    length = len(key) + 1
+    around: etree._Element | None = element
+    while around is not None and length > 2:
+        if any(around.get(name) is not None for name in _SPEAKING):
+            break
+        length = length - 1 if length == len(key) + 1 else length - 2
+        around = around.getparent()
+    return max(length, 2)
+
+
+@lru_cache(maxsize=65536)
+def _steps(place: str) -> LeafKey:
+    key: list[str | int] = []
+    for step in place.split("/"):
+        match = _STEP.fullmatch(step)
+        if match is None:
+            return ()
+        key += [match["name"], int(match["number"] or 1)]
+    return tuple(key)
+
+
+@lru_cache(maxsize=65536)
+def _keys(path: str) -> tuple[LeafKey, ...]:
+    place, at, attribute = path.partition("@")
+    place = place.removesuffix("/")
+    if at:
+        key = _steps(place)
+        return ((*key, f"@{attribute}"),) if key else ()
+    above, _, last = place.rpartition("/")
+    if last == "ref()":
+        key = _steps(above)
+        pointer = (*key, "reference", 1, "@value")
+        return (pointer, (*key, "@value"), (*key, "text()")) if key else ()
+    if last in _FUNCTIONS:
+        key = _steps(above)
+        return tuple((*key, name) for name in _FUNCTIONS[last]) if key else ()
+    key = _steps(place)
+    return (key,) if key else ()

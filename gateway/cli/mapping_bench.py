@@ -1,0 +1,117 @@
+"""What the commands of the workbench share: their bench, its contexts, its options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli.access import log_to_standard_error
+from gateway.cli.options import settings
+from gateway.cli.output import Code, fail, say
+
+if TYPE_CHECKING:
+    from gateway.mapping import Library, MappingContext
+    from gateway.model import Format
+    from gateway.settings import Settings
+    from gateway.workbench.examining import Bench
+
+FilesArgument = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Messages, and folders of them; DICOM files of one study go together.",
+        metavar="FILE...",
+        exists=True,
+    ),
+]
+FormatOption = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        help="hl7v2, cda, dicom or hprim; found by itself when not given.",
+        metavar="FORMAT",
+    ),
+]
+SourceOption = Annotated[
+    str,
+    typer.Option("--source", help="With this source's zone and authorities.", metavar="NAME"),
+]
+FoldersOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--mappings",
+        help="One more folder of mappings; may be given several times.",
+        metavar="FOLDER",
+        exists=True,
+        file_okay=False,
+    ),
+]
+
+SOURCE_TYPES = {
+    "hl7v2": {"mllp", "hl7-http", "hl7-folder"},
+    "dicom": {"dicom"},
+    "cda": {"cda-http", "cda-folder"},
+    "hprim": {"hprim-http", "hprim-folder"},
+}
+
+
+def effective_settings(
+    config: Path | None, state: Path | None, folders: Sequence[Path] = ()
+) -> Settings:
+    """The effective settings with more folders of mappings; logs go to standard error."""
+    found = settings(config, state)
+    log_to_standard_error(found)
+    more = found.mappings.model_copy(update={"folders": [*found.mappings.folders, *folders]})
+    return found.model_copy(update={"mappings": more})
+
+
+def make_bench(effective: Settings) -> Bench:
+    """The bench of these settings. Ends the command with the findings of wrong mappings."""
+    from gateway.bootstrap import inventories, readers
+    from gateway.workbench.examining import Bench
+
+    return Bench(readers=readers(), library=load(effective), inventories=inventories())
+
+
+def load(effective: Settings) -> Library:
+    """The mappings of these settings. Ends the command with the findings of wrong ones."""
+    from gateway.bootstrap import load_library
+    from gateway.mapping import MappingError
+
+    try:
+        return load_library(effective)
+    except MappingError as error:
+        for finding in error.findings:
+            say(str(finding))
+        raise typer.Exit(Code.FINDINGS) from None
+
+
+def chosen_format(given: str) -> Format | None:
+    """The format that was given; None when it is to be found. Ends the command on another."""
+    from gateway.model import Format
+
+    if given and given not in set(Format):
+        fail(Code.USAGE, f"{given}: not a format; there are {', '.join(Format)}")
+    return Format(given) if given else None
+
+
+def contexts(effective: Settings, source: str) -> Mapping[Format, MappingContext]:
+    """What the named source says of zone and authorities, else the first of each format."""
+    from gateway.mapping import MappingContext
+    from gateway.model import Format
+    from gateway.sources import mapping_context
+
+    if source:
+        for each in effective.sources:
+            if each.name == source:
+                return dict.fromkeys(Format, mapping_context(each))
+        fail(Code.USAGE, f"no source is named {source}")
+    found: dict[Format, MappingContext] = {}
+    for form in Format:
+        fitting = [each for each in effective.sources if each.type in SOURCE_TYPES[form.value]]
+        found[form] = (
+            mapping_context(fitting[0]) if fitting else MappingContext(source="file")
+        )
+    return found

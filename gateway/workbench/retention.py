@@ -1,0 +1,135 @@
+"""What became of everything that one message says: mapped, ignored with a reason, or lost.
+
+``docs/coverage.md`` defines the measure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gateway.mapping.observing import Answered, Readout, Ruled
+from gateway.ports import Inventory, Leaf, LeafKey, Scope, Value
+from gateway.workbench.examining import Part
+from gateway.workbench.happenings import (
+    Outcome,
+    asked_in,
+    gave,
+    has_key,
+    instances,
+    live_rules,
+    own_notes,
+    present,
+    readouts,
+    rules_in,
+)
+
+WHOLE = frozenset({"Attachment", "SampledNumeric"})
+"""Conversions that take a value with all its parts, not its text alone."""
+
+
+class Fate(StrEnum):
+    """What became of a leaf."""
+
+    MAPPED = "mapped"
+    IGNORED = "ignored"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """One leaf and what became of it; ``reason`` is that of the ``ignore:`` that names it."""
+
+    leaf: Leaf
+    fate: Fate
+    reason: str = ""
+
+
+def settle(part: Part, outcome: Outcome, inventory: Inventory) -> Iterator[Settled]:
+    """What became of every leaf of a message (or of a document inside one), in its order."""
+    taken = _taken(part, outcome, inventory)
+    ignored = [(inventory.covers(rule.path, part.root), rule) for rule in part.program.ignored]
+    for leaf in inventory.leaves(part.root):
+        if taken.has(leaf):
+            yield Settled(leaf, Fate.MAPPED)
+            continue
+        reason = next(
+            (
+                rule.reason
+                for covers, rule in ignored
+                if covers(leaf)
+                and (rule.test is None or rule.test(inventory.scope(leaf, part.root), None))
+            ),
+            None,
+        )
+        yield Settled(leaf, Fate.LOST if reason is None else Fate.IGNORED, reason or "")
+
+
+class _Taken:
+    """The places whose values went into the result: their texts, or all that is in them."""
+
+    def __init__(self, inventory: Inventory, root: Scope) -> None:
+        self.heard: set[LeafKey] = set()
+        self.whole: set[LeafKey] = set()
+        self._inventory = inventory
+        self._root = root
+
+    def take(self, path: str, *, whole: bool = False) -> None:
+        """A value at a place was taken."""
+        (self.whole if whole else self.heard).update(self._inventory.places(path, self._root))
+
+    def has(self, leaf: Leaf) -> bool:
+        """Whether a leaf was taken, by itself or in a value around it."""
+        key, heard = leaf.key, self.heard
+        for length in range(len(key), leaf.heard - 1, -1):
+            if key[:length] in heard:
+                return True
+        return any(key[:length] in self.whole for length in range(1, len(key) + 1))
+
+
+def _taken(part: Part, outcome: Outcome, inventory: Inventory) -> _Taken:
+    taken = _Taken(inventory, part.root)
+    trace = part.mapped.trace
+    for instance in instances(part.watch.events):
+        if outcome.resource(instance) is not None:
+            for number in own_notes(instance):
+                taken.take(trace[number].source)
+    for _, rule in live_rules(part, outcome):
+        for number in own_notes(rule):
+            step = trace[number]
+            taken.take(step.source, whole=not WHOLE.isdisjoint(step.steps))
+        for value in _decided(rule):
+            taken.take(value.path)
+    for path in part.program.match.paths:
+        for value in path.read(part.root):
+            taken.take(value.path)
+    for flag in part.mapped.flags:
+        if flag.code == "deleted" and flag.source:
+            taken.take(flag.source)
+    for document in part.mapped.embedded:
+        taken.take(document.source, whole=True)
+    return taken
+
+
+def _decided(rule: Ruled) -> Iterator[Value]:
+    """What decided a rule's result without being in it: the path of a switch, the texts that
+    a policy gave, and what was asked before a constant, which then says the answer."""
+    for event in rule.events:
+        if isinstance(event, Readout) and has_key(rule, "switch"):
+            yield from present(event.values)
+        elif isinstance(event, Answered) and gave(event):
+            yield from (v for found in readouts(event.events) for v in present(found.values))
+    start, end = rule.notes
+    if start == end and says_constant(rule):
+        for asked in asked_in(rule):
+            if asked.fulfilled:
+                yield from (v for found in readouts(asked.events) for v in present(found.values))
+
+
+def says_constant(rule: Ruled) -> bool:
+    """Whether a rule gave nothing but constants, and one that says something: a reference or
+    a name alone does not."""
+    if has_key(rule, "const"):
+        return True
+    return any(says_constant(inner) for inner in rules_in(rule.events) if gave(inner))

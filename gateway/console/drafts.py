@@ -22,7 +22,7 @@ from gateway.deployment.deploying import CannotDeploy
 from gateway.deployment.drafts import Opened
 from gateway.journal.drafts import FILE_CHARACTERS_MAX, DraftRefused
 from gateway.journal.mappings import Conflict
-from gateway.mapping import Finding
+from gateway.mapping import Finding, TwinResult
 
 FINDINGS_SHOWN = 50
 PATH_MAX = 300
@@ -169,15 +169,14 @@ def _add_deploying(router: APIRouter, console: Console) -> None:
         message: Annotated[str, Form(max_length=20)] = "",
     ) -> Response:
         opened = open_draft(console, draft_id)
-        said, failed = "", ()
+        said = ""
+        failed: Sequence[TwinResult] = ()
         try:
             done = console.gateway.drafts.deploy(
                 opened, actor=actor(request), reason=reason, key=key
             )
         except Conflict as conflict:
-            said = (
-                f"Not deployed: {conflict}. Take it over, and look at the differences again."
-            )
+            said = f"Not deployed: {conflict}. Take it over, and look at the differences again."
             opened = open_draft(console, draft_id)
         except CannotDeploy as error:
             said = str(error)[0].upper() + str(error)[1:] + "."
@@ -189,11 +188,9 @@ def _add_deploying(router: APIRouter, console: Console) -> None:
         return console.page("workbench.html", "Mappings", context, status=422)
 
 
-def _page(
-    console: Console, opened: Opened, file: str, message: str, line: int
-) -> dict[str, Any]:
+def _page(console: Console, opened: Opened, file: str, message: str, line: int) -> dict[str, Any]:
     choices = _choices(opened)
-    path = file if opened.text(file) is not None else _first(opened, choices)
+    path = file if opened.text(file) is not None else _first(choices)
     number = int(message) if message.isdigit() and len(message) < 16 else None
     return {
         "draft": opened.draft,
@@ -265,8 +262,7 @@ def _grouped(choices: Sequence[FileChoice]) -> list[tuple[str, list[FileChoice]]
     return list(groups.items())
 
 
-def _first(opened: Opened, choices: Sequence[FileChoice]) -> str:
+def _first(choices: Sequence[FileChoice]) -> str:
     """What is open at first: a file that was changed, else one of the site, else any."""
     changed = [each.path for each in choices if each.mark]
     return changed[0] if changed else choices[0].path if choices else ""
-

@@ -212,14 +212,15 @@ def shown(compared: Compared) -> MessageShown:
         verdict=compared.verdict.value,
         problem=problem,
         facts=[
-            *(_fact("added", each) for each in compared.added),
-            *(_fact("changed", each) for each in compared.changed),
-            *(_fact("vanished", each) for each in compared.vanished),
+            *(fact_shown("added", each) for each in compared.added),
+            *(fact_shown("changed", each) for each in compared.changed),
+            *(fact_shown("vanished", each) for each in compared.vanished),
         ],
     )
 
 
-def _fact(mark: str, fact: Fact) -> FactShown:
+def fact_shown(mark: str, fact: Fact) -> FactShown:
+    """What a page says of one fact."""
     resource = dict(fact.after or fact.before or {})
     found: Sequence[Difference] = ()
     if fact.before is not None and fact.after is not None:

@@ -7,8 +7,8 @@ from starlette.responses import Response
 
 from gateway.console.context import Console
 from gateway.console.desk import desk_routes
-from gateway.console.flow import flow_routes
 from gateway.console.drafts import draft_routes
+from gateway.console.flow import flow_routes
 from gateway.console.held import held_routes
 from gateway.console.mappings import mapping_routes
 from gateway.console.messages import message_routes

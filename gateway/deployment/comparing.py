@@ -74,7 +74,9 @@ class Compared:
 
 
 @dataclass(slots=True)
-class _Facts:
+class Facts:
+    """How two readings of one message differ."""
+
     added: list[Fact] = field(default_factory=list)
     changed: list[Fact] = field(default_factory=list)
     vanished: list[Fact] = field(default_factory=list)
@@ -126,7 +128,7 @@ def _compared(journal: Journal, message: Message, reading: Reading, subjects: Su
         survivor = f"Patient/{found.patient_id}"
         before = rewrite(before, {f"Patient/{message.patient_id}": survivor})
     after = rewrite(reading.mapped.entries, found.renamed, drop=found.dropped)
-    facts = _facts(before, after)
+    facts = facts_between(before, after)
     touched = facts.added or facts.changed or facts.vanished
     return Compared(
         message_id=message.id,
@@ -140,10 +142,11 @@ def _compared(journal: Journal, message: Message, reading: Reading, subjects: Su
     )
 
 
-def _facts(before: Sequence[Entry], after: Sequence[Entry]) -> _Facts:
+def facts_between(before: Sequence[Entry], after: Sequence[Entry]) -> Facts:
+    """What was added, changed and left out, by reference."""
     old = {each.reference: each for each in before}
     new = {each.reference: each for each in after}
-    facts = _Facts()
+    facts = Facts()
     for reference in dict.fromkeys((*old, *new)):
         was, becomes = old.get(reference), new.get(reference)
         if was is None and becomes is not None:

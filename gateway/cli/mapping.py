@@ -11,6 +11,8 @@ import typer
 
 from gateway.cli.access import log_to_standard_error
 from gateway.cli.mapping_coverage import coverage
+from gateway.cli.mapping_diff import diff
+from gateway.cli.mapping_explain import explain
 from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
 from gateway.cli.output import Code, data, fail, say
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 app = typer.Typer(name="mapping", help="Mappings.", no_args_is_help=True)
 
 app.command("coverage")(coverage)
+app.command("explain")(explain)
+app.command("diff")(diff)
 
 FILE_BYTES_MAX = 256 << 20
 MESSAGES_MAX = 100_000
@@ -40,6 +44,9 @@ def check(
     twins: Annotated[
         bool, typer.Option("--twins/--no-twins", help="Run the tests beside the mappings.")
     ] = True,
+    sarif_output: Annotated[
+        bool, typer.Option("--sarif", help="Print SARIF 2.1.0 for code hosts and editors.")
+    ] = False,
     json_output: JsonOption = False,
     config: ConfigOption = None,
     state_folder: StateOption = None,
@@ -50,7 +57,12 @@ def check(
     findings, results, count = _check(effective, twins=twins)
     errors = [each for each in findings if each.severity == "error"]
     failed = [each for each in results if not each.passed]
-    if json_output:
+    if sarif_output:
+        from gateway.release import version
+        from gateway.workbench.sarif import sarif
+
+        data(sarif(findings, failed, version()))
+    elif json_output:
         data(
             {
                 "ok": not errors and not failed,

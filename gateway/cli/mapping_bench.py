@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -13,11 +13,19 @@ from gateway.cli.options import settings
 from gateway.cli.output import Code, fail, say
 
 if TYPE_CHECKING:
-    from gateway.mapping import Library, MappingContext
+    from gateway.mapping import Finding, Library, MappingContext
     from gateway.model import Format
     from gateway.settings import Settings
-    from gateway.workbench.examining import Bench
+    from gateway.workbench.examining import Bench, Examined
 
+MessageArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="A message, or a folder with the DICOM files of one study.",
+        metavar="FILE",
+        exists=True,
+    ),
+]
 FilesArgument = Annotated[
     list[Path],
     typer.Argument(
@@ -115,3 +123,63 @@ def contexts(effective: Settings, source: str) -> Mapping[Format, MappingContext
             mapping_context(fitting[0]) if fitting else MappingContext(source="file")
         )
     return found
+
+
+def examined_messages(
+    files: Sequence[Path],
+    form: str,
+    source: str,
+    folders: Sequence[Path] | None,
+    config: Path | None,
+    state: Path | None,
+) -> Iterator[Examined]:
+    """The messages of the files, examined. Ends the command where one gives no entries."""
+    from gateway.mapping import MappingContext
+    from gateway.model import Cause
+    from gateway.workbench.examining import examine
+    from gateway.workbench.files import NoMessage, messages_of_files
+
+    effective = effective_settings(config, state, folders or [])
+    chosen, bench = chosen_format(form), make_bench(effective)
+    known = contexts(effective, source)
+    for message in messages_of_files(files, chosen):
+        if isinstance(message, NoMessage):
+            fail(Code.FINDINGS, f"{message.name}: {message.reason}")
+        context = known.get(message.format, MappingContext(source="file"))
+        examined = examine(bench, message.format, message.payloads, context)
+        if isinstance(examined, Cause):
+            where = f"{examined.location} " if examined.location else ""
+            fail(Code.FINDINGS, f"{message.name}: {where}{examined.code.value}: {examined.detail}")
+        yield examined
+
+
+def load_folder(folder: Path, effective: Settings) -> Library:
+    """One folder of mappings: by itself when it is whole, else on those that are shipped.
+
+    Ends the command with the findings when it is wrong either way.
+    """
+    from gateway.bootstrap import languages
+    from gateway.mapping import Library, MappingError, packaged_mappings
+
+    sites, site = effective.mappings.sites, effective.mappings.site or None
+    try:
+        return Library.load([folder], languages(), sites=sites, site=site)
+    except MappingError as alone:
+        if not any(finding.code in _LEANING for finding in alone.findings):
+            _say_findings(alone.findings)
+    try:
+        return Library.load([packaged_mappings(), folder], languages(), sites=sites, site=site)
+    except MappingError as error:
+        _say_findings(error.findings)
+
+
+_LEANING = frozenset(
+    {"unknown-mapping", "unknown-table", "unknown-block", "unknown-type", "unknown-site"}
+)
+"""What a folder is told that uses the shipped mappings and does not hold them."""
+
+
+def _say_findings(findings: Sequence[Finding]) -> NoReturn:
+    for finding in findings:
+        say(str(finding))
+    raise typer.Exit(Code.FINDINGS)

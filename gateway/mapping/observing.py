@@ -92,6 +92,11 @@ class Ruled:
     events: list[Event] = field(default_factory=list)
 
     @property
+    def choice(self) -> bool:
+        """Whether the result says which property of an open choice it stands under."""
+        return isinstance(self.result, tuple)
+
+    @property
     def key(self) -> str:
         """The JSON property that the result stands under, when there is one."""
         if isinstance(self.result, tuple):

@@ -10,9 +10,11 @@ from gateway.mapping import MappingContext
 from gateway.mapping.r4.problems import ProblemCode
 from gateway.mapping.serialise import dumps
 from gateway.model import Cause, CauseCode, Format, Mapped
+from gateway.workbench.elements import shown
 from gateway.workbench.examining import Bench, Examined, Part, examine
 from gateway.workbench.files import Message, NoMessage
 from gateway.workbench.happenings import Outcome
+from gateway.workbench.provenance import Provenance
 from gateway.workbench.retention import Fate, settle
 
 PATHS_MAX = 50_000
@@ -210,6 +212,11 @@ def _measure(
             invalid.add(problem.path.partition(".")[0])
         _fault(found, Fault(message.name, problem.path, f"{problem.code.value}: {problem.message}"))
     found.invalid += len(invalid)
+    for resource, steps, _, explained in Provenance(examined).everything():
+        if explained is None:
+            found.invented += 1
+            where = f"{resource['resourceType']}.{shown(steps)}"
+            _fault(found, Fault(message.name, where, "invented: no rule says where it is from"))
     if not _stable(bench, message, context, examined.mapped):
         found.unstable += 1
         _fault(found, Fault(message.name, "", "unstable: two runs gave different entries"))

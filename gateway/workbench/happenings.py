@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from gateway.mapping.document import Table
+from gateway.mapping.document import Table, Text
 from gateway.mapping.observing import Answered, Asked, Entered, Event, Instance, Readout, Ruled
 from gateway.ports import Value, ValueState
 from gateway.workbench.elements import parse, value_at
@@ -53,13 +53,31 @@ def ranges(events: Sequence[Event]) -> Iterator[tuple[int, int]]:
             yield from ranges(event.events)
 
 
-def rules_in(events: Sequence[Event]) -> Iterator[Ruled]:
-    """The rules directly below, through policies."""
-    for event in events:
+def rules_in(around: Ruled | Instance | Answered) -> Iterator[Ruled]:
+    """The rules directly below, through policies. A policy for what is missing, which
+    belongs to the object, stands for a rule of the element that it filled."""
+    for event in around.events:
         if isinstance(event, Ruled):
             yield event
         elif isinstance(event, Answered):
-            yield from rules_in(event.events)
+            yield from rules_in(event)
+            if event.which == "missing" and gave(event) and not is_filled(around, event):
+                yield _filled(around, event)
+
+
+def is_filled(around: Ruled | Instance | Answered, event: Answered) -> bool:
+    """Whether a rule is only the one that stands for a policy's answer."""
+    return isinstance(around, Ruled) and around.events[:1] == [event] and not around.scope
+
+
+def _filled(around: Ruled | Instance | Answered, event: Answered) -> Ruled:
+    name, at = event.target.name, ""
+    if isinstance(around, Instance):
+        at = f"{around.reference}#{name}"
+    elif isinstance(around, Ruled):
+        at = f"{around.at}.{name}"
+    node = Text(event.word, event.place)
+    return Ruled(node, event.target, at, "", result=event.result, events=[event])
 
 
 def asked_in(event: Ruled | Instance | Entered) -> Iterator[Asked]:
@@ -130,10 +148,10 @@ def live_rules(part: Part, outcome: Outcome) -> Iterator[tuple[Instance, Ruled]]
         if outcome.resource(instance) is None:
             continue
         whole = outcome.whole(instance)
-        waiting = [rule for rule in rules_in(instance.events) if gave(rule)]
+        waiting = [rule for rule in rules_in(instance) if gave(rule)]
         while waiting:
             rule = waiting.pop()
-            inner = [each for each in rules_in(rule.events) if gave(each) and _stayed(rule, each)]
+            inner = [each for each in rules_in(rule) if gave(each) and _stayed(rule, each)]
             waiting.extend(inner)
             if whole or is_key(rule) or outcome.kept(instance, rule):
                 yield instance, rule

@@ -132,4 +132,4 @@ def says_constant(rule: Ruled) -> bool:
     a name alone does not."""
     if has_key(rule, "const"):
         return True
-    return any(says_constant(inner) for inner in rules_in(rule.events) if gave(inner))
+    return any(says_constant(inner) for inner in rules_in(rule) if gave(inner))

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gateway.console.clinical import says
+from gateway.console.differences import Difference
 from gateway.console.given import NoMessage, Subject, subject_of_message
-from gateway.console.reprocessing import FactShown, fact_shown
+from gateway.console.reprocessing import FactShown
 from gateway.console.rows import kind_label
 from gateway.console.source_text import field_anchor
-from gateway.deployment.comparing import facts_between
 from gateway.deployment.drafts import Opened
 from gateway.journal import messages
 from gateway.journal.values import Message, MessageFilter
@@ -20,6 +20,8 @@ from gateway.mapping import Library
 from gateway.mapping.observing import Answered, Asked, Entered, Event, Instance, LookedUp, Ruled
 from gateway.model import Cause, Entry, Flag, Format
 from gateway.shapes import explanation
+from gateway.workbench.absence import why_absent
+from gateway.workbench.comparing import Change, Differences, FactChange, IdentityChange, compare
 from gateway.workbench.coverage import Coverage, PathCount, cover
 from gateway.workbench.elements import Steps, entry_and_path, leaves, parse, shown, value_at
 from gateway.workbench.examining import Bench, Examined, examine
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 VALUES_SHOWN = 2_000
 PATHS_SHOWN = 300
 MESSAGES_SHOWN = 30
+TRIED_SHOWN = 60
+ELEMENTS_SHOWN = 30
 LAST_BYTES_MAX = 64 << 20
 """Bytes of the last messages that are looked at together."""
 
@@ -106,6 +110,16 @@ class RulePlace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TriedShown:
+    """A rule that gave nothing, and why."""
+
+    rule: RulePlace
+    element: str
+    reasons: Sequence[str]
+    depth: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """Where one value comes from, or that there is none."""
 
@@ -116,7 +130,8 @@ class Answer:
     rule: RulePlace | None = None
     around: Sequence[RulePlace] = ()
     row: RulePlace | None = None
-    absent: Sequence[str] = ()
+    said: str = ""
+    tried: Sequence[TriedShown] = ()
 
 
 @dataclass(slots=True)
@@ -132,6 +147,19 @@ class Covered:
     """Table, code, how often, a message that has it, and the table's file of the site."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DifferingMessage:
+    """One message that a draft reads otherwise. ``identities`` are facts that the record would
+    take for others."""
+
+    id: int
+    outcome: str
+    identities: Sequence[IdentityChange]
+    facts: Sequence[FactShown]
+    flags_added: Sequence[str]
+    flags_removed: Sequence[str]
+
+
 @dataclass(slots=True)
 class Differing:
     """What a draft does to the last messages of a source."""
@@ -140,7 +168,7 @@ class Differing:
     examined: int = 0
     same: int = 0
     counts: Counter[str] = field(default_factory=Counter)
-    messages: list[tuple[int, str, Sequence[FactShown]]] = field(default_factory=list)
+    messages: list[DifferingMessage] = field(default_factory=list)
     more: int = 0
 
 
@@ -220,17 +248,17 @@ def explain(library: Library, subject: Subject, target: str, opened: Opened) -> 
     if number is not None:
         of_type = of_type[number : number + 1]
     if not of_type:
-        return Answer(target=target, absent=[f"There is no such {kind} among the entries."])
+        return _absent(examined, target, opened)
     resource = of_type[0]
     value = value_at(resource, steps) if steps else None
     if value is None:
-        return Answer(target=target, absent=_why_absent(examined, resource, target))
+        return _absent(examined, target, opened)
     if isinstance(value, dict | list):
         inner = next(leaves(value), None)
         steps = (*steps, *(inner[0] if inner else ()))
     explained = Provenance(examined).explain(resource, steps)
     if explained is None:
-        return Answer(target=target, absent=["No rule can be named for this value."])
+        return Answer(target=target, said="No rule can be named for this value.")
     return Answer(
         target=target,
         value=explained.value,
@@ -254,9 +282,26 @@ def _place(target: str) -> tuple[str, int | None, str, Steps]:
     return kind, None, identifier, parse(path)
 
 
-def _why_absent(examined: Examined, resource: Mapping[str, Any], target: str) -> Sequence[str]:
-    del examined, resource, target
-    return ["No value stands there."]
+def _absent(examined: Examined, target: str, opened: Opened) -> Answer:
+    """The rules that were tried for it, and why each gave nothing."""
+    absence = why_absent(examined, target.replace("#", "."))
+    return Answer(
+        target=target,
+        said="What stands there is no single value: name one below it."
+        if absence.there
+        else "No value stands there."
+        if absence.tried
+        else "No value stands there: no rule is written for it.",
+        tried=[
+            TriedShown(
+                rule=rule_place(each.rule, opened),
+                element=each.element,
+                reasons=each.reasons,
+                depth=min(each.depth, 5),
+            )
+            for each in absence.tried[:TRIED_SHOWN]
+        ],
+    )
 
 
 def _anchor(path: str, kind: Format) -> str:
@@ -346,41 +391,63 @@ def diff_last(console: Console, library: Library, source: str, last: int) -> Dif
         found.examined += 1
         old = examine(before, subject.format, subject.payloads, subject.context, trace=False)
         new = examine(after, subject.format, subject.payloads, subject.context, trace=False)
-        said = _outcome(old, new)
-        facts = facts_between(_entries(old), _entries(new))
-        touched = [
-            *(fact_shown("added", each) for each in facts.added),
-            *(fact_shown("changed", each) for each in facts.changed),
-            *(fact_shown("vanished", each) for each in facts.vanished),
-        ]
-        found.counts.update(
-            {
-                "same": facts.same,
-                "added": len(facts.added),
-                "changed": len(facts.changed),
-                "vanished": len(facts.vanished),
-            }
-        )
-        if not touched and not said:
+        differences = compare(str(subject.message_id), old, new)
+        facts = list(_facts(differences, _entries(old), _entries(new)))
+        for fact in facts:
+            found.counts[fact.mark] += 1
+        if not differences.any:
             found.same += 1
         elif len(found.messages) < MESSAGES_SHOWN:
-            found.messages.append((subject.message_id or 0, said, touched))
+            found.messages.append(
+                DifferingMessage(
+                    id=subject.message_id or 0,
+                    outcome=differences.outcome,
+                    identities=differences.identities,
+                    facts=facts,
+                    flags_added=differences.flags_added,
+                    flags_removed=differences.flags_removed,
+                )
+            )
         else:
             found.more += 1
+        found.counts["identities"] += len(differences.identities)
     return found
 
 
-def _entries(outcome: Examined | Cause) -> Sequence[Entry]:
-    return outcome.mapped.entries if isinstance(outcome, Examined) else ()
+def _entries(outcome: Examined | Cause) -> dict[str, Entry]:
+    if isinstance(outcome, Cause):
+        return {}
+    return {each.reference: each for each in outcome.mapped.entries}
 
 
-def _outcome(old: Examined | Cause, new: Examined | Cause) -> str:
-    """What is said of a message that one of the two cannot read."""
-    if isinstance(new, Cause) and not isinstance(old, Cause):
-        return f"cannot be read any more: {_problem(new).problem}"
-    if isinstance(old, Cause) and not isinstance(new, Cause):
-        return f"can be read now: {_problem(old).problem}"
-    return ""
+def _facts(
+    differences: Differences, old: Mapping[str, Entry], new: Mapping[str, Entry]
+) -> Iterator[FactShown]:
+    """The changed values of one message by the entry that they are in."""
+    by_entry: dict[str, list[FactChange]] = {}
+    for each in differences.facts:
+        by_entry.setdefault(each.target.partition("#")[0], []).append(each)
+    renamed = {each.new for each in differences.identities}
+    for reference, found in by_entry.items():
+        entry = new.get(reference) or old.get(reference)
+        there = reference in old or reference in renamed
+        mark = "vanished" if reference not in new else "changed" if there else "added"
+        elements = [
+            Difference(
+                path=each.target.partition("#")[2],
+                before=each.old if each.change is not Change.ADDED else None,
+                after=each.new if each.change is not Change.REMOVED else None,
+            )
+            for each in found
+        ]
+        yield FactShown(
+            mark=mark,
+            type=reference.partition("/")[0],
+            reference=reference,
+            says=says(entry.resource) if entry is not None else "",
+            elements=elements[:ELEMENTS_SHOWN] if mark == "changed" else (),
+            more=max(len(elements) - ELEMENTS_SHOWN, 0) if mark == "changed" else 0,
+        )
 
 
 def _last(console: Console, source: str, last: int) -> Iterator[Subject]:

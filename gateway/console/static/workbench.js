@@ -34,6 +34,7 @@
     const button = document.querySelector("[data-deploy]");
     const why = document.querySelector("[data-deploy-why]");
     if (!check || !button) return;
+    document.getElementById("entries-outer").classList.toggle("behind", !check.dataset.loads);
     const errors = Number(check.dataset.errors);
     button.disabled = errors > 0 || !check.dataset.changes;
     why.textContent = errors ? "Mend the errors first." : check.dataset.changes ? "" : "Nothing is changed.";

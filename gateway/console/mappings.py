@@ -20,7 +20,7 @@ from gateway.journal.reprocessing import Job
 HISTORY_ROWS = 30
 JOB_ROWS = 8
 KEY_MAX = 64
-_VERBS = {"deploy": "deployed", "rollback": "taken back to", "start": "found at the start"}
+_VERBS = {"deploy": "deployed", "rollback": "went back", "start": "found at the start"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ def mapping_routes(console: Console) -> APIRouter:
         if found is None:
             return console.not_found(f"version {number} of the mappings")
         context = {
-            "version": found,
+            "shown": found,
             "history": [_row(each, found, current=0) for each in history if each.version == number],
             **_compared(console, history, found),
         }
@@ -103,7 +103,7 @@ def _plan(
     except CannotDeploy as error:
         raise HTTPException(404, str(error)) from None
     context = {
-        "version": version,
+        "wanted": version,
         "current": current,
         "changes": changed,
         "key": secrets.token_hex(16),
@@ -122,8 +122,7 @@ def _overview(console: Console, deployed: int | None) -> dict[str, Any]:
         jobs = reprocessing.jobs(connection, limit=JOB_ROWS)
         open_drafts = drafts.drafts(connection)
     return {
-        "version": now.version,
-        "in_force": versions.get(now.version),
+        "in_force": now.version,
         "since": history[0] if history else None,
         "site": now.files.site,
         "programs": sorted(

@@ -195,7 +195,7 @@ def _form(console: Console, wanted: Wanted, dry: DryRun | None) -> HTMLResponse:
         "messages": [shown(each) for each in dry.listed[:MESSAGES_SHOWN]] if dry else [],
         "more": max(len(dry.listed) - MESSAGES_SHOWN, 0) if dry else 0,
         "key": secrets.token_hex(16),
-        "version": console.gateway.mappings.now.version,
+        "in_force": console.gateway.mappings.now.version,
     }
     return console.page("reprocess.html", "Mappings", context)
 

@@ -14,6 +14,7 @@ from tests.eventually import eventually
 from tests.integration.faces import messages as hl7
 from tests.integration.faces import sites
 from tests.integration.faces.house import House, running_house
+from tests.integration.faces.test_console_browser import CONTRAST
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -68,6 +69,38 @@ def shot(page: playwright.Page, name: str) -> None:
         page.screenshot(path=str(Path(SHOTS) / f"{name}.png"), full_page=True)
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_pages_can_be_used_by_everyone(
+    page: playwright.Page, house: House, scheme: str, width: int
+) -> None:
+    """Nothing wider than the window, every control named, every text readable."""
+    draft = house.gateway.drafts.begin("a test")
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 900})
+    number = house.number("R1")
+    for name, path in {
+        "mappings": "/mappings",
+        "reprocess": "/mappings/reprocess?source=lab&look=true",
+        "draft": f"/mappings/drafts/{draft}?message={number}",
+        "shipped": f"/mappings/drafts/{draft}?file=base/hl7/results.yaml&line=20",
+    }.items():
+        page.goto(path)
+        if name == "draft":
+            playwright.expect(page.locator(".explained[open] .value").first).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+        assert page.locator("h1").count() == 1
+        unnamed = page.evaluate(
+            "[...document.querySelectorAll('input:not([type=hidden]),select,textarea,button')]"
+            ".filter(e => !e.labels?.length && !e.textContent.trim() && !e.ariaLabel)"
+            ".map(e => e.outerHTML)"
+        )
+        assert unnamed == []
+        assert page.evaluate(CONTRAST) == []
+        shot(page, f"{name}-{width}-{scheme}")
+    house.gateway.drafts.drop(draft)
+
+
 def codes(house: House, control_id: str) -> list[list[str]]:
     with house.gateway.journal.read() as connection:
         kept = messages.normalised(connection, house.number(control_id))
@@ -88,7 +121,9 @@ def test_an_engineers_day(page: playwright.Page, house: House) -> None:
     page.goto("/mappings")
     shot(page, "1-mappings")
     page.get_by_role("button", name="Edit a draft").click()
-    expect(page.get_by_role("heading", level=1)).to_contain_text("Draft over the files at the start")
+    expect(page.get_by_role("heading", level=1)).to_contain_text(
+        "Draft over the files at the start"
+    )
 
     # The coverage of yesterday's messages names the code that no table has.
     page.locator("#last").get_by_label("Source").select_option("lab")

@@ -283,3 +283,78 @@ def test_a_job_is_paused_by_another_deployment_and_stopped_by_hand(
     again = post(house, "/reprocessing", 201, json=wanted)["id"]
     assert done(house, again)["failures"] == []
     assert [codes(house, f"R{n}") for n in range(6)] == [[["2823-3", "K"]]] * 6
+
+
+OBSERVED = """\
+    also:
+      - resource: Observation
+        id: {key: [OBX-3.1], authority: [MSH-4.1]}
+        set:
+          status: {const: final, reason: "a test"}
+          code: {from: OBX-3, missing: {absent: unknown}}
+          subject: {ref: Patient}
+          value: {from: OBX-5, as: Quantity}
+"""
+
+
+def ward(control_id: str, value: str) -> bytes:
+    body = hl7.results(control_id, "W", {"TEMP^Temperature": value})
+    return body.replace(b"ORU^R01^ORU_R01", b"ORU^R02")
+
+
+def observation(house: House, control_id: str) -> dict[str, Any]:
+    """What the record holds now of the Observation that a message once stated."""
+    with house.gateway.journal.read() as connection:
+        page = house.gateway.record.of_message(connection, house.number(control_id))
+        (name,) = {
+            each.resource["id"] for each in page if each.resource["resourceType"] == "Observation"
+        }
+        found = house.gateway.record.read(connection, "Observation", name)
+    assert found is not None
+    return dict(found.resource)
+
+
+def test_what_vanishes_is_marked_and_a_newer_message_keeps_the_last_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Across a restart in the midst of the job."""
+    folder = sites.write_site(tmp_path)
+    (folder / "chu" / "ward.yaml").write_text(WARD + OBSERVED, encoding="utf-8")
+    with running_house(tmp_path, more=sites.configuration(folder)) as house:
+        house.send(hl7.admission("A1"), ward("W1", "37.1"), ward("W2", "38.4"))
+        house.wait()
+        assert str(observation(house, "W1")["valueQuantity"]["value"]) == "38.4"
+        coded = OBSERVED.replace("as: Quantity}", 'as: Quantity, when: "OBX-5 exists"}').replace(
+            "a test", "another test"
+        )
+        (folder / "chu" / "ward.yaml").write_text(
+            WARD + coded.replace("const: final", "const: amended"), encoding="utf-8"
+        )
+        post(house, "/deploy", content=packed(house), params={"reason": "amended"})
+        monkeypatch.setattr("gateway.deployment.reprocessing.STEP_MESSAGES", 1)
+        monkeypatch.setattr("gateway.deployment.following.BETWEEN_STEPS_SECONDS", 30.0)
+        monkeypatch.setattr("gateway.deployment.following.EVERY_SECONDS", 30.0)
+        job = post(house, "/reprocessing", 201, json={"reason": "amended"})["id"]
+        eventually(lambda: get(house, f"/reprocessing/{job}")["counts"].get("examined", 0) >= 1)
+        assert get(house, f"/reprocessing/{job}")["state"] == "running"
+    monkeypatch.undo()
+    with running_house(tmp_path, more=sites.configuration(folder)) as house:
+        counts = done(house, job)["counts"]
+        assert (counts["examined"], counts["changed"]) == (3, 2), "each once, across the restart"
+        found = observation(house, "W1")
+        assert (found["status"], str(found["valueQuantity"]["value"])) == ("amended", "38.4")
+
+        (folder / "chu" / "ward.yaml").write_text(WARD, encoding="utf-8")
+        post(house, "/deploy", content=packed(house), params={"reason": "no measures"})
+        first = house.number("W1")
+        told = post(house, "/reprocessing/dry-run", json={"kind": "ORU^R02"})
+        assert told["counts"]["facts_vanished"] == 2
+        only = {"ids": [first], "reason": "only the older one"}
+        done(house, post(house, "/reprocessing", 201, json=only)["id"])
+        assert observation(house, "W1")["status"] == "amended", "the newer one says it still"
+        rest = {"kind": "ORU^R02", "reason": "all of them"}
+        done(house, post(house, "/reprocessing", 201, json=rest)["id"])
+        found = observation(house, "W1")
+        assert found["status"] == "entered-in-error"
+        assert found["meta"]["tag"][0]["code"] == "withdrawn"
+        assert house.state(first) is MessageState.DELIVERED

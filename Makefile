@@ -4,7 +4,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup servers demo run test lint bench fuzz docs clean
+.PHONY: help setup servers demo run test lint quality bench fuzz docs clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -36,6 +36,13 @@ lint: setup ## Style, types, import arrows
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+# Where there are real messages to measure the mappings with. Nothing of them is in the project.
+CORPORA ?= $(wildcard ../shared/corpora/hl7v2 ../shared/corpora/cda)
+
+quality: setup ## Measure what the mappings keep of real messages (CORPORA=folders); fails under 95 %
+	@if [ -z "$(strip $(CORPORA))" ]; then echo "no corpora to measure with; CORPORA=folder names some" >&2; exit 1; fi
+	@$(BIN)/ecluse mapping coverage $(CORPORA) --fail-under 95
 
 bench: setup servers ## Measure; results with medians and ratios in benchmarks/results/
 	@tools/setup tests $(VENV)

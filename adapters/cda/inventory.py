@@ -46,9 +46,12 @@ class CdaInventory:
             key = _steps(place)
             generic = _generic(key)
             for name, value in element.items():
-                leaf = _attribute(place, generic, key, str(name), str(value), element)
-                if leaf is not None:
-                    yield leaf
+                shown = _shown(str(name)) if str(value).strip() else ""
+                if shown:
+                    speaking = next((n for n in _SPEAKING if element.get(n) is not None), "")
+                    heard = len(key) if shown == speaking else len(key) + 1
+                    at = f"@{shown}"
+                    yield Leaf(f"{place}{at}", f"{generic}{at}", (*key, at), heard)
             if _says_words(element):
                 yield Leaf(
                     f"{place}/text()", f"{generic}/text()", (*key, "text()"), _heard(element, key)
@@ -89,25 +92,13 @@ def _outside_narrative(root: etree._Element) -> Iterator[etree._Element]:
         yield element
 
 
-def _attribute(
-    place: str,
-    generic: str,
-    key: LeafKey,
-    name: str,
-    value: str,
-    element: etree._Element,
-) -> Leaf | None:
-    if not value.strip():
-        return None
+def _shown(name: str) -> str:
+    """An attribute as paths name it; empty for one that is about the XML alone."""
     if name == XSI_TYPE:
-        shown = "xsi:type"
-    elif name.startswith(f"{{{XSI}}}"):
-        return None
-    else:
-        shown = name_of(name) if name.startswith("{") else name
-    speaking = next((each for each in _SPEAKING if element.get(each) is not None), "")
-    heard = len(key) if shown == speaking else len(key) + 1
-    return Leaf(f"{place}@{shown}", f"{generic}@{shown}", (*key, f"@{shown}"), heard)
+        return "xsi:type"
+    if name.startswith(f"{{{XSI}}}"):
+        return ""
+    return name_of(name) if name.startswith("{") else name
 
 
 def _says_words(element: etree._Element) -> bool:

@@ -62,9 +62,7 @@ def _all(segment: Segment) -> Iterator[Segment]:
         yield from _all(child)
 
 
-def _leaves(
-    message: Message, segment: Segment, at: tuple[int, int], text: str
-) -> Iterator[Leaf]:
+def _leaves(message: Message, segment: Segment, at: tuple[int, int], text: str) -> Iterator[Leaf]:
     number, place = at
     start = (segment.name, segment.ordinal, number, place)
     value = HprimValue(message, segment, (number, place, 0, 0), text)

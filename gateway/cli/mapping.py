@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.access import log_to_standard_error
+from gateway.cli.mapping_bench import SOURCE_TYPES, FilesArgument, FormatOption, SourceOption
 from gateway.cli.mapping_coverage import coverage
 from gateway.cli.mapping_diff import diff
 from gateway.cli.mapping_explain import explain
+from gateway.cli.mapping_files import docs, run_tests, schema
 from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
 from gateway.cli.output import Code, data, fail, say
 
@@ -27,9 +29,9 @@ app = typer.Typer(name="mapping", help="Mappings.", no_args_is_help=True)
 app.command("coverage")(coverage)
 app.command("explain")(explain)
 app.command("diff")(diff)
-
-FILE_BYTES_MAX = 256 << 20
-MESSAGES_MAX = 100_000
+app.command("test")(run_tests)
+app.command("docs")(docs)
+app.command("schema")(schema)
 
 
 @app.command("check")
@@ -94,12 +96,13 @@ def _with_folders(effective: Settings, folders: list[Path]) -> Settings:
 def _check(effective: Settings, *, twins: bool) -> tuple[list[Finding], list[TwinResult], int]:
     from gateway.bootstrap import encoders, load_library, readers
     from gateway.mapping import MappingError, run_twins
+    from gateway.workbench.linting import unreachable
 
     try:
         library = load_library(effective)
     except MappingError as error:
         return list(error.findings), [], 0
-    findings: list[Finding] = list(library.findings)
+    findings = [*library.findings, *unreachable(_files(effective))]
     if not twins:
         return findings, [], len(library.programs)
     try:
@@ -109,30 +112,25 @@ def _check(effective: Settings, *, twins: bool) -> tuple[list[Finding], list[Twi
     return findings, results, len(library.programs)
 
 
+def _files(effective: Settings) -> list[Path]:
+    """The mapping files of all folders, without tests and tables."""
+    from gateway.mapping import packaged_mappings
+
+    folders = [packaged_mappings(), *effective.mappings.folders]
+    found = [path for folder in folders for path in sorted(folder.rglob("*.yaml"))]
+    return [
+        path
+        for path in found
+        if not path.name.endswith(".test.yaml") and "terminology" not in path.parts
+    ]
+
+
 @app.command("run")
 def run(
-    files: Annotated[
-        list[Path],
-        typer.Argument(
-            help="A message; several DICOM files make one study.",
-            metavar="FILE...",
-            exists=True,
-            dir_okay=False,
-        ),
-    ],
+    files: FilesArgument,
     *,
-    form: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            help="hl7v2, cda, dicom or hprim; found by itself when not given.",
-            metavar="FORMAT",
-        ),
-    ] = "",
-    source: Annotated[
-        str,
-        typer.Option("--source", help="With this source's zone and authorities.", metavar="NAME"),
-    ] = "",
+    form: FormatOption = "",
+    source: SourceOption = "",
     trace: Annotated[
         bool, typer.Option("--trace", help="Print where each value came from instead.")
     ] = False,
@@ -154,6 +152,7 @@ def run(
         fail(Code.USAGE, f"no source is named {source}")
     from gateway.bootstrap import load_library, make_normaliser
     from gateway.mapping import MappingError
+    from gateway.workbench.files import NoMessage, messages_of_files
 
     try:
         normaliser = make_normaliser(effective, load_library(effective))
@@ -162,89 +161,29 @@ def run(
             say(str(finding))
         raise typer.Exit(Code.FINDINGS) from None
     failed = False
-    for known, payloads in _messages(files, form):
-        chosen = source or _source_for(effective, known)
-        mapped = _map(normaliser, known, payloads, chosen, trace=trace)
+    for message in messages_of_files(files, Format(form) if form else None):
+        if isinstance(message, NoMessage):
+            say(f"{message.name}: {message.reason}")
+            failed = True
+            continue
+        chosen = source or _source_for(effective, message.format)
+        mapped = _map(normaliser, message.format, message.payloads, chosen, trace=trace)
         failed = failed or mapped is None
         if mapped is not None:
             _print(mapped, trace=trace, json_output=json_output)
     raise typer.Exit(Code.FINDINGS if failed else Code.DONE)
 
 
-_SOURCE_TYPES = {
-    "hl7v2": {"mllp", "hl7-http", "hl7-folder"},
-    "dicom": {"dicom"},
-    "cda": {"cda-http", "cda-folder"},
-    "hprim": {"hprim-http", "hprim-folder"},
-}
-
-
 def _source_for(effective: Settings, form: Format) -> str:
     """The first configured source of a format: what it says of zone and authorities counts."""
     for each in effective.sources:
-        if each.type in _SOURCE_TYPES[form.value]:
+        if each.type in SOURCE_TYPES[form.value]:
             return each.name
     return "file"
 
 
-def _messages(files: list[Path], form: str) -> Iterator[tuple[Format, list[Payload]]]:
-    """The messages of the files, in order; all DICOM files together are one study."""
-    from adapters.hl7.sender import read_messages
-    from gateway.model import Format, Payload
-    from gateway.ports import Unreadable
-
-    instances: list[Payload] = []
-    for path in files:
-        known = _format(path, form)
-        if known is not Format.DICOM and path.stat().st_size > FILE_BYTES_MAX:
-            fail(Code.USAGE, f"{path}: larger than {FILE_BYTES_MAX} bytes")
-        if known is Format.DICOM:
-            instances.append(Payload.from_file(path))
-        elif known is Format.CDA:
-            yield known, [Payload.from_file(path)]
-        elif known is Format.HPRIM:
-            yield from _hprim(path)
-        else:
-            try:
-                for message in read_messages(path):
-                    yield known, [Payload.from_bytes(message)]
-            except Unreadable as fault:
-                fail(Code.FAILED, f"{path}: {fault}")
-    if instances:
-        yield Format.DICOM, instances
-
-
-def _hprim(path: Path) -> Iterator[tuple[Format, list[Payload]]]:
-    """The messages of a file of HPRIM, one for each patient."""
-    from adapters.hprim.reception import messages_of
-    from gateway.model import Format, Payload
-    from gateway.ports import Unreadable
-
-    try:
-        for message in messages_of(path.read_bytes(), MESSAGES_MAX):
-            yield Format.HPRIM, [Payload.from_bytes(message)]
-    except Unreadable as fault:
-        fail(Code.FAILED, f"{path}: {fault}")
-
-
-def _format(path: Path, given: str) -> Format:
-    from adapters.hprim.reception import is_hprim
-    from gateway.model import Format
-
-    if given:
-        return Format(given)
-    with path.open("rb") as stream:
-        head = stream.read(1024)
-    if head[128:132] == b"DICM":
-        return Format.DICOM
-    if is_hprim(path):
-        return Format.HPRIM
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    return Format.CDA if text.startswith((b"<", b"\xff\xfe", b"\xfe\xff")) else Format.HL7V2
-
-
 def _map(
-    normaliser: Normaliser, form: Format, payloads: list[Payload], source: str, *, trace: bool
+    normaliser: Normaliser, form: Format, payloads: Sequence[Payload], source: str, *, trace: bool
 ) -> Mapped | None:
     """The entries, or None after saying why there are none."""
     from gateway.normalise import Original, Unusable

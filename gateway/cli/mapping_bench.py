@@ -119,19 +119,12 @@ def contexts(effective: Settings, source: str) -> Mapping[Format, MappingContext
     found: dict[Format, MappingContext] = {}
     for form in Format:
         fitting = [each for each in effective.sources if each.type in SOURCE_TYPES[form.value]]
-        found[form] = (
-            mapping_context(fitting[0]) if fitting else MappingContext(source="file")
-        )
+        found[form] = mapping_context(fitting[0]) if fitting else MappingContext(source="file")
     return found
 
 
 def examined_messages(
-    files: Sequence[Path],
-    form: str,
-    source: str,
-    folders: Sequence[Path] | None,
-    config: Path | None,
-    state: Path | None,
+    files: Sequence[Path], effective: Settings, *, form: str, source: str
 ) -> Iterator[Examined]:
     """The messages of the files, examined. Ends the command where one gives no entries."""
     from gateway.mapping import MappingContext
@@ -139,7 +132,6 @@ def examined_messages(
     from gateway.workbench.examining import examine
     from gateway.workbench.files import NoMessage, messages_of_files
 
-    effective = effective_settings(config, state, folders or [])
     chosen, bench = chosen_format(form), make_bench(effective)
     known = contexts(effective, source)
     for message in messages_of_files(files, chosen):

@@ -64,15 +64,15 @@ def coverage(
     effective = effective_settings(config, state_folder, folders or [])
     chosen = chosen_format(form)
     bench = make_bench(effective)
-    found = Coverage()
+    counted = Coverage()
     messages = messages_of_files(files, chosen)
-    for found in _with_progress(cover(bench, messages, contexts(effective, source))):
-        pass
+    for each in _with_progress(cover(bench, messages, contexts(effective, source))):
+        counted = each
     if json_output:
-        data(as_json(found))
+        data(as_json(counted))
     else:
-        _print(found, every_path=every_path)
-    failures = found.failures(fail_under)
+        _print(counted, every_path=every_path)
+    failures = counted.failures(fail_under)
     if fail_under is not None:
         for failure in failures:
             say(f"ecluse: {failure}")
@@ -142,10 +142,7 @@ def _print(found: Coverage, *, every_path: bool) -> None:
             numbers=("messages", "present", "mapped", "ignored", "lost"),
         )  # fmt: skip
     heading("Summary")
-    rows = [
-        (form.value, *_row(found, form))
-        for form in found.formats
-    ]
+    rows = [(form.value, *_row(found, form)) for form in found.formats]
     table(
         ("format", "present", "mapped", "ignored", "lost", "retention %"),
         [*rows, ("all", *_row(found, None))],

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 FACTS_SHOWN = 50
 
 
-
 def diff(
     files: FilesArgument,
     *,

@@ -12,6 +12,7 @@ from gateway.cli.mapping_bench import (
     FormatOption,
     MessageArgument,
     SourceOption,
+    effective_settings,
     examined_messages,
 )
 from gateway.cli.options import ConfigOption, JsonOption, StateOption
@@ -50,9 +51,10 @@ def explain(
     """
     from gateway.workbench.elements import NoTarget
 
+    effective = effective_settings(config, state_folder, folders or [])
     try:
         done = True
-        for examined in examined_messages([file], form, source, folders, config, state_folder):
+        for examined in examined_messages([file], effective, form=form, source=source):
             if why_absent:
                 done = _absent(examined, why_absent, json_output=json_output) and done
             else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,12 +14,12 @@ from gateway.model import Cause, Format, Mapped, TraceStep
 from gateway.normalise import Unusable
 from gateway.originals import original_of
 from gateway.shapes import explanation
+from gateway.workbench import elements
 
 if TYPE_CHECKING:
     from gateway.normalise import Normaliser
 
 STEPS_MAX = 3000
-_PART = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)((?:\[\d+\])*)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,25 +117,10 @@ def value_at(resource: Any, path: str) -> str:
 
     An object is shown by what it says: a coding by its code, a quantity by its number.
     """
-    current = resource
-    for part in path.split("."):
-        match = _PART.fullmatch(part)
-        if match is None or not isinstance(current, dict):
-            return ""
-        current = _element(current, match.group(1))
-        for index in re.findall(r"\d+", match.group(2)):
-            if not isinstance(current, list) or int(index) >= len(current):
-                return ""
-            current = current[int(index)]
-    return _shown(current)
-
-
-def _element(parent: dict[str, Any], name: str) -> Any:
-    """An element by name; a choice (``value``) by whichever type it has (``valueQuantity``)."""
-    if name in parent:
-        return parent[name]
-    choices = (key for key in parent if key.startswith(name) and key[len(name)].isupper())
-    return parent.get(next(choices, ""))
+    try:
+        return _shown(elements.value_at(resource, elements.parse(path)))
+    except elements.NoTarget:
+        return ""
 
 
 def _shown(value: Any) -> str:

@@ -53,9 +53,7 @@ def why_absent(examined: Examined, target: str) -> Absence:
     Without a number every entry of the type is looked at. Raises NoTarget.
     """
     kind, number, identifier, steps = entry_and_path(target)
-    entries = [
-        entry for entry in examined.mapped.entries if entry.resource["resourceType"] == kind
-    ]
+    entries = [entry for entry in examined.mapped.entries if entry.resource["resourceType"] == kind]
     if identifier:
         entries = [entry for entry in entries if entry.resource["id"] == identifier]
     elif number is not None:
@@ -156,8 +154,19 @@ def _tries(around: Instance | Ruled, steps: Steps, path: str, depth: int) -> Ite
         elif deeper:
             yield from _tries(rule, rest, element, depth)
         else:
-            why = "it gave something, which is not what stands there: see its repetitions"
-            yield Tried(str(rule.node.place), element, (why,), depth)
+            yield Tried(str(rule.node.place), element, tuple(_other(rule)), depth)
+
+
+def _other(rule: Ruled) -> Iterator[str]:
+    """What a rule gave instead of what is asked for."""
+    if rule.choice:
+        yield f"it gave {rule.key} instead"
+        for event in (rule, *_below(rule)):
+            for answer in event.events:
+                if isinstance(answer, Answered):
+                    yield f"the value is {answer.which}, and the policy is {answer.word}"
+    else:
+        yield "it gave something that is not at this place: look at the element without a number"
 
 
 def _rules_for(around: Instance | Ruled, name: str) -> list[Ruled]:
@@ -215,8 +224,8 @@ def _reasons(rule: Ruled) -> Iterator[str]:
                 yield f"{key}: {said.text}"
         names = node.get("ref")
         if names is not None and not any(isinstance(e, Asked) for e in rule.events):
-            said = names.text if isinstance(names, Text) else "any of those named"
-            yield f"there is no entry {said} to refer to"
+            wanted = names.text if isinstance(names, Text) else "of those named"
+            yield f"there is no entry {wanted} to refer to"
     if rule.stopped == "Drop":
         yield "what holds it was left out by a policy"
 
@@ -249,4 +258,3 @@ def _state(found: Readout) -> str:
     if first.state is ValueState.ABSENT:
         return "absent" if first.path else "absent: there is no such segment"
     return "null: the sender deletes it" if first.state is ValueState.NULL else "empty"
-

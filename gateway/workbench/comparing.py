@@ -54,11 +54,7 @@ class Differences:
     def any(self) -> bool:
         """Whether anything differs."""
         return bool(
-            self.identities
-            or self.facts
-            or self.flags_added
-            or self.flags_removed
-            or self.outcome
+            self.identities or self.facts or self.flags_added or self.flags_removed or self.outcome
         )
 
 
@@ -72,17 +68,11 @@ def compare(name: str, old: Examined | Cause, new: Examined | Cause) -> Differen
     identities = tuple(IdentityChange(before, after) for before, after in renamed.items())
     facts: list[FactChange] = []
     for entry in removed:
-        facts += [
-            FactChange(Change.REMOVED, target, old=value)
-            for target, value in _facts(entry, {}).items()
-        ]
-    for before, after in pairs:
-        facts += _changes(_facts(before, renamed, after.reference), _facts(after, {}))
+        facts += _changes(_facts(entry, {}), {})
+    for first, second in pairs:
+        facts += _changes(_facts(first, renamed, second.reference), _facts(second, {}))
     for entry in added:
-        facts += [
-            FactChange(Change.ADDED, target, new=value)
-            for target, value in _facts(entry, {}).items()
-        ]
+        facts += _changes({}, _facts(entry, {}))
     return Differences(
         name,
         identities,
@@ -139,7 +129,9 @@ def _likeness(first: Entry, second: Entry) -> float:
     return len(ours & theirs) / max(len(ours | theirs), 1)
 
 
-def _facts(entry: Entry, renamed: Mapping[str, str], reference: str | None = None) -> dict[str, str]:
+def _facts(
+    entry: Entry, renamed: Mapping[str, str], reference: str | None = None
+) -> dict[str, str]:
     """Every value of an entry by its target. ``renamed`` references are taken for the same."""
     lead = entry.reference if reference is None else reference
     found: dict[str, str] = {}

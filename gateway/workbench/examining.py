@@ -85,9 +85,7 @@ def _examine(
         return Cause(code=CauseCode.UNREADABLE, detail=str(fault), location=fault.location)
     program = bench.library.match(root, format)
     if program is None:
-        return Cause(
-            code=CauseCode.UNMAPPED, detail="no loaded mapping takes this kind of message"
-        )
+        return Cause(code=CauseCode.UNMAPPED, detail="no loaded mapping takes this kind of message")
     try:
         with watching() as watch:
             mapped = program.run(root, context, trace=trace)
@@ -96,9 +94,7 @@ def _examine(
     flagged = getattr(root, "reading_flags", None)
     if flagged is not None:
         mapped = replace(mapped, flags=(*mapped.flags, *flagged()))
-    own = Part(
-        format=format, root=root, program=program, mapped=mapped, watch=watch, source=source
-    )
+    own = Part(format=format, root=root, program=program, mapped=mapped, watch=watch, source=source)
     return _with_documents(bench, own, context, trace=trace, depth=depth)
 
 

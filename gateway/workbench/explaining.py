@@ -30,5 +30,3 @@ def explain_target(examined: Examined, target: str = "") -> list[Explained]:
             if found is not None:
                 explained.append(found)
     return explained
-
-

@@ -41,7 +41,8 @@ class NoMessage:
 
 
 def messages_of_files(
-    paths: Sequence[Path], format: Format | None = None  # noqa: A002 - the field's word
+    paths: Sequence[Path],
+    format: Format | None = None,  # noqa: A002 - the field's word
 ) -> Iterator[Message | NoMessage]:
     """Every message of the files and of the folders' files, one after the other.
 

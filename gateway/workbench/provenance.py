@@ -170,7 +170,7 @@ class Provenance:
         if steps in (("id",), ("resourceType",)):
             return self._of_instance(reference, target, str(value), identifier=steps == ("id",))
         spot = self._spot(resource, reference, steps, value)
-        return _explained(spot, target, steps, value) if spot is not None else None
+        return _explained(spot, target, value) if spot is not None else None
 
     def everything(self) -> Iterator[tuple[Mapping[str, Any], Steps, Any, Explained | None]]:
         """Every leaf of every entry with its explanation, in the order of the entries."""
@@ -267,9 +267,7 @@ def _innermost(spot: _Spot, value: Any) -> _Spot:
         if not inner:
             return spot
         exact = [rule for rule in inner if rule.value == value] or inner
-        spot = _Spot(
-            exact[-1], (spot.rule, *spot.trail), spot.instance, spot.entered, spot.part
-        )
+        spot = _Spot(exact[-1], (spot.rule, *spot.trail), spot.instance, spot.entered, spot.part)
 
 
 def _holds(result: Any, value: Any) -> bool:
@@ -279,7 +277,7 @@ def _holds(result: Any, value: Any) -> bool:
     return any(found == value for _, found in leaves(result))
 
 
-def _explained(spot: _Spot, target: str, steps: Steps, value: Any) -> Explained:
+def _explained(spot: _Spot, target: str, value: Any) -> Explained:
     rule = spot.rule
     trace = spot.part.mapped.trace
     noted = [trace[number] for number in own_notes(rule)]
@@ -344,9 +342,7 @@ def _row(spot: _Spot, value: Any) -> RowUsed | None:
             if isinstance(event, LookedUp) and event.row is not None:
                 row = event.row
                 if str(value) in (row.code, row.system, row.display) or value is True:
-                    return RowUsed(
-                        event.table, event.version, event.code, row.code, str(row.place)
-                    )
+                    return RowUsed(event.table, event.version, event.code, row.code, str(row.place))
     return None
 
 

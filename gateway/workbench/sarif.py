@@ -29,7 +29,7 @@ MEANINGS = {
     "unknown-key": "The language has no such key.",
     "unknown-table": "There is no such terminology table.",
     "unreachable": "A rule can never give anything.",
-    "yaml": "The file is not the YAML that a mapping is written in.",
+    "not-yaml": "The file is not the YAML that a mapping is written in.",
 }
 
 

@@ -231,7 +231,7 @@ class Gateway:
         )
         if settings.worker.threads:
             pools.append(pool)
-        follower = Follower(journal, mappings, deployer)
+        follower = Follower(journal, mappings, deployer, works=settings.worker.threads > 0)
         mappings.on_switch = lambda now: drainer.read_with(now.normaliser, now.processes)
         drainer.on_outdated = follower.outdated
         writer = GroupWriter(journal, judge=gate.judge)
@@ -259,7 +259,7 @@ class Gateway:
         self.writer.start()
         if self.settings.worker.threads:
             self.pool.start()
-            self.follower.start()
+        self.follower.start()
         await self.sources.start()
         self.started = True
 

@@ -43,9 +43,14 @@ class Checked:
 
 
 def check(files: FileSet, load: Load, test: Test) -> Checked:
-    """Load a set and run its tests. Raises OSError when there is no room for it."""
+    """Load a set and run its tests."""
     with tempfile.TemporaryDirectory(prefix="ecluse-mappings-") as parent:
-        return _check(files, files.extract(Path(parent)), load, test)
+        try:
+            root = files.extract(Path(parent))
+        except OSError as error:
+            said = f"the files cannot be written: {error.strerror}"
+            return Checked(files=files, findings=(Finding("", 1, 1, "unreadable", said),))
+        return _check(files, root, load, test)
 
 
 def _check(files: FileSet, root: Path, load: Load, test: Test) -> Checked:

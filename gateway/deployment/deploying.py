@@ -113,7 +113,7 @@ class Deployer:
     # --- looking ---------------------------------------------------------------------
 
     def check(self, files: FileSet) -> Checked:
-        """Would it be deployed? Raises OSError."""
+        """Would it be deployed?"""
         return check(files, self._load, self._test)
 
     def files(self, number: int) -> FileSet:

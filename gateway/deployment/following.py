@@ -22,9 +22,16 @@ log = structlog.get_logger("ecluse.mapping")
 
 
 class Follower:
-    """Runs in a thread of its own from :meth:`start` to :meth:`stop`."""
+    """Runs in a thread of its own from :meth:`start` to :meth:`stop`.
 
-    def __init__(self, journal: Journal, mappings: Mappings, deployer: Deployer) -> None:
+    One that does not ``work`` only follows what is in force: for a process that listens and
+    leaves the messages to others.
+    """
+
+    def __init__(
+        self, journal: Journal, mappings: Mappings, deployer: Deployer, *, works: bool = True
+    ) -> None:
+        self._works = works
         self._mappings = mappings
         self._deployer = deployer
         self._sweep = UnmappedSweep(journal)
@@ -73,6 +80,8 @@ class Follower:
     def step(self) -> bool:
         """One look at everything; whether there is more to do. Raises JournalUnavailable."""
         self._follow()
+        if not self._works:
+            return False
         now = self._mappings.now
         swept = self._sweep.step(now)
         return self._runner.step(now) or swept

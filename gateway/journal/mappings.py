@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from gateway.journal import tables
 from gateway.journal.dialects import upsert
@@ -213,14 +213,6 @@ def forget_old(connection: Connection, kept: int) -> int:
         .values(content=None)
     )
     return int(gone.rowcount)
-
-
-def kept_count(connection: Connection) -> int:
-    """How many versions still have their files."""
-    found = connection.execute(
-        select(func.count()).select_from(_version).where(_version.c.content.is_not(None))
-    )
-    return int(found.scalar_one())
 
 
 def _versions() -> Any:

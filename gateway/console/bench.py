@@ -12,7 +12,6 @@ from gateway.console import readings, skeletons
 from gateway.console.context import Alone, Console
 from gateway.console.given import Given, NoMessage, Subject, subject_of
 from gateway.console.source_text import view_of
-from gateway.deployment.deploying import CannotDeploy
 from gateway.deployment.drafts import Opened
 from gateway.journal import messages
 from gateway.journal.values import MessageFilter
@@ -134,10 +133,7 @@ def _add_many(router: APIRouter, console: Console) -> None:
 
 
 def _open(console: Console, draft_id: str) -> Opened:
-    try:
-        opened = console.gateway.drafts.open(draft_id)
-    except CannotDeploy as error:
-        raise HTTPException(409, f"{error}.") from None
+    opened = console.gateway.drafts.open(draft_id)
     if opened is None:
         raise HTTPException(404, "There is no such draft: it was deployed or dropped.")
     return opened

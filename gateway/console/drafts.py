@@ -77,10 +77,7 @@ def draft_routes(console: Console) -> APIRouter:
 
 def open_draft(console: Console, draft_id: str) -> Opened:
     """Raises HTTPException when there is no such draft."""
-    try:
-        opened = console.gateway.drafts.open(draft_id)
-    except CannotDeploy as error:
-        raise HTTPException(409, f"{error}.") from None
+    opened = console.gateway.drafts.open(draft_id)
     if opened is None:
         raise HTTPException(404, "There is no such draft: it was deployed or dropped.")
     return opened
@@ -195,6 +192,7 @@ def _page(console: Console, opened: Opened, file: str, message: str, line: int) 
     return {
         "draft": opened.draft,
         "outdated": opened.outdated,
+        "overlapping": opened.overlapping,
         "current": opened.current,
         "site": opened.after.site,
         "site_root": opened.after.site_root,

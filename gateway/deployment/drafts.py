@@ -8,10 +8,11 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from gateway.deployment.checking import Checked, Load, check
-from gateway.deployment.deploying import Changes, Deployed, Deployer, changes
+from gateway.deployment.deploying import CannotDeploy, Changes, Deployed, Deployer, changes
 from gateway.deployment.files import FileSet
 from gateway.deployment.force import Mappings
 from gateway.journal import drafts as kept
+from gateway.journal import mappings as versions
 from gateway.journal.drafts import Draft, DraftRefused
 from gateway.journal.journal import Journal
 
@@ -25,12 +26,17 @@ _NAME = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """A draft with the files that it is a change of, and those that it makes of them."""
+    """A draft with the files that it is a change of, and those that it makes of them.
+
+    ``overlapping`` are files that the draft changes and that came into force otherwise
+    meanwhile.
+    """
 
     draft: Draft
     before: FileSet
     after: FileSet
     current: int
+    overlapping: tuple[str, ...] = ()
 
     @property
     def outdated(self) -> bool:
@@ -72,19 +78,37 @@ class Drafts:
             return kept.begin(connection, base=self._mappings.now.version, actor=actor)
 
     def open(self, draft_id: str) -> Opened | None:
-        """A draft; None when there is none. Raises CannotDeploy when its base is not kept."""
+        """A draft; None when there is none. One whose base is not kept is over what is in force."""
         with self._journal.read() as connection:
             draft = kept.get(connection, draft_id)
         if draft is None:
             return None
         now = self._mappings.now
-        before = now.files if draft.base == now.version else self._deployer.files(draft.base)
+        before = now.files if draft.base == now.version else self._before(draft.base)
         changed = {
             path: text.encode() if text is not None else None for path, text in draft.files.items()
         }
         return Opened(
-            draft=draft, before=before, after=before.with_files(changed), current=now.version
+            draft=draft,
+            before=before,
+            after=before.with_files(changed),
+            current=now.version,
+            overlapping=tuple(
+                path
+                for path in draft.files
+                if before.manifest.get(path) != now.files.manifest.get(path)
+            ),
         )
+
+    def _before(self, base: int) -> FileSet:
+        """The files of a version that is in force no more; of 0 those that were kept as the
+        first version when another took their place."""
+        with self._journal.read() as connection:
+            first = versions.first(connection) if base == 0 else None
+        try:
+            return self._deployer.files(first.version if first is not None else base)
+        except CannotDeploy:
+            return self._mappings.now.files
 
     def save(self, opened: Opened, path: str, text: str | None) -> Opened:
         """Change one file (None: take it away). Raises DraftRefused."""

@@ -100,6 +100,14 @@ def latest(connection: Connection) -> Deployment | None:
     return _deployment_of(row) if row is not None else None
 
 
+def first(connection: Connection) -> Deployment | None:
+    """What a gateway found at its start and the first deployment replaced; None without one."""
+    row = connection.execute(
+        select(_deployment).where(_deployment.c.follows == 0, _deployment.c.action == Action.START)
+    ).one_or_none()
+    return _deployment_of(row) if row is not None else None
+
+
 def deployments(connection: Connection, *, limit: int = 100) -> list[Deployment]:
     """The history, newest first."""
     rows = connection.execute(select(_deployment).order_by(_deployment.c.id.desc()).limit(limit))

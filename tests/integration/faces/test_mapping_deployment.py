@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -283,6 +284,52 @@ def test_a_job_is_paused_by_another_deployment_and_stopped_by_hand(
     again = post(house, "/reprocessing", 201, json=wanted)["id"]
     assert done(house, again)["failures"] == []
     assert [codes(house, f"R{n}") for n in range(6)] == [[["2823-3", "K"]]] * 6
+
+
+def test_a_draft_of_the_console_and_the_disk(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = "sites/chu/terminology/analyses.yaml"
+    text = table(house).read_text(encoding="utf-8")
+    key = {"key": "0123456789abcdef"}
+    with house.client(follow_redirects=False) as http:
+        first, second = (http.post("/mappings/drafts").headers["location"] for _ in range(2))
+        shipped = {"path": "base/hl7/results.yaml", "text": "mapping: mine"}
+        assert http.post(f"{first}/save", data=shipped).status_code == 422
+        out = {"path": "sites/chu/../../x.yaml", "text": ""}
+        assert http.post(f"{first}/save", data=out).status_code == 422
+        for draft, row in ((first, sites.ROW), (second, "  NA: 2951-2\n")):
+            said = http.post(f"{draft}/save", data={"path": path, "text": text + row})
+            assert "No errors" in said.text
+        new = http.post(f"{first}/files", data={"name": "terminology/more"}).headers["location"]
+        assert "sites%2Fchu%2Fterminology%2Fmore.yaml" in new
+        over = http.post(f"{first}/files", data={"of": "base/hl7/adt.yaml"}).headers["location"]
+        assert http.get(over).status_code == 200
+        unsaid = http.post(f"{first}/deploy", data={**key, "reason": " "})
+        assert unsaid.status_code == 422
+        assert "Say why" in unsaid.text
+        done = http.post(f"{first}/deploy", data={**key, "reason": "potassium"})
+        assert done.headers["location"] == "/mappings?deployed=2"
+        assert http.get(first).status_code == 404, "it is in force, and no draft any more"
+
+        # The other draft is of the files before: nothing of it is deployed unseen.
+        late = http.post(f"{second}/deploy", data={"key": "f" * 16, "reason": "sodium"})
+        assert late.status_code == 422
+        assert "came into force since" in late.text
+        assert f"{path} was changed there too" in re.sub(r"<[^>]+>", "", late.text)
+        http.post(f"{second}/take-over")
+        done = http.post(f"{second}/deploy", data={"key": "e" * 16, "reason": "sodium"})
+        assert done.headers["location"] == "/mappings?deployed=3"
+        assert http.post(f"{second}/drop").status_code == 303
+
+    # A deployment from the disk would undo that, and says so.
+    add(house, "  CL: 2075-0\n")
+    assert command(house, "deploy", "--reason", "chloride") == Code.FAILED
+    said = capsys.readouterr().err
+    assert path in said
+    assert "edited in the console since" in said
+    assert command(house, "deploy", "--reason", "chloride", "--overwrite") == 0
+    assert get(house, "/versions/4")["edited"] == []
 
 
 OBSERVED = """\

@@ -4,7 +4,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup servers demo run test lint quality bench fuzz docs clean
+.PHONY: help setup servers demo run test test-compiled compiled lint quality bench fuzz docs clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -44,9 +44,18 @@ quality: setup ## Measure what the mappings keep of real messages (CORPORA=folde
 	@if [ -z "$(strip $(CORPORA))" ]; then echo "no corpora to measure with; CORPORA=folder names some" >&2; exit 1; fi
 	@$(BIN)/ecluse mapping coverage $(CORPORA) --fail-under 95
 
-bench: setup servers ## Measure; results with medians and ratios in benchmarks/results/
+compiled: setup ## Compile the hot modules to machine code: a wheel in build/wheel
 	@tools/setup tests $(VENV)
-	@$(BIN)/python -m benchmarks.run
+	@tools/setup compiler $(VENV)
+	@tools/compile $(CURDIR)/$(BIN)/python
+
+test-compiled: compiled ## The tests of what is compiled, on the compiled modules
+	@cd build/compiled && PYTHONPATH=$(CURDIR)/build/compiled $(CURDIR)/$(BIN)/pytest -q \
+		-p no:cacheprovider tests/unit/mapping tests/unit/r4 tests/unit/hl7
+
+bench: compiled servers ## Measure; results with medians and ratios in benchmarks/results/
+	@cd build/compiled && PYTHONPATH=$(CURDIR)/build/compiled $(CURDIR)/$(BIN)/python \
+		-m benchmarks.run --results $(CURDIR)/benchmarks/results
 
 fuzz: setup ## Throw wrong bytes at framing, reader and acknowledgement (FUZZ_SECONDS=300)
 	@tools/setup tests $(VENV)

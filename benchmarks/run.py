@@ -1,8 +1,8 @@
 """Run every measurement and write one file with medians and ratios.
 
-    python -m benchmarks.run [--quick]
+    python -m benchmarks.run [--quick] [--results FOLDER]
 
-Writes benchmarks/results/<UTC time>.json and prints it.
+Writes benchmarks/results/<UTC time>.json and prints it. ``make bench`` measures the compiled wheel.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import accept, end_to_end, endurance
+from gateway.mapping import walking
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SCRIPTS = ("mapping_oru", "journal_append")
@@ -49,12 +50,15 @@ def main() -> int:
     """Measure, write, print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="one short round of each")
-    quick = parser.parse_args().quick
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder for the file")
+    options = parser.parse_args()
+    quick: bool = options.quick
     figures: dict[str, Any] = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
             "cores": os.cpu_count(),
             "python": platform.python_version(),
+            "compiled": not str(walking.__file__).endswith(".py"),
             "sqlite": sqlite3.sqlite_version,
             "system": platform.platform(),
         },
@@ -71,8 +75,8 @@ def main() -> int:
     print("measuring end_to_end …", file=sys.stderr)
     figures["end_to_end"] = end_to_end.measure(5.0 if quick else 20.0, 100.0)
     text = json.dumps(figures, indent=2)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json").write_text(text + "\n")
+    options.results.mkdir(parents=True, exist_ok=True)
+    (options.results / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json").write_text(text + "\n")
     print(text)
     return 0
 

@@ -36,6 +36,7 @@ from gateway.gate import PermissionGate
 from gateway.ins import ROOTS, TEST_ROOTS
 from gateway.instruments import TimedIntake, TimedNormaliser, observe_mapping, timed
 from gateway.intake import JournalIntake
+from gateway.inventory import Inventory
 from gateway.journal import gatherings
 from gateway.journal.journal import Journal
 from gateway.journal.writer import GroupWriter
@@ -45,7 +46,7 @@ from gateway.mapping_wire import Opening, content_digest
 from gateway.model import Format, Payload
 from gateway.normalise import Normaliser
 from gateway.opening import open_journal
-from gateway.ports import Inventory, Reader, SourceLanguage
+from gateway.ports import Reader, SourceLanguage
 from gateway.release import version
 from gateway.retry import RetryPolicy
 from gateway.return_links import ReturnLinks

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from gateway.value_class import value_class
 
 
 class Format(StrEnum):
@@ -79,7 +81,7 @@ class CauseCode(StrEnum):
     INTERNAL = "internal"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Cause:
     """Why something was refused, held or buried.
 
@@ -97,7 +99,7 @@ class Cause:
     protocol_code: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Identifier:
     """One identifier of a patient, as FHIR writes it.
 
@@ -111,7 +113,22 @@ class Identifier:
     type: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+_HASHED_AT_ONCE = 2047
+"""From 2,048 bytes on hashlib gives the interpreter's lock away and waits to have it back,
+which takes longer than hashing a message of the usual size does."""
+_SHORT_BYTES = 16 << 10
+
+
+def _sha256(data: bytes) -> str:
+    if len(data) <= _HASHED_AT_ONCE or len(data) > _SHORT_BYTES:
+        return hashlib.sha256(data).hexdigest()
+    digest, view = hashlib.sha256(), memoryview(data)
+    for start in range(0, len(data), _HASHED_AT_ONCE):
+        digest.update(view[start : start + _HASHED_AT_ONCE])
+    return digest.hexdigest()
+
+
+@value_class(frozen=True, slots=True)
 class Payload:
     """Exact bytes as they arrived, in memory or in a spooled file.
 
@@ -130,7 +147,7 @@ class Payload:
     @classmethod
     def from_bytes(cls, data: bytes) -> Payload:
         """Wrap bytes that are already in memory."""
-        return cls(hashlib.sha256(data).hexdigest(), len(data), data=data)
+        return cls(_sha256(data), len(data), data=data)
 
     @classmethod
     def from_file(cls, path: Path) -> Payload:
@@ -158,7 +175,7 @@ class Payload:
             return stream.read()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class LaterAnswer:
     """An answer that the sender wants once the message has reached its end.
 
@@ -173,7 +190,7 @@ class LaterAnswer:
     linked: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Received:
     """What an adapter hands to intake: the bytes and what the protocol says of them.
 
@@ -224,7 +241,7 @@ class Disposition(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """Intake's word, given only after the commit.
 
@@ -242,7 +259,7 @@ class Receipt:
     expected_number: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Attachment:
     """Bytes that an entry points to by ``Binary/<sha256>`` (a PDF, a CDA, an image)."""
 
@@ -251,7 +268,7 @@ class Attachment:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One FHIR R4 resource (a plain dict with ``resourceType`` and ``id``).
 
@@ -269,7 +286,7 @@ class Entry:
         return f"{self.resource['resourceType']}/{self.resource['id']}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Flag:
     """Something about a value that a person should know; the entry goes on.
 
@@ -285,7 +302,7 @@ class Flag:
     source: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class TraceStep:
     """Where one value of an entry came from.
 
@@ -300,7 +317,7 @@ class TraceStep:
     steps: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Embedded:
     """A document inside a message that another format's mapping must read.
 
@@ -315,7 +332,7 @@ class Embedded:
     overlay: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Mapped:
     """What one mapping made of one message. A pure function of both."""
 
@@ -329,7 +346,7 @@ class Mapped:
     trace: tuple[TraceStep, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Delivery:
     """One message's entries on their way to one destination.
 
@@ -356,14 +373,14 @@ class Delivery:
     revision: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Delivered:
     """The destination has it. ``evidence`` is what it answered, in brief."""
 
     evidence: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Again:
     """It failed in a way that may pass. ``after`` overrides the policy's wait."""
 
@@ -371,7 +388,7 @@ class Again:
     after: timedelta | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Wait:
     """Not now, and not counted as an attempt (maintenance, an open breaker)."""
 
@@ -379,7 +396,7 @@ class Wait:
     after: timedelta
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Refused:
     """The destination will never take it as it is."""
 

@@ -16,17 +16,17 @@ order of arrival decides, not the speed of a destination.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from gateway.index import PatientIndex
 from gateway.journal.values import Feeding, RecordStatus
 from gateway.model import Cause, CauseCode, Entry
+from gateway.value_class import value_class
 
 CATEGORY_SYSTEM = "urn:ecluse:permission"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Statement:
     """What one message says; None where it says nothing."""
 
@@ -72,7 +72,7 @@ def _categories(consent: dict[str, Any]) -> list[str]:
     ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Judged:
     """Stage 4's word: the cause when it may not go in; whether the permission changed."""
 

@@ -9,12 +9,13 @@ no longer be used»): the message merges them into the subject.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from gateway import ins
 from gateway.journal.tables import KEY_MAX
 from gateway.model import Cause, CauseCode, Entry, Identifier
+from gateway.value_class import value_class
 
 VISIT_TYPES = frozenset({"AN", "VN"})
 """HL7 table 0203: account number and visit number. They name a stay, not a person."""
@@ -41,7 +42,7 @@ def key_of(identifier: Identifier) -> Key:
     return identifier.system, identifier.value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Claim:
     """One Patient entry's word on who it is.
 
@@ -62,7 +63,7 @@ class Claim:
         return self.national + self.local
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Subjects:
     """The patient that a message is about, and those it merges into that one."""
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from gateway.model import Entry
 from gateway.serialise import dumps
 from gateway.subjects import rewrite
+from gateway.value_class import value_class
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class WrittenEntries:
     """A Patient, whose own id may change too, as the entry that it is; or what stands between
     two of them, as bytes: as the journal keeps it, and in canonical form (keys sorted), of
@@ -29,7 +29,7 @@ class WrittenEntries:
     patient: Entry | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class Named:
     """Entries under the names of the index: as the journal keeps them
     (``gateway.journal.entries``), and their SHA-256 in hex: the same facts, the same digest."""

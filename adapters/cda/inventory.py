@@ -11,7 +11,8 @@ from lxml import etree
 
 from adapters.cda.structure import V3, XSI, name_of
 from adapters.cda.values import XSI_TYPE, CdaElement
-from gateway.ports import Leaf, LeafKey, Scope
+from gateway.inventory import Leaf, LeafKey
+from gateway.ports import Scope
 
 NARRATIVE = f"{{{V3}}}text"
 SECTIONS = frozenset({f"{{{V3}}}section"})
@@ -29,7 +30,7 @@ _FUNCTIONS = {
 
 
 class CdaInventory:
-    """The leaves of a document (``gateway.ports.Inventory``).
+    """The leaves of a document (``gateway.inventory.Inventory``).
 
     A leaf is an attribute with a value, or the words of an element. The narrative block of
     a section (``section/text``, CDA R2 section 4.3.5) is no leaf: entries point into it,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from io import BytesIO
 
 from pydicom.datadict import dictionary_VR
@@ -35,6 +35,11 @@ INFLATED_BYTES_MAX = 4 << 20
 
 VALUE_BYTES_MAX = 64 << 20
 """The largest value that is read whole (an encapsulated document, a frame)."""
+
+REPEATED_BYTES_MAX = 1 << 10
+REPEATED_MAX = 2_000
+"""Short sequences that one data set remembers by their bytes: a report says the same codes
+over and over."""
 
 SPECIFIC_CHARACTER_SET = 0x00080005
 SOP_CLASS_UID = 0x00080016
@@ -79,7 +84,10 @@ class Content:
 class Level:
     """The elements of one data set or of one sequence item, found by tag."""
 
-    __slots__ = ("_lengths", "_offsets", "_tags", "_vrs", "content", "encoding", "sets", "signed")
+    __slots__ = (
+        "_known", "_lengths", "_offsets", "_tags", "_vrs", "content", "encoding", "root", "sets",
+        "signed",
+    )  # fmt: skip
 
     def __init__(
         self, content: Content, encoding: Encoding, found: Sequence[Element], parent: Level | None
@@ -91,6 +99,8 @@ class Level:
         self._vrs = "".join(element.vr or "  " for element in ordered)
         self.content = content
         self.encoding = encoding
+        self.root: Level = parent.root if parent else self
+        self._known: dict[Hashable, list[Level]] = {} if parent is None else parent._known
         self.sets: tuple[str, ...] = parent.sets if parent else DEFAULT
         self.signed: bool = parent.signed if parent else False
         declared = self.length(SPECIFIC_CHARACTER_SET)
@@ -114,10 +124,6 @@ class Level:
         if place < 0:
             return None
         return self.content.value(self._offsets[place], self._lengths[place])
-
-    def tags(self) -> Sequence[int]:
-        """The tags of all elements, ascending."""
-        return self._tags
 
     def vr(self, tag: int) -> str:
         """The VR that stands there, or the dictionary's when none or UN does."""
@@ -143,22 +149,38 @@ class Level:
             return ""
         return (self.raw(tag) or b"").decode("ascii", "replace").strip(" \0")
 
+    def tags(self) -> list[int]:
+        """The tags of all elements, in their order."""
+        return self._tags.tolist()
+
+    def encoding_in(self, tag: int) -> Encoding:
+        """How the items of a sequence are encoded."""
+        place = self._index(tag)
+        # Whoever wrote UN did not know the VR, so had it from an implicit data set.
+        unknown = place >= 0 and self._vrs[2 * place : 2 * place + 2] == "UN"
+        return self.encoding.implicit if unknown else self.encoding
+
     def items(self, tag: int) -> list[Level]:
         """The items of a sequence, indexed. Raises DataSetError or TooLarge."""
-        place = self._index(tag)
-        if place < 0:
+        raw = self.raw(tag)
+        if not raw:
             return []
-        # Whoever wrote UN did not know the VR, so had it from an implicit data set.
-        unknown = self._vrs[2 * place : 2 * place + 2] == "UN"
-        encoding = self.encoding.implicit if unknown else self.encoding
-        raw = self.content.value(self._offsets[place], self._lengths[place])
+        encoding = self.encoding_in(tag)
+        known = self._known
+        key = (raw, encoding, self.sets, self.signed) if len(raw) <= REPEATED_BYTES_MAX else None
+        if key is not None and key in known:
+            return known[key]
         content = Content(raw, 0, len(raw), None)
-        window = Window(BytesIO(raw), len(raw))
-        walk = Walk(window)
-        return [
+        walk = Walk(Window.of(raw))
+        found = [
             Level(content, encoding, list(walk.level(start, end, encoding)), self)
             for start, end in walk.items(0, len(raw), encoding)
         ]
+        if key is not None:
+            if len(known) >= REPEATED_MAX:
+                known.clear()
+            known[key] = found
+        return found
 
 
 class Instance:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from typing import BinaryIO, NamedTuple
 
 UNDEFINED = 0xFFFFFFFF
@@ -127,6 +128,13 @@ class Window:
         self._bytes = b""
         self.end = end
 
+    @classmethod
+    def of(cls, data: bytes) -> Window:
+        """A view of bytes that are in memory anyway: nothing is copied or read again."""
+        window = cls(BytesIO(), len(data))
+        window._bytes = data
+        return window
+
     def take(self, offset: int, count: int) -> tuple[bytes, int]:
         """A buffer and the index in it at which ``count`` bytes from ``offset`` begin.
 
@@ -180,14 +188,14 @@ class Walk:
         """
         position = start
         while position < end:
-            tag, vr, length, offset = self._head(position, encoding)
+            tag, vr, length, offset = self.head(position, encoding)
             if tag >= stop:
                 undefined = length == UNDEFINED
                 yield Element(tag, vr, offset, min(length, end - offset), undefined)
                 return
             if length == UNDEFINED:
                 inside = encoding.implicit if vr == "UN" else encoding
-                after, closed = self._past_undefined(offset, end, inside)
+                after, closed = self.past_undefined(offset, end, inside)
                 yield Element(tag, vr, offset, after - offset - (8 if closed else 0), True)
             else:
                 after = offset + length
@@ -200,7 +208,7 @@ class Walk:
         """Start and end of each item of a sequence's value. Raises as :meth:`level` does."""
         position = start
         while position < end:
-            tag, _, length, offset = self._head(position, encoding)
+            tag, _, length, offset = self.head(position, encoding)
             if tag == SEQUENCE_END:
                 return
             if tag != ITEM:
@@ -215,7 +223,7 @@ class Walk:
                 yield offset, after
             position = after
 
-    def _head(self, position: int, encoding: Encoding) -> tuple[int, str, int, int]:
+    def head(self, position: int, encoding: Encoding) -> tuple[int, str, int, int]:
         """Tag, VR, length and value offset of the element at a position."""
         self._left -= 1
         if self._left < 0:
@@ -241,7 +249,7 @@ class Walk:
         (length,) = struct.unpack_from(order + "L", buffer, index + 4)
         return group << 16 | number, "", length, position + 8
 
-    def _past_undefined(self, position: int, end: int, encoding: Encoding) -> tuple[int, bool]:
+    def past_undefined(self, position: int, end: int, encoding: Encoding) -> tuple[int, bool]:
         """The offset after a value of undefined length, and whether its delimiter was there."""
         return self._past(position, end, [(False, encoding)])
 
@@ -259,7 +267,7 @@ class Walk:
                 self.irregular = self.irregular or "a sequence delimiter is missing"
                 return end, False
             in_item, encoding = open_levels[-1]
-            tag, vr, length, offset = self._head(position, encoding)
+            tag, vr, length, offset = self.head(position, encoding)
             if tag == (ITEM_END if in_item else SEQUENCE_END):
                 open_levels.pop()
                 position = offset

@@ -9,23 +9,28 @@ from typing import cast
 
 from pydicom.datadict import keyword_for_tag, tag_for_keyword
 
+from adapters.dicom.content import VALUE_TYPE, VALUE_TYPES
 from adapters.dicom.dataset import Level, TooLarge
-from adapters.dicom.study import READING_FAULTS, InstanceScope, StudyScope
+from adapters.dicom.reading import READING_FAULTS
+from adapters.dicom.study import InstanceScope, StudyScope
 from adapters.dicom.values import PERSON_COMPONENTS, PERSON_GROUPS, texts
-from gateway.ports import Leaf, LeafKey, Scope
+from gateway.inventory import Leaf, LeafKey
+from gateway.ports import Scope
 
 BULK = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN", ""})
+CONTENT_SEQUENCE = 0x0040A730
 DEPTH_MAX = 16
 COMPUTED = {"ModalitiesInStudy": "Modality", "SOPClassesInStudy": "SOPClassUID"}
 """What is worked out from the instances, and from which of their elements."""
 
 _PLACE = re.compile(r"(?:series\((\d+)\)/)?(?:instance\((\d+)\)/)?(.+)", re.ASCII)
 _STEP = re.compile(r"([A-Za-z][A-Za-z0-9]*)(?:\((\d+)\))?", re.ASCII)
+_CONTENT = re.compile(r"content\(1((?:\.\d+)*)\)(?:\.(.+))?\Z", re.ASCII)
 _TIMEZONE = "TimezoneOffsetFromUTC"
 
 
 class DicomInventory:
-    """The leaves of a study (``gateway.ports.Inventory``).
+    """The leaves of a study (``gateway.inventory.Inventory``).
 
     A leaf is one value of a data element, or one component of a person name. What several
     instances say alike (the patient, the study) is one leaf. Bulk data (PS3.5 6.2: OB, OW
@@ -54,7 +59,7 @@ class DicomInventory:
             if match is None:
                 continue
             members = _members(cast("StudyScope", root), match[1], match[2])
-            date, plus, time = match[3].partition("+")
+            date, plus, time = _in_sequences(match[3], members).partition("+")
             for text in (date, time, _TIMEZONE) if plus else (date,):
                 keyword = text.partition("(")[0]
                 if keyword in COMPUTED:
@@ -157,6 +162,26 @@ def _members(
         return study.instances()
     members = study.series[int(series) - 1].members
     return (members[int(instance) - 1],) if instance is not None else members
+
+
+def _in_sequences(path: str, members: Sequence[InstanceScope]) -> str:
+    """A place of a content tree (``content(1.2.1)``) by the sequences that it stands in; of
+    an item itself the attribute that is its text."""
+    match = _CONTENT.match(path)
+    if match is None:
+        return path
+    numbers = [int(number) for number in match[1].split(".")[1:]]
+    lead = ".".join(f"ContentSequence({number})" for number in numbers)
+    if match[2]:
+        return f"{lead}.{match[2]}" if lead else match[2]
+    try:
+        level = members[0].instance.level
+        for number in numbers:
+            level = level.items(CONTENT_SEQUENCE)[number - 1]
+    except (IndexError, *READING_FAULTS):
+        return path
+    said = VALUE_TYPES.get(level.text(VALUE_TYPE), "")
+    return f"{lead}.{said}" if lead and said else said or lead
 
 
 def _places(members: Sequence[InstanceScope], text: str) -> list[LeafKey]:

@@ -1,14 +1,18 @@
-"""How a mapping reads a DICOM study: paths of keywords, scopes of series and instances."""
+"""How a mapping reads a DICOM study: paths of keywords and content items, scopes of both."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from enum import Enum
 
-from adapters.dicom.paths import TIMEZONE_OFFSET, DicomPath, Step, parse
+from adapters.dicom.content import AroundRoot, ContentItem
+from adapters.dicom.content_paths import is_content_path, parse_content
+from adapters.dicom.groups import group_of, read_group
+from adapters.dicom.paths import DicomPath, Step, parse
 from adapters.dicom.reader import DicomReader
-from adapters.dicom.study import ItemScope, Sequenced, SeriesScope, StudyScope, read_at
+from adapters.dicom.reading import ItemScope, Sequenced, code_token
+from adapters.dicom.study import SeriesScope, StudyScope, contents_at, instant_at, read_at
 from adapters.dicom.values import Text
 from gateway.model import Format
 from gateway.ports import (
@@ -18,7 +22,6 @@ from gateway.ports import (
     Scope,
     SourceLanguage,
     Value,
-    ValueState,
 )
 
 __all__ = ["DicomLanguage", "DicomReader", "Place"]
@@ -31,6 +34,7 @@ class Place(Enum):
     SERIES = "series"
     INSTANCE = "instance"
     ITEM = "item"
+    CONTENT = "content item"
 
 
 _COMPUTED: dict[str, tuple[Place, str, Callable[[StudyScope | SeriesScope], Sequence[str]]]] = {
@@ -48,8 +52,7 @@ _COMPUTED: dict[str, tuple[Place, str, Callable[[StudyScope | SeriesScope], Sequ
 }  # fmt: skip
 """Attributes that say something of what is here; a data set that carries one is not believed."""
 
-
-_OFFSET = Step(TIMEZONE_OFFSET, "TimezoneOffsetFromUTC")
+_SCOPES = ("series", "instance", "path", "content")
 
 
 def _study(scope: StudyScope | SeriesScope) -> StudyScope:
@@ -61,7 +64,8 @@ class DicomLanguage(SourceLanguage):
     """Paths of DICOM keywords, checked against the dictionary when a mapping is loaded.
 
     Scopes: ``{series: "*"}`` in the study, ``{instance: "*"}`` in the study or a series,
-    ``{path: KEYWORD}`` for the items of a sequence. ``versions`` mean nothing here: the
+    ``{path: KEYWORD}`` for the items of a sequence, ``{content: PATH}`` in an instance or a
+    content item for the content items of a structured report. ``versions`` mean nothing here: the
     dictionary is one, and keywords are never given to another attribute.
     """
 
@@ -84,17 +88,23 @@ class DicomLanguage(SourceLanguage):
         """
         if text in _COMPUTED:
             return _computed(text, within)
+        if is_content_path(text):
+            return _content_path(text, within)
+        group = group_of(text)
+        if group is not None:
+            return CompiledPath(text, lambda scope: read_group(scope, group), "", True)
         path = parse(text)
         for step in path.steps:
             if step.keyword in _COMPUTED:
                 raise PathError(f"{text}: {step.keyword} is computed and stands alone")
         if path.time:
-            return CompiledPath(text, lambda scope: _instant(scope, path), "DT", False)
+            return CompiledPath(text, lambda scope: instant_at(scope, path), "DT", False)
         return CompiledPath(
             text,
             lambda scope: path.parts_of(read_at(scope, path.steps)),
             path.datatype,
             path.repeats,
+            _content_of(path) if within in (Place.CONTENT, Place.ITEM) else None,
         )
 
     def scope(
@@ -104,14 +114,19 @@ class DicomLanguage(SourceLanguage):
         versions: Sequence[str],  # noqa: ARG002
         within: object,
     ) -> CompiledScope:
-        """Compile ``series``, ``instance`` (both only ``"*"``) or ``path``. Raises PathError."""
+        """Compile ``series``, ``instance`` (both only ``"*"``), ``path`` or ``content``.
+
+        Raises PathError.
+        """
         if len(spec) != 1:
-            raise PathError("each: takes one of series, instance, path")
+            raise PathError(f"each: takes one of {', '.join(_SCOPES)}")
         ((word, value),) = spec.items()
         if word == "path":
             return _items(value)
-        if word not in ("series", "instance"):
-            near = difflib.get_close_matches(word, ("series", "instance", "path"), n=1)
+        if word == "content":
+            return _content(value, within)
+        if word not in _SCOPES:
+            near = difflib.get_close_matches(word, _SCOPES, n=1)
             raise PathError(f"DICOM has no {word} to walk", near[0] if near else "")
         if value != "*":
             raise PathError(f'{word}: only "*" (all of them); narrow it with where:', "*")
@@ -151,32 +166,48 @@ def _computed(text: str, within: object) -> CompiledPath:
     return CompiledPath(text, values, datatype, datatype != "IS")
 
 
-def _instant(scope: Scope, path: DicomPath) -> Sequence[Value]:
-    """A date with its time and offset as one DT; the date alone when there is no time.
+def _content_of(path: DicomPath) -> Callable[[Scope], Hashable] | None:
+    """A cheap look at a code (``ConceptNameCodeSequence(1)``): reports repeat the same ones."""
+    (step, *rest) = path.steps
+    if rest or path.part or step.place != 1 or not step.keyword.endswith("CodeSequence"):
+        return None
 
-    All three come from one instance: the first that has the date.
-    """
-    if not isinstance(scope, StudyScope | SeriesScope):
-        return _instant_of(scope, path)
-    prefix = f"{scope.path}/" if scope.path else ""
-    for member in scope.instances():
-        for value in _instant_of(member, path):
-            if value.state is ValueState.PRESENT:
-                return [Text(value.text, prefix + path.text, "DT", value.raw())]
-    return read_at(scope, path.steps)
+    def content(scope: Scope) -> Hashable:
+        assert isinstance(scope, ContentItem | ItemScope)
+        return code_token(scope.level, step.tag)
+
+    return content
 
 
-def _instant_of(scope: Scope, path: DicomPath) -> Sequence[Value]:
-    dates = read_at(scope, path.steps)
-    if not dates or dates[0].state is not ValueState.PRESENT:
-        return dates[:1]
-    date = dates[0].text.replace(".", "")  # yyyy.mm.dd of ACR-NEMA (PS3.5 6.2, DA note)
-    times = read_at(scope, path.time)
-    time = times[0].text.replace(":", "") if times else ""
-    offsets = read_at(scope, (_OFFSET,)) if time else []
-    offset = offsets[0].text if offsets else ""
-    text = f"{date}{time}{offset}"
-    return [Text(text, dates[0].path, "DT", text.encode())]
+def _content_path(text: str, within: object) -> CompiledPath:
+    path = parse_content(text)
+    if within is Place.ITEM:
+        raise PathError(f"{text}: content items stand in a report, not in an item of a sequence")
+    datatype = path.attribute.datatype if path.attribute is not None else ""
+
+    def read(scope: Scope) -> Sequence[Value]:
+        if isinstance(scope, ContentItem):
+            return path.read(scope)
+        return [value for root in contents_at(scope) for value in path.read(AroundRoot(root))]
+
+    return CompiledPath(text, read, datatype, path.place == 0)
+
+
+def _content(text: str, within: object) -> CompiledScope:
+    path = parse_content(text)
+    if within not in (Place.INSTANCE, Place.CONTENT):
+        raise PathError("content: stands in an instance or a content item", 'instance: "*"')
+    if path.attribute is not None or path.special:
+        raise PathError(f"{text} is a value; only content items are walked")
+
+    def walk(scope: Scope) -> Iterator[Scope]:
+        if isinstance(scope, ContentItem):
+            yield from path.items(scope)
+            return
+        for root in contents_at(scope):
+            yield from path.items(AroundRoot(root))
+
+    return CompiledScope(text, walk, Place.CONTENT)
 
 
 def _items(value: str) -> CompiledScope:

@@ -14,12 +14,16 @@
 
 Each ``---`` begins an instance; without one the text is one instance. A line is
 a path of :mod:`adapters.dicom.paths`, ``=`` and the value, several values being
-parted by a backslash. The data set is written in explicit VR little endian, in
+parted by a backslash. What begins with ``>`` is a content item of a structured report
+(:mod:`adapters.dicom.content_notation`). Bytes are the text in UTF-8, or after ``base64:``
+what that says. The data set is written in explicit VR little endian, in
 UTF-8 unless SpecificCharacterSet says otherwise.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Sequence
 from io import BytesIO
 
@@ -30,6 +34,7 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
+from adapters.dicom.content_notation import put_content
 from adapters.dicom.part10 import file_head
 from adapters.dicom.paths import parse
 from gateway.model import Payload
@@ -39,6 +44,7 @@ TRANSFER_SYNTAX = "1.2.840.10008.1.2.1"
 LINES_MAX = 10_000
 
 _WHOLE_NUMBERS = frozenset({"US", "SS", "UL", "SL", "UV", "SV"})
+_BYTES = frozenset({"OB", "OW", "UN"})
 _FRACTIONS = frozenset({"FL", "FD"})
 
 
@@ -64,11 +70,15 @@ def study_files(text: str) -> Sequence[Payload]:
 def _file(lines: list[tuple[int, str]]) -> Payload:
     dataset = Dataset()
     dataset.SpecificCharacterSet = "ISO_IR 192"
+    content = [(number, line) for number, line in lines if line.startswith(">")]
     for number, line in lines:
+        if line.startswith(">"):
+            continue
         path, equals, value = line.partition("=")
         if not equals:
             raise Unreadable(f"line {number}: keyword = value is expected")
         _put(dataset, path.strip(), value.strip(), number)
+    put_content(dataset, content)
     target = DicomBytesIO()
     target.is_implicit_VR, target.is_little_endian = False, True
     write_dataset(target, dataset, parent_encoding="utf-8")
@@ -100,12 +110,24 @@ def _put(dataset: Dataset, text: str, value: str, number: int) -> None:
             items.append(Dataset())
         dataset = items[(step.place or 1) - 1]
     vr = str(dictionary_VR(last.tag))[:2]
+    if vr in _BYTES:
+        dataset.add(DataElement(last.tag, vr, _bytes(value, number)))
+        return
     # Examples of wrong values must be written as they stand.
     try:
         found = _value(vr, value)
     except ValueError:
         raise Unreadable(f"line {number}: {text} is a number") from None
     dataset.add(DataElement(last.tag, vr, found, validation_mode=config.IGNORE))
+
+
+def _bytes(text: str, number: int) -> bytes:
+    if not text.startswith("base64:"):
+        return text.encode()
+    try:
+        return base64.b64decode(text.removeprefix("base64:"), validate=True)
+    except binascii.Error:
+        raise Unreadable(f"line {number}: not Base64") from None
 
 
 def _value(vr: str, text: str) -> object:

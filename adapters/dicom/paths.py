@@ -7,6 +7,7 @@
     part     = [ group "." ] component | group          after a person name
     group    = "Alphabetic" | "Ideographic" | "Phonetic"
     component= "FamilyName" | "GivenName" | "MiddleName" | "NamePrefix" | "NameSuffix"
+               | "From" | "To"        the ends of a range, after a date, time or date time
 
 Numbers count from 1; without one all values, or all items of a sequence, are
 meant. ``StudyDate+StudyTime`` is one instant in the form of DT (PS3.5 6.2), with
@@ -23,7 +24,7 @@ from functools import lru_cache
 
 from pydicom.datadict import dictionary_VM, dictionary_VR, keyword_dict, tag_for_keyword
 
-from adapters.dicom.values import PERSON_COMPONENTS, PERSON_GROUPS
+from adapters.dicom.values import PERSON_COMPONENTS, PERSON_GROUPS, RANGE_ENDS, TEMPORAL
 from gateway.ports import PathError, Value, ValueState
 
 PATH_CHARACTERS_MAX = 500
@@ -33,6 +34,8 @@ TIMEZONE_OFFSET = 0x00080201
 
 _STEP = re.compile(r"([A-Za-z][A-Za-z0-9]*)(?:\((\d{1,6}|\*)\))?", re.ASCII)
 _FIRST_DATA_SET_GROUP = 0x0008
+_PIXEL_GROUP = 0x7FE00000
+_SIGNATURES_GROUP = 0xFFFA
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,8 @@ def _keywords(whole: str, text: str) -> DicomPath:
             part = ".".join(pieces[number:])
             _check_person_part(whole, part)
             return DicomPath(whole, tuple(steps), "LO", _repeats(steps), part=part)
+        if datatype in TEMPORAL and piece in RANGE_ENDS and number == len(pieces) - 1:
+            return DicomPath(whole, tuple(steps), datatype, _repeats(steps), part=piece)
         if datatype != "SQ":
             raise PathError(f"{whole}: {steps[-1].keyword} is no sequence, so nothing stands in it")
         step = _step(whole, piece)
@@ -111,6 +116,8 @@ def _step(whole: str, piece: str) -> Step:
         raise PathError(f"{whole}: the DICOM dictionary has no keyword {keyword}", suggestion)
     if tag >> 16 < _FIRST_DATA_SET_GROUP:
         raise PathError(f"{whole}: {keyword} stands in the file meta information or a command")
+    if tag >= _PIXEL_GROUP and tag >> 16 != _SIGNATURES_GROUP:
+        raise PathError(f"{whole}: {keyword} is never loaded by a mapping, its attributes are")
     if place == "0":
         raise PathError(f"{whole}: positions count from 1", whole.replace("(0)", "(1)"))
     return Step(int(tag), keyword, int(place) if place and place != "*" else 0)

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from adapters.dicom.content_tree import Contents
 from adapters.dicom.dataset import Instance
-from adapters.dicom.study import (
-    READING_FAULTS,
-    Findings,
-    InstanceScope,
-    SeriesScope,
-    StudyScope,
-)
+from adapters.dicom.reading import READING_FAULTS
+from adapters.dicom.study import Findings, InstanceScope, SeriesScope, StudyScope
 from gateway.model import Format, Payload
 from gateway.ports import Unreadable
 
@@ -111,11 +107,12 @@ def _study(instances: Collection[Instance], findings: Findings) -> StudyScope:
         by_series.items(), key=lambda one: (min(i.series_number for i in one[1]), one[0])
     )
     series = []
+    contents = Contents()
     for place, (_, members) in enumerate(ordered, 1):
         members.sort(key=lambda one: (one.number, one.sop_instance))
         path = f"series({place})"
         scopes = tuple(
-            InstanceScope(f"{path}/instance({number})", member, findings)
+            InstanceScope(f"{path}/instance({number})", member, findings, contents)
             for number, member in enumerate(members, 1)
         )
         series.append(SeriesScope(path, scopes, findings))

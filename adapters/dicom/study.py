@@ -10,53 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
-from adapters.dicom.dataset import Instance, Level, TooLarge
-from adapters.dicom.elements import DataSetError
-from adapters.dicom.part10 import NotPart10
-from adapters.dicom.paths import Step, parse
-from adapters.dicom.values import Absent, Bulk, Report, Text, texts
+from adapters.dicom.content import ContentItem
+from adapters.dicom.content_tree import Contents
+from adapters.dicom.dataset import Instance
+from adapters.dicom.paths import DicomPath, Step
+from adapters.dicom.reading import READING_FAULTS, ItemScope, read, read_instant
+from adapters.dicom.values import Text
 from gateway.model import Flag
-from gateway.ports import PathError, Scope, Value, ValueState
+from gateway.ports import Scope, Value, ValueState
 
 FLAGS_MAX = 1_000
-
-READING_FAULTS = (NotPart10, DataSetError, TooLarge, OSError)
-
-
-@dataclass(frozen=True, slots=True)
-class Sequenced:
-    """A sequence item as a value with parts."""
-
-    level: Level
-    path: str
-    report: Report
-    datatype: str = "SQ"
-
-    @property
-    def state(self) -> ValueState:
-        return ValueState.PRESENT
-
-    @property
-    def text(self) -> str:
-        return ""
-
-    def part(self, path: str) -> Value:
-        """The first value at a path relative to the item."""
-        found = self.parts(path)
-        return found[0] if found else Absent(f"{self.path}.{path}")
-
-    def parts(self, path: str) -> Sequence[Value]:
-        try:
-            wanted = parse(path)
-            found = read(self.level, wanted.steps, f"{self.path}.", self.report)
-        except (PathError, *READING_FAULTS):
-            return ()
-        return wanted.parts_of(found)
-
-    def raw(self) -> bytes:
-        return b""
 
 
 class Findings:
@@ -85,9 +49,20 @@ class InstanceScope:
     path: str
     instance: Instance
     findings: Findings
+    contents: Contents = field(default_factory=Contents)
 
     def instances(self) -> Sequence[InstanceScope]:
         return (self,)
+
+    def content(self) -> ContentItem | None:
+        """The root of its content tree; None when it is no report or cannot be read."""
+        try:
+            level = self.instance.level
+        except READING_FAULTS as fault:
+            self.findings.report("content-not-read", str(fault), f"{self.path}/ContentSequence")
+            return None
+        uid = self.instance.sop_instance
+        return self.contents.root(uid, level, self.path, self.findings.report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,21 +108,14 @@ class StudyScope:
         return self.findings.flags
 
 
-@dataclass(frozen=True, slots=True)
-class ItemScope:
-    """One item of a sequence."""
-
-    path: str
-    level: Level
-    report: Report
-
-
 def read_at(scope: Scope, steps: Sequence[Step]) -> list[Value]:
     """The values at a path in a scope; none when nothing stands there.
 
     In a study or series the first instance that has a value gives it; one that has the
     attribute empty counts only when no other has more.
     """
+    if isinstance(scope, ContentItem):
+        return read(scope.level, steps, scope.prefix, scope.report)
     if isinstance(scope, ItemScope):
         return read(scope.level, steps, f"{scope.path}.", scope.report)
     assert isinstance(scope, StudyScope | SeriesScope | InstanceScope)
@@ -165,61 +133,30 @@ def read_at(scope: Scope, steps: Sequence[Step]) -> list[Value]:
     return empty
 
 
-def read(level: Level, steps: Sequence[Step], prefix: str, report: Report) -> list[Value]:
-    """The values at a path below one level. ``prefix`` ends with its separator.
+def instant_at(scope: Scope, path: DicomPath) -> Sequence[Value]:
+    """A date with its time and offset as one DT; the date alone when there is no time.
 
-    Raises DataSetError or TooLarge for a sequence that cannot be read.
+    All three come from one instance: the first that has the date.
     """
-    step, rest = steps[0], steps[1:]
-    length = level.length(step.tag)
-    if length is None:
-        return []
-    where = prefix + step.keyword
-    vr = level.vr(step.tag)
-    if vr == "SQ":
-        return _of_sequence(level, step, rest, where, report)
-    if rest:
-        return []
-    found: list[Value] = []
-    try:
-        known = texts(
-            level.raw(step.tag) or b"", vr, level.sets,
-            little=level.encoding.little, path=where, report=report,
-        ) if _is_text(vr) else None  # fmt: skip
-    except TooLarge as fault:
-        report("unreadable-value", str(fault), where)
-        return []
-    if known is None:
-        fetch = partial(_raw, level, step.tag)
-        found.append(Bulk(where, vr, length, fetch))
-    else:
-        found.extend(known)
-    if step.place:
-        return [found[step.place - 1]] if step.place <= len(found) else []
-    return found
-
-
-def _is_text(vr: str) -> bool:
-    return vr not in ("OB", "OD", "OF", "OL", "OV", "OW", "UN")
-
-
-def _raw(level: Level, tag: int) -> bytes:
-    return level.raw(tag) or b""
-
-
-def _of_sequence(
-    level: Level, step: Step, rest: Sequence[Step], where: str, report: Report
-) -> list[Value]:
-    items = level.items(step.tag)
-    if not items and not rest:
-        return [Text("", where, "SQ")]
-    found: list[Value] = []
-    for place, item in enumerate(items, 1):
-        if step.place not in (0, place):
+    if isinstance(scope, ContentItem):
+        return read_instant(scope.level, path, scope.prefix, scope.report)
+    if isinstance(scope, ItemScope):
+        return read_instant(scope.level, path, f"{scope.path}.", scope.report)
+    assert isinstance(scope, StudyScope | SeriesScope | InstanceScope)
+    prefix = f"{scope.path}/" if scope.path else ""
+    for member in scope.instances():
+        try:
+            found = read_instant(member.instance.level, path, prefix, scope.findings.report)
+        except READING_FAULTS as fault:
+            scope.findings.report("unreadable-value", str(fault), prefix + path.text)
             continue
-        at = f"{where}({place})"
-        if rest:
-            found.extend(read(item, rest, f"{at}.", report))
-        else:
-            found.append(Sequenced(item, f"{at}", report))
-    return found
+        if found and found[0].state is ValueState.PRESENT:
+            return [Text(found[0].text, prefix + path.text, "DT", found[0].raw())]
+    return read_at(scope, path.steps)
+
+
+def contents_at(scope: Scope) -> list[ContentItem]:
+    """The roots of the content trees in a scope: one of an instance, all of a study."""
+    assert isinstance(scope, StudyScope | SeriesScope | InstanceScope)
+    found = (member.content() for member in scope.instances())
+    return [root for root in found if root is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,16 @@ PERSON_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 
 PERSON_COMPONENTS = ("FamilyName", "GivenName", "MiddleName", "NamePrefix", "NameSuffix")
 """Components of a person name, in their order (PS3.5 6.2.1.1)."""
+
+TEMPORAL = frozenset({"DA", "DT", "TM"})
+"""VRs whose value may be a range (PS3.5 6.2, PS3.4 C.2.2.2.5)."""
+
+RANGE_ENDS = ("From", "To")
+
+_MOMENT = r"[0-9]{2,14}(?:\.[0-9]{1,6})?(?:[+-][0-9]{4})?"
+_RANGE = re.compile(rf"(?P<From>{_MOMENT})?-(?P<To>{_MOMENT})?")
+_WITH_OFFSET = re.compile(r"[0-9]{4,14}(?:\.[0-9]{1,6})?[+-](?:0[0-9]|1[0-4])[0-5][0-9]")
+"""A year and an offset, never two years: what can be read as an offset is one (PS3.5 6.2, DT)."""
 
 _ONE_VALUE = frozenset({"LT", "ST", "UT", "UR"})
 _WITH_CHARACTER_SET = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
@@ -75,8 +86,14 @@ class Text:
         return self.content
 
     def part(self, path: str) -> Value:
-        """``FamilyName``, ``Ideographic``, ``Ideographic.FamilyName``… of a person name."""
+        """``FamilyName``, ``Ideographic``, ``Ideographic.FamilyName``… of a person name.
+
+        ``From`` and ``To`` of a date or time that is a range; absent for one that is none.
+        """
         where = f"{self.path}.{path}"
+        if self.datatype in TEMPORAL:
+            end = _range_end(self.content, self.datatype, path)
+            return Text(end, where, self.datatype, end.encode()) if end else Absent(where)
         if self.datatype != "PN":
             return Absent(where)
         group, _, component = path.rpartition(".")
@@ -126,6 +143,14 @@ class Bulk:
 
     def raw(self) -> bytes:
         return self.fetch()
+
+
+def _range_end(text: str, datatype: str, end: str) -> str:
+    """One end of a range; empty when it is open, or when the value is no range."""
+    if end not in RANGE_ENDS or (datatype == "DT" and _WITH_OFFSET.fullmatch(text)):
+        return ""
+    found = _RANGE.fullmatch(text)
+    return (found[end] or "") if found is not None else ""
 
 
 def _group(name: str, place: int) -> str:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
 from enum import Enum, StrEnum
+
+from gateway.value_class import value_class
 
 START = 0x0B
 END = 0x1C
@@ -38,14 +39,14 @@ class Deviation(StrEnum):
     END_WITH_LINE_FEED = "end-with-line-feed"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class Frame:
     """A whole block's data."""
 
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class Junk:
     """Bytes outside a block that are not blank: how many, and the first of them.
 
@@ -58,7 +59,7 @@ class Junk:
     ended: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class Truncated:
     """A block that was not ended as one: data of which the end is missing.
 
@@ -72,7 +73,7 @@ class Truncated:
     answered: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class Oversized:
     """A block that has grown beyond the limit. Its rest is discarded up to its end."""
 

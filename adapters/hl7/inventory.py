@@ -11,7 +11,8 @@ from adapters.hl7.grammar import field_definition
 from adapters.hl7.message import Message
 from adapters.hl7.scopes import Hl7Scope, SegmentScope, root_of
 from adapters.hl7.values import Hl7Value
-from gateway.ports import Leaf, LeafKey, Scope, ValueState
+from gateway.inventory import Leaf, LeafKey
+from gateway.ports import Scope, ValueState
 
 SET_ID = "SI"
 """The data type of set ids: they count segments and say nothing (HL7 v2.9.1 section 2A.3.68)."""
@@ -25,7 +26,7 @@ _SAYING = (ValueState.PRESENT, ValueState.NULL)
 
 
 class Hl7Inventory:
-    """The leaves of a message (``gateway.ports.Inventory``).
+    """The leaves of a message (``gateway.inventory.Inventory``).
 
     A leaf is a subcomponent, or a component, repetition or field without parts, that is
     not empty; a null (``""``) says something. Keys are segment, its number, field,

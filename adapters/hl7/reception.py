@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -31,11 +30,12 @@ from adapters.hl7.profiles import ProfileChecks
 from adapters.hl7.settings import Hl7SourceSettings
 from gateway.model import Cause, CauseCode, Disposition, Format, Payload, Received
 from gateway.ports import Clock, DocumentHeaders, IntakeUnavailable, Word
+from gateway.value_class import value_class
 
 log = logging.getLogger("ecluse.hl7")
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class Arrival:
     """A message ready for intake, with what its answer will need."""
 

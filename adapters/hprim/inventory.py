@@ -9,7 +9,8 @@ from typing import cast
 
 from adapters.hprim.segments import PLACED, Message, Segment
 from adapters.hprim.values import HprimScope, HprimValue
-from gateway.ports import Leaf, LeafKey, Scope
+from gateway.inventory import Leaf, LeafKey
+from gateway.ports import Scope
 
 _PATH = re.compile(
     r"(?P<segment>[A-Z][A-Z0-9]{0,2})(?:\((?P<which>[^()]*)\))?"
@@ -19,7 +20,7 @@ _PATH = re.compile(
 
 
 class HprimInventory:
-    """The leaves of a message (``gateway.ports.Inventory``).
+    """The leaves of a message (``gateway.inventory.Inventory``).
 
     As in HL7 v2: a subcomponent, or a component, repetition or field without parts, that
     is not blank. The separators (H-1) are no leaf. In the lines of HPRIM Médecin whose

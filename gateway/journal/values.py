@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from gateway.journal.states import DeliveryState, MessageState
 from gateway.model import Cause, Entry, Format, Stage
+from gateway.value_class import value_class
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Message:
     """One row of the journal's ``message`` table.
 
@@ -55,7 +56,7 @@ class Message:
     answer: bytes = field(default=b"", repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class MessageFilter:
     """Which messages to list; empty fields do not restrict.
 
@@ -75,7 +76,7 @@ class MessageFilter:
     until: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Event:
     """One moment in the life of a message. ``detail`` holds no value of a patient."""
 
@@ -87,7 +88,7 @@ class Event:
     detail: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Move:
     """One change of a message's state, with the event that tells it.
 
@@ -104,7 +105,7 @@ class Move:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class StoredAttachment:
     """The name of bytes that lie in the blobs."""
 
@@ -113,7 +114,7 @@ class StoredAttachment:
     size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Normalised:
     """What a mapping made of a message, as it will be delivered."""
 
@@ -125,7 +126,7 @@ class Normalised:
     digest: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class LedgerLine:
     """One source's account. It adds up:
 
@@ -147,7 +148,7 @@ class LedgerLine:
     replayed: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Gathering:
     """A study whose instances arrive. ``due_at`` is None between two rounds;
     ``instances`` counts those of all rounds, ``round`` the rounds that were closed."""
@@ -162,7 +163,7 @@ class Gathering:
     round: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class NewDelivery:
     """A delivery to be inserted. ``due_at`` None means now; ``revision`` as in Delivery."""
 
@@ -177,7 +178,7 @@ class NewDelivery:
     revision: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Settlement:
     """How one attempt ended.
 
@@ -195,7 +196,7 @@ class Settlement:
     counted: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class DeliveryRow:
     """One row of the ``delivery`` table, for reading (no entries).
 
@@ -223,7 +224,7 @@ class DeliveryRow:
     changed_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One attempt of a delivery; ``ended_at`` None: unfinished or in progress."""
 
@@ -244,7 +245,7 @@ class Resolution(StrEnum):
     DISCARDED = "discarded"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
     """One row of the ``dead_letter`` table, with its message's source and kind."""
 
@@ -265,7 +266,7 @@ class DeadLetter:
     child_message_id: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class DeadLetterFilter:
     """Which dead letters to list; ``resolved`` None means both."""
 
@@ -280,7 +281,7 @@ class DeadLetterFilter:
     until: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class DeadLetterGroup:
     """Unresolved dead letters of one fingerprint. ``sample_id`` is the newest one's id."""
 
@@ -311,7 +312,7 @@ class RecordStatus(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Patient:
     """One row of the patient index. ``merged_into`` names the survivor, if any.
 
@@ -338,7 +339,7 @@ class Patient:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Operation:
     """A button that was pressed: what, by whom, when, and what came of it."""
 
@@ -349,7 +350,7 @@ class Operation:
     result: Mapping[str, Any] | None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class Appended:
     """What became of one submitted message, after the commit that holds it.
 

@@ -124,24 +124,24 @@ class GroupWriter:
         self._waiting = 0
         self._bytes = 0
         self._open = False
-        self._thread: threading.Thread | None = None
+        self._writing: threading.Thread | None = None
         self._pool: ThreadPoolExecutor | None = None
 
     def start(self) -> None:
         """Begin to write. Raises RuntimeError when it was started before."""
         with self._changed:
-            if self._open or self._thread is not None:
+            if self._open or self._writing is not None:
                 raise RuntimeError("the writer was started before")
             self._pool = ThreadPoolExecutor(_BLOB_THREADS, thread_name_prefix="journal-blob")
-            self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
+            self._writing = threading.Thread(target=self._run, name="journal-writer", daemon=True)
             self._open = True
-        self._thread.start()
+        self._writing.start()
 
     def stop(self) -> None:
         """Take no more, write what was taken, and end. Idempotent."""
         with self._changed:
             self._open = False
-            thread, self._thread = self._thread, None
+            thread, self._writing = self._writing, None
             self._changed.notify_all()
         if thread is not None:
             thread.join()

@@ -45,7 +45,7 @@ class At:
     ``$`` is does not follow from the scope (an entry for each value of a path).
     """
 
-    within: object
+    within: Any
     item: bool = False
     scoped: bool = True
     loose: bool = False
@@ -153,10 +153,10 @@ class JoinedValue:
     """Several texts joined into one value."""
 
     datatype = ""
-    state = ValueState.PRESENT
 
     def __init__(self, text: str, values: Sequence[Value]) -> None:
         self.text = text
+        self.state = ValueState.PRESENT
         self._values = values
 
     @property

@@ -6,15 +6,14 @@ is skipped, one that is made of contents alone is remembered, the others run.
 
 from __future__ import annotations
 
-import marshal
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-from gateway.mapping.compiling import Compiled, Compiler, Fn, Item, Paths
+from gateway.mapping.compiling import Compiled, Compiler, Fn, Item, Paths, together
 from gateway.mapping.conditions import Test
-from gateway.mapping.memory import REMEMBERED_MAX, Memo, fresh, learn, unpacked
+from gateway.mapping.memory import NOTHING, REMEMBERED_MAX, Memo, learn
 from gateway.mapping.objects import Field, Put, builder, complete, handlers_of
 from gateway.mapping.running import Run
 from gateway.mapping.sources import chosen_case
@@ -23,6 +22,9 @@ from gateway.ports import CompiledPath, Scope
 Tokens = Sequence[Hashable]
 Look = Callable[[Scope], Tokens]
 LookingBuild = Callable[[Run, Scope, Item, Tokens], dict[str, Any] | None]
+
+FUSED_MIN = 2
+"""Elements that are worth remembering together."""
 
 _FIXED, _RUN, _REFERENCE, _SWITCH, _NEEDING, _ONE, _SEVERAL = range(7)
 
@@ -66,8 +68,9 @@ def looking_builder(c: Compiler, fields: list[Field], looking: Looking) -> Looki
     if not looking.places:
         build = builder(c, fields)
         return lambda run, scope, item, _tokens: build(run, scope, item)
-    rows = tuple(_row(c, field, looking) for field in fields)
-    return _builder(rows, handlers_of(fields), any(not field.constant for field in fields))
+    fused, others = _fused(c, fields, looking)
+    rows = tuple(_row(c, field, looking) for field in others)
+    return _builder(fused, rows, handlers_of(fields), any(not field.constant for field in fields))
 
 
 @dataclass(slots=True)
@@ -77,6 +80,8 @@ class Condition:
     pick: Callable[[Tokens], Hashable]
     test: Test
     known: dict[Hashable, bool]
+    idle: bool = False
+    """Its contents hardly ever come again: it is asked every time."""
 
 
 Row = tuple[int, str, int, Any, bool, Any, Any, int, bool, Condition | None]
@@ -121,76 +126,80 @@ def _row(c: Compiler, field: Field, looking: Looking) -> Row:
 
 def _passes(condition: Condition, scope: Scope, item: Item, tokens: Tokens) -> bool:
     """What a condition says of its contents: asked once for each."""
+    if condition.idle:
+        return condition.test(scope, item)
     token = condition.pick(tokens)
     answer = condition.known.get(token)
     if answer is None:
         if len(condition.known) >= REMEMBERED_MAX:
             condition.known.clear()
+            condition.idle = True
         answer = condition.known[token] = condition.test(scope, item)
     return answer
 
 
-def _builder(  # noqa: PLR0915 - one closure made of few closures, on every message's way
-    rows: tuple[Row, ...], handlers: tuple[Any, ...], variable: bool
+@dataclass(slots=True)
+class Fused:
+    """Elements that are remembered together: the contents of all their paths make them all.
+
+    Most of what a laboratory says of a result comes again with the same code, unit and
+    range: one look then gives all of it.
+    """
+
+    rows: tuple[Row, ...]
+    pick: Callable[[Tokens], Hashable]
+    number: int
+    lasting: bool
+
+
+def _fused(
+    c: Compiler, fields: list[Field], looking: Looking
+) -> tuple[tuple[Fused, ...], list[Field]]:
+    """What can be remembered together, for ever and within one message; and the others.
+
+    A switch stays alone, and a constant under a condition: they look at values that hardly
+    ever come again.
+    """
+    groups: dict[bool, list[Field]] = {True: [], False: []}
+    others = []
+    for field in fields:
+        rule = field.rule
+        plain = not (rule.refers or rule.choice_of or rule.constant)
+        if field.constant and field.fixed is not None:
+            groups[True].append(field)
+        elif plain and looking.at(rule.reads) and not _switches(rule):
+            groups[rule.lasting].append(field)
+        else:
+            others.append(field)
+    fused = []
+    for lasting, members in groups.items():
+        places = looking.at(together(field.rule.reads for field in members))
+        if len(members) < FUSED_MIN or not places:
+            others = [field for field in fields if field in members or field in others]
+            continue
+        rows = tuple(_row(c, field, looking) for field in members)
+        fused.append(Fused(rows, looking.tokens_at(places), c.memos, lasting))
+        c.memos += 1
+    return tuple(fused), others
+
+
+def _switches(rule: Compiled) -> bool:
+    return rule.gate is not None and rule.gate.inner.choice_of is not None
+
+
+def _builder(
+    fused: tuple[Fused, ...], rows: tuple[Row, ...], handlers: tuple[Any, ...], variable: bool
 ) -> LookingBuild:
     wanted = frozenset(keys[0] for keys, _, _ in handlers)
 
-    # The hot loop of every mapping stays in one place, whatever its branches.
-    def build(  # noqa: PLR0912, PLR0915
-        run: Run, scope: Scope, item: Item, tokens: Tokens
-    ) -> dict[str, Any] | None:
+    def build(run: Run, scope: Scope, item: Item, tokens: Tokens) -> dict[str, Any] | None:
         made: dict[str, Any] = {}
         said = not variable
-        memory = run.lasting
-        for kind, key, put, get, constant, where, pick, number, lasting, condition in rows:
-            if kind == _FIXED:
-                made[key] = where
-                continue
-            if kind == _ONE:
-                if not tokens[where]:
-                    continue
-            elif kind > _SWITCH:
-                for place in where:
-                    if tokens[place]:
-                        break
-                else:
-                    continue
-            if condition is not None and not _passes(condition, scope, item, tokens):
-                continue
-            value: Any = None
-            if kind >= _ONE:
-                token = pick(tokens)
-                found = memory[number].known.get(token) if lasting else None
-                if found is None:
-                    value = recalled(run, scope, item, get, token, number, lasting)
-                elif type(found) is bytes:
-                    value = marshal.loads(found)  # noqa: S302 - our own bytes
-                else:
-                    value = found if type(found) is str else fresh(found.value)
-            elif kind == _REFERENCE:
-                for name in get:
-                    if name in run.frame.known:
-                        value = {"reference": run.frame.known[name]}
-                        break
-            elif kind == _SWITCH:
-                case = get.known.get(tokens[where])
-                if case is None:
-                    case = chosen_case(get, tokens[where], scope, item)
-                value = case(run, scope, item)
-            else:
-                value = get(run, scope, item)
-            if value is None:
-                continue
-            if not constant:
-                said = True
-            if put == 0:
-                made[key] = value
-            elif put == 1:
-                made[key] = [value]
-            elif put == 2:
-                made[value[0]] = value[1]
-            else:
-                made[key] = value[0]
+        for part in fused:
+            values, spoke = _fused_values(part, run, scope, item, tokens)
+            made.update(values)
+            said = said or spoke
+        said = _fill(rows, run, scope, item, tokens, made) or said
         if not said:
             return None
         if not wanted <= made.keys():
@@ -198,6 +207,92 @@ def _builder(  # noqa: PLR0915 - one closure made of few closures, on every mess
         return made
 
     return build
+
+
+def _fused_values(
+    part: Fused, run: Run, scope: Scope, item: Item, tokens: Tokens
+) -> tuple[dict[str, Any], bool]:
+    """Elements made together, and whether one of them says something of the source."""
+    token = part.pick(tokens)
+    memo: Memo | None = run.lasting[part.number] if part.lasting else None
+    known: dict[Hashable, Any]
+    if memo is not None:
+        known = memo.known
+    else:
+        passing = run.passing.get(part.number)
+        if passing is None:
+            passing = run.passing[part.number] = {}
+        known = passing
+    found: tuple[dict[str, Any], bool] | None = known.get(token)
+    if found is not None:
+        if memo is not None:
+            memo.hits += 1
+        return found
+    before = len(run.flags)
+    values: dict[str, Any] = {}
+    spoke = _fill(part.rows, run, scope, item, tokens, values)
+    flagged = len(run.flags) != before
+    if memo is not None:
+        learn(memo, known, token, ((values, spoke), flagged))
+    elif not flagged and len(known) < REMEMBERED_MAX:
+        known[token] = (values, spoke)
+    return values, spoke
+
+
+# The hot loop of every mapping stays in one place, whatever its branches.
+def _fill(  # noqa: PLR0912, PLR0917
+    rows: tuple[Row, ...],
+    run: Run,
+    scope: Scope,
+    item: Item,
+    tokens: Tokens,
+    made: dict[str, Any],
+) -> bool:
+    """Make elements; whether one of them says something of the source."""
+    said = False
+    for kind, key, put, get, constant, where, pick, number, lasting, condition in rows:
+        if kind == _FIXED:
+            made[key] = where
+            continue
+        if kind == _ONE:
+            if not tokens[where]:
+                continue
+        elif kind > _SWITCH:
+            for place in where:
+                if tokens[place]:
+                    break
+            else:
+                continue
+        if condition is not None and not _passes(condition, scope, item, tokens):
+            continue
+        value: Any = None
+        if kind >= _ONE:
+            value = recalled(run, scope, item, get, pick(tokens), number, lasting)
+        elif kind == _REFERENCE:
+            for name in get:
+                if name in run.frame.known:
+                    value = {"reference": run.frame.known[name]}
+                    break
+        elif kind == _SWITCH:
+            case = get.known.get(tokens[where])
+            if case is None:
+                case = chosen_case(get, tokens[where], scope, item)
+            value = case(run, scope, item)
+        else:
+            value = get(run, scope, item)
+        if value is None:
+            continue
+        if not constant:
+            said = True
+        if put == 0:
+            made[key] = value
+        elif put == 1:
+            made[key] = [value]
+        elif put == 2:
+            made[value[0]] = value[1]
+        else:
+            made[key] = value[0]
+    return said
 
 
 def recalled(  # noqa: PLR0917 - called for every element of every resource
@@ -210,13 +305,14 @@ def recalled(  # noqa: PLR0917 - called for every element of every resource
     if lasting:
         known = memo.known
     else:
-        known = run.passing.get(number)  # type: ignore[assignment]
-        if known is None:
-            known = run.passing[number] = {}
+        passing = run.passing.get(number)
+        if passing is None:
+            passing = run.passing[number] = {}
+        known = passing
     found = known.get(token)
     if found is not None:
         memo.hits += 1
-        return found if type(found) is str else unpacked(found)
+        return None if found is NOTHING else found
     before = len(run.flags)
     value = get(run, scope, item)
     learn(memo, known, token, (value, len(run.flags) != before))

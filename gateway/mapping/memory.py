@@ -5,12 +5,15 @@ the same times and order numbers many times in one. Where a rule's paths have a 
 ``content`` (:class:`gateway.ports.CompiledPath`), what was made of it is kept: coded
 things as long as the program lives, everything else for one message only. A rule that
 raised a flag is not remembered, because the flag names the place; one whose contents
-hardly ever come again stops remembering. What is remembered is rebuilt for every use.
+hardly ever come again stops remembering.
+
+What is remembered is shared by every entry that it stands in. Nobody changes a value
+inside an entry: who needs another makes a copy along the way to it
+(:func:`gateway.subjects.rewrite`).
 """
 
 from __future__ import annotations
 
-import marshal
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,53 +39,11 @@ class Memo:
     idle: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Copied:
-    """A remembered value that only a deep copy rebuilds (it holds a DecimalText)."""
-
-    value: Any
+class _Nothing:
+    """What is remembered of a content that gives no value."""
 
 
-_HOLDERS = frozenset({dict, list})
-
-NOTHING = Copied(None)
-
-
-def packed(value: Any) -> Any:
-    """A value as it is remembered: a text as it is, dicts and lists so that each use is new."""
-    if type(value) is str:
-        return value
-    if value is None:
-        return NOTHING
-    try:
-        return marshal.dumps(value)
-    except ValueError:  # a DecimalText, which must keep its type
-        return Copied(fresh(value))
-
-
-def unpacked(remembered: Any) -> Any:
-    """The value again, shared with nobody."""
-    if type(remembered) is str:
-        return remembered
-    if type(remembered) is bytes:
-        return marshal.loads(remembered)  # noqa: S302 - our own bytes, never leave the process
-    return fresh(remembered.value)
-
-
-def fresh(value: Any) -> Any:
-    """A copy of dicts, lists and pairs; other values are immutable."""
-    kind = type(value)
-    if kind is dict:
-        made = value.copy()
-        for key, inner in value.items():
-            if type(inner) in _HOLDERS:
-                made[key] = fresh(inner)
-        return made
-    if kind is list:
-        return [fresh(inner) if type(inner) in _HOLDERS else inner for inner in value]
-    if kind is tuple:
-        return tuple([fresh(inner) for inner in value])
-    return value
+NOTHING = _Nothing()
 
 
 def learn(memo: Memo, known: dict[Hashable, Any], token: Hashable, made: tuple[Any, bool]) -> None:
@@ -101,7 +62,7 @@ def learn(memo: Memo, known: dict[Hashable, Any], token: Hashable, made: tuple[A
         return
     if len(known) >= REMEMBERED_MAX:
         known.clear()
-    known[token] = packed(value)
+    known[token] = NOTHING if value is None else value
 
 
 def remembering(c: Compiler, get: Fn, content: Callable[[Scope], Hashable]) -> Fn:
@@ -119,7 +80,7 @@ def remembering(c: Compiler, get: Fn, content: Callable[[Scope], Hashable]) -> F
         found = memo.known.get(token)
         if found is not None:
             memo.hits += 1
-            return unpacked(found)
+            return None if found is NOTHING else found
         before = len(run.flags)
         value = get(run, scope, item)
         learn(memo, memo.known, token, (value, len(run.flags) != before))

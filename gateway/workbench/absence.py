@@ -72,7 +72,7 @@ def why_absent(examined: Examined, target: str) -> Absence:
             tried += _tries(instance, steps, kind, 0)
             if len(tried) > TRIES_MAX:
                 return Absence(target, tuple(tried[:TRIES_MAX]), tuple(found))
-    return Absence(target, tuple(tried), tuple(found))
+    return Absence(target, tuple(dict.fromkeys(tried)), tuple(found))
 
 
 # --- no entry at all ------------------------------------------------------------------------

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gateway.embedded import Joined, join
+from gateway.inventory import Inventory
 from gateway.mapping import Library, MappingContext, MappingRejected, Program
-from gateway.mapping.observing import Watch, watching
+from gateway.mapping.observing import EVENTS_MAX, Watch, watching
 from gateway.mapping.r4.checker import Checker
 from gateway.model import Cause, CauseCode, Embedded, Format, Mapped, Payload
-from gateway.ports import Inventory, Reader, Scope, Unreadable
+from gateway.ports import Reader, Scope, Unreadable
 
 DOCUMENTS_DEPTH_MAX = 2
 """As deep as the gateway itself goes: a document inside a document inside a message."""
@@ -61,7 +62,8 @@ def examine(
     """Read and map a message as stage 2 does, with a trace and without its check.
 
     A Cause when it cannot be read (UNREADABLE), no mapping takes it (UNMAPPED), or the
-    mapping or a document inside refuses it. What else leaves is a bug.
+    mapping or a document inside refuses it, or there is more to watch than memory should
+    hold (MAPPING_FAILED). What else leaves is a bug.
     """
     return _examine(bench, format, payloads, context, trace=trace, depth=0, source="")
 
@@ -91,6 +93,11 @@ def _examine(
             mapped = program.run(root, context, trace=trace)
     except MappingRejected as rejected:
         return rejected.cause
+    if not watch.complete:
+        return Cause(
+            code=CauseCode.MAPPING_FAILED,
+            detail=f"too large to be watched: more than {EVENTS_MAX} steps",
+        )
     flagged = getattr(root, "reading_flags", None)
     if flagged is not None:
         mapped = replace(mapped, flags=(*mapped.flags, *flagged()))

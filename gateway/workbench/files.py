@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapters.dicom.study import READING_FAULTS
+from adapters.dicom.reading import READING_FAULTS
 from adapters.hl7.sender import read_messages
 from adapters.hprim.reception import is_hprim, messages_of
 from gateway.model import Format, Payload

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gateway.inventory import Inventory, Leaf, LeafKey
 from gateway.mapping.observing import Answered, Readout, Ruled
-from gateway.ports import Inventory, Leaf, LeafKey, Scope, Value
+from gateway.ports import Scope, Value
 from gateway.workbench.examining import Part
 from gateway.workbench.happenings import (
     Outcome,

@@ -246,12 +246,14 @@ def test_bytes_are_fetched_when_asked_for_and_only_up_to_a_limit(
 ) -> None:
     from adapters.dicom import dataset
 
-    path = PUBLISHED / "test_files" / "MR_small.dcm"
-    root = DicomReader().read([Payload.from_file(path)])
-    compiled = LANGUAGE.path("PixelData", versions=(), within=Place.STUDY)
-    (pixels,) = compiled.read(root)
-    assert (pixels.state, pixels.text, pixels.datatype) == (ValueState.PRESENT, "", "OW")
-    assert pixels.raw() == pydicom.dcmread(path).PixelData
+    root = DicomReader().read(list(study_files(
+        "StudyInstanceUID = 2.999.1\nSeriesInstanceUID = 2.999.1.1\nSOPInstanceUID = 2.999.1.1.1\n"
+        f"SOPClassUID = 1.2.840.10008.5.1.4.1.1.104.1\nEncapsulatedDocument = {'x' * 300_000}\n"
+    )))  # fmt: skip
+    compiled = LANGUAGE.path("EncapsulatedDocument", versions=(), within=Place.STUDY)
+    (document,) = compiled.read(root)
+    assert (document.state, document.text, document.datatype) == (ValueState.PRESENT, "", "OB")
+    assert document.raw() == b"x" * 300_000
     monkeypatch.setattr(dataset, "VALUE_BYTES_MAX", 100)
-    with pytest.raises(dataset.TooLarge):
-        pixels.raw()
+    assert document.raw() == b""
+    assert [flag.code for flag in root.reading_flags()] == ["unreadable-value"]

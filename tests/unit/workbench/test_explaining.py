@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.bootstrap import encoders
+from gateway.mapping import observing
 from gateway.mapping.document import Table, Text, read_list
 from gateway.mapping.findings import Findings
 from gateway.model import Cause, Format, Payload
@@ -155,3 +156,12 @@ def test_a_missing_segment_is_told() -> None:
 def test_what_is_no_target_is_said(target: str) -> None:
     with pytest.raises(NoTarget):
         entry_and_path(target)
+
+
+def test_a_message_with_too_much_to_watch_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observing, "EVENTS_MAX", 10)
+    found = examine(bench(), Format.HL7V2, [Payload.from_bytes(ORU.encode())], CONTEXT)
+    assert isinstance(found, Cause)
+    assert "too large to be watched" in found.detail
+    plain = examine(bench(), Format.HL7V2, [Payload.from_bytes(ORU.encode())], CONTEXT, trace=False)
+    assert not isinstance(plain, Cause)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from adapters.dicom.notation import study_files
+from gateway.inventory import Leaf
 from gateway.mapping import Library, MappingContext
 from gateway.model import Cause, Format, Payload
-from gateway.ports import Leaf
 from gateway.workbench.examining import Bench, Examined, examine
 from gateway.workbench.happenings import Outcome
 from gateway.workbench.retention import Fate, settle

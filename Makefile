@@ -4,10 +4,10 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup servers demo run test test-compiled compiled lint quality bench fuzz docs clean
+.PHONY: help setup servers demo run test test-compiled compiled lint quality bench validate-r4 fuzz docs clean
 
 help: ## Say what can be made
-	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(BIN)/ecluse: pyproject.toml tools/setup
 	@tools/setup python $(VENV)
@@ -57,12 +57,17 @@ bench: compiled servers ## Measure; results with medians and ratios in benchmark
 	@cd build/compiled && PYTHONPATH=$(CURDIR)/build/compiled $(CURDIR)/$(BIN)/python \
 		-m benchmarks.run --results $(CURDIR)/benchmarks/results
 
+validate-r4: setup ## Compare the R4 checker with the official FHIR validator (needs a JDK and Maven)
+	@tools/setup tests $(VENV)
+	@tools/validate_r4/run $(BIN)/python $(VALIDATE)
+
 fuzz: setup ## Throw wrong bytes at framing, reader and acknowledgement (FUZZ_SECONDS=300)
 	@tools/setup tests $(VENV)
 	@FUZZ_SECONDS=$${FUZZ_SECONDS:-300} $(BIN)/pytest tests/fuzz -q
 
-docs: setup ## Write the generated pages (command reference, settings) into docs/
+docs: setup ## Write the generated pages (command reference, settings, v2-to-FHIR) into docs/
 	@$(BIN)/python tools/build_docs.py
+	@if [ -d ../shared/corpora/v2-to-fhir ]; then PYTHONPATH=. $(BIN)/python tools/build_comparison.py; fi
 
 clean: ## Remove what was made here
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -26,7 +26,7 @@ def capability_statement(version: str, stored_types: Iterable[str]) -> dict[str,
         "software": {"name": "Écluse", "version": version},
         "implementation": {"description": "The shared record, for reading"},
         "fhirVersion": "4.0.1",
-        "format": list(FORMATS),
+        "format": [name for name in FORMATS if "/" in name],
         "rest": [
             {
                 "mode": "server",

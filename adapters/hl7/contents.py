@@ -74,13 +74,13 @@ def _of_every(path: Path) -> Callable[[Scope], Hashable]:
 
 def compile_contents(paths: Sequence[CompiledPath]) -> Callable[[Scope], Sequence[Hashable]]:
     """The contents of several paths in one look: each segment is found and split once."""
-    groups: dict[str, list[tuple[int, int]]] = {}
+    groups: dict[str, list[tuple[int, int, bool]]] = {}
     others: list[tuple[int, Callable[[Scope], Hashable]]] = []
     for position, compiled in enumerate(paths):
         path = parse(compiled.text)
-        plain = path.which.plain and (path.segment, path.field) != _ANY_VALUE_FIELD
-        if plain and not path.here:
-            groups.setdefault(path.segment, []).append((position, path.field))
+        if path.which.plain and not path.here:
+            typed = (path.segment, path.field) == _ANY_VALUE_FIELD
+            groups.setdefault(path.segment, []).append((position, path.field, typed))
         elif compiled.content is not None:
             others.append((position, compiled.content))
     looks = tuple((name, tuple(wanted)) for name, wanted in groups.items())
@@ -97,10 +97,15 @@ def compile_contents(paths: Sequence[CompiledPath]) -> Callable[[Scope], Sequenc
             index = positions[0]
             fields = split[index] or message.fields(index)
             length = len(fields)
-            for position, field in wanted:
+            for position, field, typed in wanted:
                 if field < length:
                     text = fields[field]
-                    tokens[position] = (profile, text) if text else text
+                    if text:
+                        tokens[position] = (
+                            (profile, text, fields[2]) if typed else (profile, text)
+                        )
+                    else:
+                        tokens[position] = text
         for position, content in others:
             tokens[position] = content(scope)
         return tokens

@@ -116,7 +116,7 @@ class Hl7Language:
             if isinstance(place, GroupScope) and place.lacks(path.segment):
                 return
             for index in select_segments(place, every):
-                yield SegmentScope(root, index)
+                yield SegmentScope(root, index, path.segment)
 
         return CompiledScope(path.text, walk, Within(kind.group, path.segment))
 

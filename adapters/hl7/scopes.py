@@ -133,11 +133,11 @@ class SegmentScope:
 
     __slots__ = ("index", "message", "name", "root")
 
-    def __init__(self, root: MessageScope, index: int) -> None:
+    def __init__(self, root: MessageScope, index: int, name: str = "") -> None:
         self.root = root
         self.message = root.message
         self.index = index
-        self.name = root.message.name(index)
+        self.name = name or root.message.name(index)
 
     @property
     def path(self) -> str:

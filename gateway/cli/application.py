@@ -15,6 +15,7 @@ from gateway.cli.deployment import deploy, export, rollback, versions
 from gateway.cli.doctor import doctor
 from gateway.cli.hl7 import app as hl7
 from gateway.cli.mapping import app as mapping
+from gateway.cli.mapping_import import import_  # noqa: F401 - it registers
 from gateway.cli.message import app as message
 from gateway.cli.output import Code, say
 from gateway.cli.record import app as record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -85,7 +86,7 @@ class Builder:
         version = compiler.text(source.root, "version")
         if version is None:
             compiler.error(source.root.place, "missing-key", "a mapping needs version:")
-        ignored = self._ignored(compiler, source)
+        ignored = self._ignored(compiler, assembled.sources)
         entries = _compile_entries(compiler, assembled)
         match = self._match(compiler, match_node)
         if source.root.get("entries") is None or version is None or match is None:
@@ -147,11 +148,12 @@ class Builder:
             values.append(frozenset(text.text for text in compiler.texts(wanted)))
         return Match(tuple(paths), tuple(values))
 
-    def _ignored(self, compiler: Compiler, source: Source) -> tuple[Ignored, ...]:
-        listed = source.root.get("ignore")
+    def _ignored(self, compiler: Compiler, sources: Sequence[Source]) -> tuple[Ignored, ...]:
+        """What is left out on purpose: the mapping's own list and those of what it uses."""
+        lists = [source.root.get("ignore") for source in sources]
         found = []
         at = At(compiler.language.root(compiler.versions))
-        for node in listed.items if isinstance(listed, Many) else ():
+        for node in (item for each in lists if isinstance(each, Many) for item in each.items):
             if not isinstance(node, Table):
                 compiler.error(node.place, "wrong-shape", "ignore: holds {path, reason, when}")
                 continue
@@ -160,8 +162,7 @@ class Builder:
             if not isinstance(path, Text) or not reason:
                 compiler.error(node.place, "missing-key", "what is ignored needs path: and reason:")
                 continue
-            segment_only = "-" not in path.text and source_is_segment(path.text)
-            if not segment_only:
+            if not (source_is_segment(path.text) or _DATATYPE_PART.fullmatch(path.text)):
                 compiler.reader(path, at)
             when = node.get("when")
             asked = compiler.condition(when, at) if when is not None else None
@@ -183,6 +184,10 @@ class Builder:
             digest.update(f"{label}\0{len(parts[label])}\0".encode())
             digest.update(parts[label])
         return digest.hexdigest()
+
+
+_DATATYPE_PART = re.compile(r"[A-Z]{2,3}(\.\d+){1,2}")
+"""An ignored part of an HL7 v2 data type, wherever it is used (``XCN.10``)."""
 
 
 def source_is_segment(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 from gateway.mapping.compiling import At, Compiler, Item, Paths
@@ -10,7 +11,7 @@ from gateway.mapping.conversions import COMPOUNDS, Converter
 from gateway.mapping.document import Table, Text
 from gateway.mapping.running import Run
 from gateway.mapping.targets import Target, text_target
-from gateway.mapping.vocabulary import numbers
+from gateway.mapping.vocabulary import numbers, units  # noqa: F401 - units registers
 from gateway.mapping.vocabulary.invalid import Invalid
 from gateway.ports import Scope, Value, ValueState
 
@@ -141,6 +142,8 @@ def _structured(
     numbered = bool(first and second)
     if numbered and mark == "-" and not comparator:
         low, high = numbers.decimal(first)[0], numbers.decimal(second)[0]
+        if Decimal(low) > Decimal(high):  # R4 (rng-2) wants the low end first
+            raise Invalid("the low end is above the high end")
         return "Range", {"low": _amount(low, unit), "high": _amount(high, unit)}
     if numbered and mark in _RATIO_MARKS and comparator in ("", "="):
         numerator, denominator = numbers.decimal(first)[0], numbers.decimal(second)[0]

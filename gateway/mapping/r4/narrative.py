@@ -12,6 +12,7 @@ from typing import Any
 
 from lxml import etree
 
+from gateway.mapping.r4.primitives import Primitive
 from gateway.mapping.r4.problems import Finding, ProblemCode
 
 NARRATIVE_CHARACTERS_MAX = 1_048_576
@@ -33,6 +34,19 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):")
 _SCHEMES = ("http", "https", "ftp", "mailto", "tel", "urn")
 _IMAGES = tuple(f"data:image/{kind};base64," for kind in ("png", "jpeg", "gif"))
 _IGNORED = re.compile(r"[\x00-\x20]+")
+
+
+class Xhtml(Primitive):
+    """The primitive type xhtml, which only ``Narrative.div`` has."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__("xhtml")
+
+    def check(self, value: Any) -> list[Finding] | None:
+        """See :class:`Primitive`."""
+        return check_narrative(value)
 
 
 def check_narrative(value: Any) -> list[Finding] | None:

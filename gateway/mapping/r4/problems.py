@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 PROBLEMS_MAX = 100
 """How many problems one check reports; a resource with more is wrong all the same."""
+
+DEPTH_MAX = 100
+"""How many objects may stand inside one another. JSON cannot be written back from much deeper."""
 
 
 class ProblemCode(StrEnum):
@@ -54,9 +55,6 @@ class Problem:
 
 Finding = tuple[str, ProblemCode, str]
 """A problem whose path is still relative: empty, ``.name…`` or ``[0]…``."""
-
-Check = Callable[[Any], "list[Finding] | None"]
-"""Looks at one value; None is the common, cheap answer: nothing is wrong."""
 
 
 def within(step: str, findings: list[Finding]) -> list[Finding]:

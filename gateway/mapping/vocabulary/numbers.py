@@ -37,16 +37,16 @@ _QUANTITY = re.compile(
 )
 _BETWEEN = re.compile(
     rf"(?:(?:de|entre|from|between)\s+)?(?P<low>{_NUMBER_TEXT})\s*(?P<lowunit>{_UNIT_WORD})?"
-    r"\s*(?:-|–|—|_|\.\.|&|to|à|a|et|and)\s*"
+    r"\s*(?:-|–|—|_|\.\.|&|;|to|à|a|et|and)\s*"
     rf"(?P<high>{_NUMBER_TEXT})\s*{_UNIT}",
     re.IGNORECASE,
 )
 _BELOW = (
-    r"<=|=<|≤|<|less than|up to|moins de|jusqu['’]à"
+    r"<=|=<|≤|<|less than|up to|moins de|jusqu['’]à|au plus|maximum|max\.?"
     r"|inf(?:[ée]rieure?)?\.?(?: ou [ée]gale?)? à|inf\."
 )
 _ABOVE = (
-    r">=|=>|≥|>|greater than|more than|plus de"
+    r">=|=>|≥|>|greater than|more than|plus de|au moins|at least|minimum|min\.?"
     r"|sup(?:[ée]rieure?)?\.?(?: ou [ée]gale?)? à|sup\."
 )
 _ONE_SIDED = re.compile(
@@ -98,9 +98,9 @@ def quantity(text: str) -> tuple[str, DecimalText, str, str]:
 def interval(text: str) -> tuple[DecimalText | None, DecimalText | None, str, str]:
     """Low, high, unit text and a note of a range written in one of the usual ways.
 
-    ``3.5-5.1``, ``[ 0.04 - 0.40 ]``, ``70 to 105``, ``5,0 à 7,2``, ``<5``, ``>= 60``,
-    ``-3-3``, ``<0.50 IU/mL``. Raises Invalid for words, for an empty pair of brackets
-    and for a low above the high.
+    ``3.5-5.1``, ``[ 0.04 - 0.40 ]``, ``[3,5;5,1]``, ``70 to 105``, ``5,0 à 7,2``, ``<5``,
+    ``>= 60``, ``-3-3``, ``<0.50 IU/mL``. Raises Invalid for words, for an empty pair of
+    brackets and for a low above the high.
     """
     if len(text) > TEXT_MAX:
         raise Invalid("too long for a range")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.mapping.running import Run
-from gateway.mapping.vocabulary import numbers, texts, times
+from gateway.mapping.vocabulary import durations, numbers, texts, times
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,13 @@ def _instant(text: str, run: Run) -> str:
     return found
 
 
+def _later(text: str, run: Run) -> str:
+    found, note = durations.later(text, run.zone)
+    if note:
+        run.pending.append(note)
+    return found
+
+
 def _time(text: str, run: Run) -> str:
     found, note = times.time(text)
     if note:
@@ -116,6 +123,10 @@ CONVERSIONS: dict[str, TextConversion] = {
         TextConversion("date", ("date",), _DATE, convert=_date),
         TextConversion("dateTime", ("dateTime",), _DATE, convert=_date_time),
         TextConversion("instant", ("instant",), _DATE, convert=_instant),
+        TextConversion(
+            "LaterInstant", ("instant", "dateTime"), "a part of the sum may be missing",
+            convert=_later,
+        ),
         TextConversion("time", ("time",), "the text may be no time", convert=_time),
         TextConversion(
             "base64Binary", ("base64Binary",), "the text may be no Base64",

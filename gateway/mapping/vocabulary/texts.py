@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from urllib.parse import quote
 from uuid import UUID
 
@@ -161,19 +164,28 @@ def identifier_system(text: str, authorities: Mapping[str, str]) -> str | None:
     return f"urn:ecluse:authority:{quote(name, safe='')}"
 
 
+@cache
+def _known_uris() -> Mapping[str, str]:
+    """The URIs of code systems by ``urn:oid:…``."""
+    path = Path(__file__).with_name("code_systems.json")
+    table = json.loads(path.read_text(encoding="utf-8"))
+    return {f"urn:oid:{known}": uri for known, uri in table["uris"].items()}
+
+
 def code_system(text: str, source: str) -> str | None:
     """The URI of a code system given as OID, URI or name.
 
     ``HL7nnnn`` is table nnnn of HL7 v2. HL7 table 0396 keeps ``L`` and ``99…`` for
     the sender's own codes: they get the source's name, so that two laboratories'
-    local codes differ. Other names are kept as ``urn:ecluse:code-system:<name>``.
+    local codes differ. Other names are kept as ``urn:ecluse:code-system:<name>``. An OID
+    that FHIR R4 gives a URI becomes the URI (``code_systems.json``), any other stays an OID.
     """
     name = text.strip()
     if not name:
         return None
     unique = universal(name)
     if unique is not None:
-        return unique
+        return _known_uris().get(unique, unique)
     table = _HL7_TABLE.fullmatch(name)
     if table is not None:
         return f"http://terminology.hl7.org/CodeSystem/v2-{table[1]}"

@@ -74,7 +74,8 @@ def test_local_code_systems_differ_by_source() -> None:
     assert texts.code_system("99LAB", "b") == "urn:ecluse:code-system:b:99LAB"
     assert texts.code_system("NABM", "b") == "urn:ecluse:code-system:NABM"
     assert texts.code_system("HL70078", "b") == "http://terminology.hl7.org/CodeSystem/v2-0078"
-    assert texts.code_system("2.16.840.1.113883.6.1", "b") == "urn:oid:2.16.840.1.113883.6.1"
+    assert texts.code_system("2.16.840.1.113883.6.1", "b") == "http://loinc.org"
+    assert texts.code_system("1.2.250.1.215.300.1", "b") == "urn:oid:1.2.250.1.215.300.1"
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def report() -> dict[str, Any]:
         "status": "final",
         "code": {"text": "NFS"},
         "subject": {"reference": "Patient/7b1c7c5e-3b47-5a55-9f0e-000000000001"},
-        "effectivePeriod": {"start": "2024-03-01", "end": "2024-03-01T10:00:00Z"},
+        "effectivePeriod": {"start": "2024-02-29", "end": "2024-03-01T10:00:00Z"},
         "performer": [{"reference": "#lab"}],
         "result": [{"reference": "Observation/hb"}],
     }

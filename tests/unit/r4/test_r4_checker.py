@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.mapping.r4.checker import Checker, references
-from gateway.mapping.r4.problems import PROBLEMS_MAX, ProblemCode
+from gateway.mapping.r4.problems import DEPTH_MAX, PROBLEMS_MAX, ProblemCode
 from gateway.mapping.serialise import DecimalText, dumps, loads
 from tests.unit.r4 import resources as made
 
@@ -87,7 +87,7 @@ FAULTS: list[tuple[Callable[[], Json], Callable[[Json], None], str, ProblemCode]
     (made.document, drop("content.0.attachment"), "DocumentReference.content[0].attachment",
      ProblemCode.MISSING),
     (made.observation, put("valueString", "x"), "Observation.value[x]", ProblemCode.CHOICE),
-    (made.observation, put("_valueString", {"extension": [{"url": "u", "valueCode": "c"}]}),
+    (made.observation, put("_valueString", {"extension": [{"url": "urn:u", "valueCode": "c"}]}),
      "Observation.value[x]", ProblemCode.CHOICE),
     # primitives
     (made.patient, put("birthDate", "1985-02-30"), "Patient.birthDate", ProblemCode.FORMAT),
@@ -193,6 +193,31 @@ FAULTS: list[tuple[Callable[[], Json], Callable[[Json], None], str, ProblemCode]
     (made.report, put("effectivePeriod", {"start": "2024-03-01T10:00:00+01:00",
                                           "end": "2024-03-01T08:59:00Z"}),
      "DiagnosticReport.effectivePeriod", ProblemCode.INVARIANT),
+    # FHIRPath has no answer to «2024-03-01 <= 2024-03-01T08:59:00Z», so per-1 does not hold.
+    (made.report, put("effectivePeriod", {"start": "2024-03-01", "end": "2024-03-01T08:59:00Z"}),
+     "DiagnosticReport.effectivePeriod", ProblemCode.INVARIANT),
+    (made.observation, put("subject.type", "Encounter"), "Observation.subject.type",
+     ProblemCode.TARGET),
+    (made.observation, put("subject.type", "Group"), "Observation.subject.type",
+     ProblemCode.TARGET),
+    (made.observation, put("subject.reference", "Unheard/1"), "Observation.subject.reference",
+     ProblemCode.FORMAT),
+    (made.observation, put("code.coding.0.system", "loinc"), "Observation.code.coding[0].system",
+     ProblemCode.FORMAT),
+    (made.patient, put("identifier.0.system", "CHU"), "Patient.identifier[0].system",
+     ProblemCode.FORMAT),
+    (made.patient, put("identifier.0.system", "urn:oid:CHU"), "Patient.identifier[0].system",
+     ProblemCode.FORMAT),
+    (made.patient, put("identifier.0.system", "urn:uuid:1"), "Patient.identifier[0].system",
+     ProblemCode.FORMAT),
+    (made.patient, put("extension", [{"url": "birthPlace", "valueString": "x"}]),
+     "Patient.extension[0].url", ProblemCode.FORMAT),
+    (made.document, put("content.0.attachment.contentType", "PDF"),
+     "DocumentReference.content[0].attachment.contentType", ProblemCode.FORMAT),
+    (made.observation, put("code.coding.0.code", "a\x00b"), "Observation.code.coding[0].code",
+     ProblemCode.FORMAT),
+    (made.observation, put("valueQuantity.value", 10**18), "Observation.valueQuantity.value",
+     ProblemCode.FORMAT),
     (made.consent, drop("policyRule"), "Consent", ProblemCode.INVARIANT),
     (made.condition, put("abatementDateTime", "2024"), "Condition", ProblemCode.INVARIANT),
     (made.condition, put("onsetAge.value", 0), "Condition.onsetAge", ProblemCode.INVARIANT),
@@ -253,14 +278,59 @@ def test_what_is_no_resource_is_a_problem(checker: Checker, nonsense: Any) -> No
     assert len(checker.check(nonsense)) == 1
 
 
-def test_limits_hold(checker: Checker) -> None:
+def nested_extensions(depth: int) -> Json:
+    deep: Json = {"url": "urn:x", "valueCode": "c"}
+    for _ in range(depth):
+        deep = {"url": "urn:x", "extension": [deep]}
+    return made.patient() | {"extension": [deep]}
+
+
+def test_problems_have_a_limit(checker: Checker) -> None:
     many = made.patient() | {"name": [{}] * 1000}
     assert len(checker.check(many)) == PROBLEMS_MAX
-    deep: Json = {"url": "urn:x", "valueCode": "c"}
-    for _ in range(20_000):
-        deep = {"url": "urn:x", "extension": [deep]}
-    problems = checker.check(made.patient() | {"extension": [deep]})
-    assert [problem.code for problem in problems] == [ProblemCode.TOO_DEEP]
+    unknown = made.patient() | {f"unheard{number}": 1 for number in range(1000)}
+    assert len(checker.check(unknown)) == PROBLEMS_MAX
+    assert len(checker.check_entries([many, many])) == PROBLEMS_MAX
+
+
+def test_depth_has_a_limit(checker: Checker) -> None:
+    assert checker.check(nested_extensions(DEPTH_MAX - 3)) == []
+    for depth in (DEPTH_MAX, 20_000):
+        problems = checker.check(nested_extensions(depth))
+        assert [problem.code for problem in problems] == [ProblemCode.TOO_DEEP]
+
+
+def test_a_fault_at_the_bottom_is_found_without_going_there_twice_a_level(
+    checker: Checker,
+) -> None:
+    deep = nested_extensions(DEPTH_MAX - 3)
+    inner = deep
+    while "extension" in inner:
+        inner = inner["extension"][0]
+    inner["valueCode"] = " "
+    (problem,) = checker.check(deep)
+    assert problem.code is ProblemCode.EMPTY
+    assert problem.path.endswith(".extension[0].valueCode")
+
+
+def test_numbers_beyond_all_measure_are_no_exception(checker: Checker) -> None:
+    huge = DecimalText("1e" + "9" * 60)
+    ends = {"low": {"value": huge}, "high": {"value": DecimalText("1")}}
+    assert (
+        checker.check(made.observation() | {"referenceRange": [{"text": "x", "age": ends}]}) == []
+    )
+    checker.check(made.condition() | {"onsetAge": {"value": huge, "code": "a"}})
+
+
+def test_local_references_are_settled_beyond_the_limit_of_problems(checker: Checker) -> None:
+    contained = [{"resourceType": "Practitioner", "id": "p", "active": True}]
+    performers = [{"reference": "#p"}] * (PROBLEMS_MAX * 2)
+    observation = made.observation() | {"contained": contained, "performer": performers}
+    assert checker.check(observation) == []
+    observation["performer"] = [*performers, {"reference": "#q"}]
+    assert [problem.path for problem in checker.check(observation)] == [
+        f"Observation.performer[{len(performers)}].reference"
+    ]
 
 
 def test_a_primitive_may_be_its_extension_alone(checker: Checker) -> None:

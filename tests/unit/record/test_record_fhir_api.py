@@ -43,7 +43,7 @@ def client(engine: Engine, blobs: MemoryBlobs) -> Iterator[TestClient]:
     html = document("d2", "a", page)
     html.resource["content"][0]["attachment"]["contentType"] = "text/html"
     strange = document("d3", "a", odd)
-    strange.resource["content"][0]["attachment"]["contentType"] = "Bild für"
+    strange.resource["content"][0]["attachment"]["contentType"] = "application/x-bild;name=\"a b\""
     messages = [
         ("a", [patient("a"), observation("o1", "a", "7.10"), document("d1", "a", pdf)]),
         ("a", [observation("o1", "a", "7.1"), observation("o2", "a"), html, strange]),

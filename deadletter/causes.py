@@ -156,8 +156,8 @@ _NORMALISE = {
         "No mapping for this kind of message",
         "The message is readable, but no loaded mapping takes its type and version. It is held, "
         "not lost.",
-        "Add or adapt a mapping, then replay the held messages of this kind.",
-        Exit.REPLAY,
+        "Add or adapt a mapping and deploy it: the messages of this kind then go by themselves.",
+        Exit.ALONE,
     ),
     CauseCode.MAPPING_FAILED: _note(
         "The mapping could not be applied",

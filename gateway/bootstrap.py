@@ -23,6 +23,14 @@ from adapters.hprim.inventory import HprimInventory
 from adapters.hprim.language import HprimLanguage, HprimReader
 from gateway.broker import make_broker
 from gateway.configuration import Configuration
+from gateway.deployment.deploying import Build, Deployer
+from gateway.deployment.drafts import Drafts
+from gateway.deployment.files import FileSet, MappingFolders
+from gateway.deployment.following import Follower
+from gateway.deployment.force import InForce, Mappings
+from gateway.deployment.reprocessing import Reprocessing
+from gateway.deployment.starting import SETS_FOLDER, first
+from gateway.deployment.testing import Tests
 from gateway.drain import Drainer
 from gateway.gate import PermissionGate
 from gateway.ins import ROOTS, TEST_ROOTS
@@ -32,7 +40,7 @@ from gateway.inventory import Inventory
 from gateway.journal import gatherings
 from gateway.journal.journal import Journal
 from gateway.journal.writer import GroupWriter
-from gateway.mapping import Library, MappingContext, packaged_mappings, serialise
+from gateway.mapping import Library, MappingContext, serialise
 from gateway.mapping_processes import CPU_SECONDS_MAX, MappingProcesses
 from gateway.mapping_wire import Opening, content_digest
 from gateway.model import Format, Payload
@@ -87,17 +95,13 @@ def encoders() -> dict[Format, Callable[[str], Sequence[Payload]]]:
     return {Format.DICOM: study_files}
 
 
-def load_library(settings: Settings) -> Library:
-    """Load the shipped mappings, the site's folders and its overrides.
+def load_library(settings: Settings, folders: MappingFolders | None = None) -> Library:
+    """Load the shipped mappings, the site's folders and its overrides; or those in ``folders``.
 
     Raises ``gateway.mapping.MappingError`` with every finding.
     """
-    return Library.load(
-        [packaged_mappings(), *settings.mappings.folders],
-        languages(),
-        sites=settings.mappings.sites,
-        site=settings.mappings.site or None,
-    )
+    given = folders or MappingFolders.of(settings.mappings)
+    return Library.load(given.folders, languages(), sites=given.sites, site=given.site or None)
 
 
 def make_normaliser(
@@ -120,12 +124,14 @@ def make_normaliser(
     )
 
 
-def make_mapping_processes(settings: Settings, library: Library) -> MappingProcesses | None:
+def make_mapping_processes(
+    settings: Settings, library: Library, folders: MappingFolders | None = None
+) -> MappingProcesses | None:
     """The processes that map for the workers; none is started yet. None where there are none."""
     if settings.worker.mapping_processes == 0 or sys.platform == "win32":
         return None
     return MappingProcesses(
-        Opening(settings=settings, cpu_seconds=CPU_SECONDS_MAX),
+        Opening(settings=settings, cpu_seconds=CPU_SECONDS_MAX, folders=folders),
         content_digest(library.programs, version()),
         count=settings.worker.mapping_processes,
         observe=observe_mapping,
@@ -152,14 +158,31 @@ class Gateway:
     configuration: Configuration
     journal: Journal
     record: Record
-    library: Library
-    normaliser: Normaliser
+    mappings: Mappings
+    deployer: Deployer
+    drafts: Drafts
+    reprocessing: Reprocessing
+    follower: Follower
     intake: JournalIntake
     writer: GroupWriter
     pool: WorkerPool
-    processes: MappingProcesses | None
     sources: Sources
     started: bool = False
+
+    @property
+    def library(self) -> Library:
+        """The mappings in force."""
+        return self.mappings.now.library
+
+    @property
+    def normaliser(self) -> Normaliser:
+        """Stage 2 with the mappings in force."""
+        return self.mappings.now.normaliser
+
+    @property
+    def processes(self) -> MappingProcesses | None:
+        """The processes that map with the mappings in force."""
+        return self.mappings.now.processes
 
     @property
     def settings(self) -> Settings:
@@ -171,9 +194,8 @@ class Gateway:
         """Open, migrate and build everything; start nothing. ``reread`` reads the
         configuration again when that is asked for.
 
-        Raises JournalUnavailable, JournalInUse, MappingError.
+        Raises JournalUnavailable, JournalInUse, MappingError, CannotDeploy, NotASet.
         """
-        library = load_library(settings)
         pools: list[WorkerPool] = []
 
         def ring(lanes: frozenset[str]) -> None:
@@ -186,17 +208,20 @@ class Gateway:
         policy = retry_policy(settings)
         links = ReturnLinks(journal, SystemClock(), policy)
         sources = Sources(settings.state, return_links=links)
-        normaliser = TimedNormaliser.around(make_normaliser(settings, library, sources.contexts))
-        processes = make_mapping_processes(settings, library)
+        try:
+            mappings, deployer = make_mappings(settings, journal, sources.contexts)
+        except BaseException:
+            journal.close()
+            raise
         drainer = Drainer(
             journal,
-            normaliser,
+            mappings.now.normaliser,
             [timed(RecordDestination(record, name=each.name)) for each in settings.destinations],
             rules=[DestinationRule(destination=each.name) for each in settings.destinations],
             policy=policy,
             gate=gate,
             lease=timedelta(seconds=settings.worker.lease_seconds),
-            processes=processes,
+            processes=mappings.now.processes,
         )
         pool = WorkerPool(
             journal,
@@ -207,6 +232,9 @@ class Gateway:
         )
         if settings.worker.threads:
             pools.append(pool)
+        follower = Follower(journal, mappings, deployer, works=settings.worker.threads > 0)
+        mappings.on_switch = lambda now: drainer.read_with(now.normaliser, now.processes)
+        drainer.on_outdated = follower.outdated
         writer = GroupWriter(journal, judge=gate.judge)
         intake = JournalIntake(writer, gate, quiet=sources.quiet)
         sources.prepare(settings.sources, TimedIntake(intake), fragments_of(journal))
@@ -215,12 +243,14 @@ class Gateway:
             configuration,
             journal,
             record,
-            library,
-            normaliser,
+            mappings,
+            deployer,
+            Drafts(journal, deployer, mappings, lambda folders: load_library(settings, folders)),
+            Reprocessing(journal, mappings),
+            follower,
             intake,
             writer,
             pool,
-            processes,
             sources,
         )
 
@@ -230,6 +260,7 @@ class Gateway:
         self.writer.start()
         if self.settings.worker.threads:
             self.pool.start()
+        self.follower.start()
         await self.sources.start()
         self.started = True
 
@@ -242,11 +273,11 @@ class Gateway:
 
     def _stop_threads(self) -> None:
         self.writer.stop()
+        self.follower.stop()
         if self.settings.worker.threads:
             self.pool.stop()
         self.sources.hang_up()
-        if self.processes is not None:
-            self.processes.close()
+        self.mappings.close()
         self.journal.close()
 
     def ready(self) -> dict[str, bool]:
@@ -262,6 +293,63 @@ class Gateway:
     def addresses(self) -> dict[str, str]:
         """Where each source listens."""
         return self.sources.addresses()
+
+
+def make_deployer(
+    settings: Settings,
+    journal: Journal,
+    mappings: Mappings | None = None,
+    contexts: Mapping[str, MappingContext] | None = None,
+) -> Deployer:
+    """What deploys mappings into a journal: for the gateway that runs with ``mappings``, and
+    for the command line when none runs."""
+
+    def load(folders: MappingFolders) -> Library:
+        return load_library(settings, folders)
+
+    return Deployer(
+        journal,
+        settings.state / SETS_FOLDER,
+        load=load,
+        test=Tests(load, readers(), encoders()).run,
+        build=_builder(settings, contexts),
+        versions_kept=settings.mappings.versions_kept,
+        mappings=mappings,
+    )
+
+
+def make_mappings(
+    settings: Settings, journal: Journal, contexts: Mapping[str, MappingContext]
+) -> tuple[Mappings, Deployer]:
+    """The mappings in force at the start, and what deploys others.
+
+    Raises MappingError, CannotDeploy, NotASet.
+    """
+    mappings = Mappings(
+        first(
+            journal,
+            settings.state / SETS_FOLDER,
+            MappingFolders.of(settings.mappings),
+            load=lambda folders: load_library(settings, folders),
+            build=_builder(settings, contexts),
+        )
+    )
+    return mappings, make_deployer(settings, journal, mappings, contexts)
+
+
+def _builder(settings: Settings, contexts: Mapping[str, MappingContext] | None) -> Build:
+    def build(number: int, files: FileSet, folders: MappingFolders, library: Library) -> InForce:
+        return InForce(
+            version=number,
+            files=files,
+            folders=folders,
+            library=library,
+            normaliser=TimedNormaliser.around(make_normaliser(settings, library, contexts)),
+            processes=make_mapping_processes(settings, library, folders),
+            loaded=content_digest(library.programs, version()),
+        )
+
+    return build
 
 
 def retry_policy(settings: Settings) -> RetryPolicy:

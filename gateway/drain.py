@@ -15,7 +15,7 @@ from sqlalchemy import or_, select
 
 from gateway.deliver import OutboundDrain
 from gateway.gate import PermissionGate
-from gateway.inbound import InboundDrain
+from gateway.inbound import InboundDrain, Reads
 from gateway.journal.journal import Journal
 from gateway.journal.tables import lane as lane_table
 from gateway.journal.times import utc_now
@@ -72,14 +72,13 @@ class Drainer:
         owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
         self._inbound = InboundDrain(
             journal,
-            normaliser,
+            Reads(normaliser, processes),
             rules,
             gate=gate,
             owner=owner,
             lease=lease,
             now=now,
             stopping=self._stopping.is_set,
-            processes=processes,
         )
         self._outbound = OutboundDrain(
             journal,
@@ -124,6 +123,19 @@ class Drainer:
             # On SQLite one worker at a time drains them (``gateway.deliver``).
             kept += names[:1] if self._journal.dialect == "sqlite" else names[::LANES_PER_RING]
         return kept
+
+    def read_with(self, normaliser: Normaliser, processes: MappingProcesses | None) -> None:
+        """Read and map messages with these from the next turn in a lane on."""
+        self._inbound.reads = Reads(normaliser, processes)
+
+    @property
+    def on_outdated(self) -> Callable[[], None]:
+        """Called after a turn that ended with other mappings than those in force by then."""
+        return self._inbound.on_outdated
+
+    @on_outdated.setter
+    def on_outdated(self, call: Callable[[], None]) -> None:
+        self._inbound.on_outdated = call
 
     def stop(self) -> None:
         """Finish the batches in hand, give the lanes back and begin nothing more."""

@@ -69,6 +69,14 @@ _UP_TO = (
 """The received messages of a lane up to a place in it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """What messages are read and mapped with: another one after a deployment, as a whole."""
+
+    normaliser: Normaliser
+    processes: MappingProcesses | None = None
+
+
 @dataclass(slots=True)
 class _Turn:
     """One worker's stay in a lane."""
@@ -76,6 +84,7 @@ class _Turn:
     lane: str
     token: int
     batch: list[Message]
+    reads: Reads
     ahead: Ahead
     prepared: dict[int, Prepared] = field(default_factory=dict)
     unread: int | None = None
@@ -83,12 +92,16 @@ class _Turn:
 
 
 class InboundDrain:
-    """Drains lanes ``in:<source>``. Safe to share between threads."""
+    """Drains lanes ``in:<source>``. Safe to share between threads.
+
+    ``reads`` may be replaced at any time: a turn keeps what it began with, and calls
+    ``on_outdated`` at its end when that is not what it should be any more.
+    """
 
     def __init__(
         self,
         journal: Journal,
-        normaliser: Normaliser,
+        reads: Reads,
         rules: Sequence[DestinationRule],
         *,
         gate: PermissionGate | None,
@@ -96,17 +109,16 @@ class InboundDrain:
         lease: timedelta,
         now: Callable[[], datetime],
         stopping: Callable[[], bool],
-        processes: MappingProcesses | None = None,
     ) -> None:
+        self.reads = reads
+        self.on_outdated: Callable[[], None] = lambda: None
         self._journal = journal
-        self._normaliser = normaliser
         self._rules = tuple(rules)
         self._gate = gate
         self._owner = owner
         self._lease = lease
         self._now = now
         self._stopping = stopping
-        self._processes = processes
         self._accused = Accused()
 
     def drain(self, lane: str) -> bool:
@@ -133,6 +145,8 @@ class InboundDrain:
             raise
         finally:
             turn.ahead.end()
+            if turn.reads is not self.reads:
+                self.on_outdated()
 
     def _begin(self, lane: str) -> _Turn | bool:
         """Take the lane and claim; when there is nothing to do, whether to ring again."""
@@ -146,8 +160,9 @@ class InboundDrain:
             batch = messages.claim(connection, lane, token, BATCH_MAX)
             if not batch:
                 return lanes.release(connection, lane, token, now)
-        ahead = Ahead(self._processes, self._accused, self._payload, self._normaliser.contexts)
-        return _Turn(lane, token, batch, ahead)
+        reads = self.reads
+        ahead = Ahead(reads.processes, self._accused, self._payload, reads.normaliser.contexts)
+        return _Turn(lane, token, batch, reads, ahead)
 
     # --- outside any transaction --------------------------------------------------
 
@@ -187,10 +202,10 @@ class InboundDrain:
             # Those before it are settled first: it may take another process with it.
             done = turn.ahead.take_alone(message, until) if first else Not.YET
         if isinstance(done, Not):
-            return self._read(message) if done is Not.THERE else None
+            return self._read(turn, message) if done is Not.THERE else None
         return self._with_attachments(done)
 
-    def _read(self, message: Message) -> Prepared:
+    def _read(self, turn: _Turn, message: Message) -> Prepared:
         """The result of one message, made in this thread."""
         try:
             original = self._original(message)
@@ -204,7 +219,7 @@ class InboundDrain:
                 code=CauseCode.HOSTILE_CONTENT, detail="the study has more instances than allowed"
             )
             return Unusable(cause=cause)
-        return self._with_attachments(self._normaliser.normalise(original))
+        return self._with_attachments(turn.reads.normaliser.normalise(original))
 
     def _with_attachments(self, prepared: Prepared) -> Prepared:
         """The same, its attachments stored before the transaction, which then finds them

@@ -35,7 +35,7 @@ def load(opening: Opening) -> tuple[Normaliser, str]:
     """Stage 2 as the gateway's settings want it."""
     from gateway.bootstrap import calm_collector, load_library, make_normaliser
 
-    library = load_library(opening.settings)
+    library = load_library(opening.settings, opening.folders)
     content = content_digest(library.programs, version())
     normaliser = make_normaliser(opening.settings, library)
     calm_collector()

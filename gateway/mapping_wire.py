@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from gateway.deployment.files import MappingFolders
 from gateway.mapping import MappingContext
 from gateway.model import Mapped
 from gateway.normalise import Original, Reading, Unusable
@@ -36,11 +37,13 @@ class Opening:
     """The gateway's first word: what the mapping process must load, and its limits.
 
     ``cpu_seconds`` is the processor time that one message may take: beyond it the
-    system ends the process.
+    system ends the process. ``folders`` is where the mappings are, None for those of the
+    settings.
     """
 
     settings: Settings
     cpu_seconds: float
+    folders: MappingFolders | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

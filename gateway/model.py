@@ -354,6 +354,8 @@ class Delivery:
     repaired copy takes the place of its parent). ``idempotency_key`` is the
     same for every attempt, retry and replay of the same entries. ``source`` is
     the name of the source that the message came from (empty when unknown).
+    ``revision`` grows each time that the message is read for anew by a
+    reprocessing: what the same message says at a higher revision is what counts.
     """
 
     id: int
@@ -368,6 +370,7 @@ class Delivery:
     mapping: str
     merged_patients: tuple[str, ...] = ()
     source: str = ""
+    revision: int = 0
 
 
 @value_class(frozen=True, slots=True, kw_only=True)

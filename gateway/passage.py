@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select, tuple_, update
 
 from gateway.identify import Awaited, Identified, identify
 from gateway.index import PatientIndex
-from gateway.journal import deadletters, deliveries, messages, tables
+from gateway.journal import deadletters, deliveries, messages, reprocessing, tables
 from gateway.journal.blobs import Blobs
 from gateway.journal.states import DeliveryState, MessageState
 from gateway.journal.values import Message, Move, NewDelivery
@@ -121,12 +121,14 @@ class Passage:
             )
             return
         named = name(reading.written, found.renamed, drop=found.dropped)
+        revision = reprocessing.revision(self._connection, message.id) if _was_here(message) else 0
         routed = route(
             named.digest,
             patient_id=found.patient_id,
             source=message.source,
             sequence=message.sequence,
             rules=self._rules,
+            revision=revision,
         )
         if isinstance(routed, Cause):
             self._stop(message, Stage.ROUTE, routed)
@@ -140,6 +142,7 @@ class Passage:
                 sequence=message.sequence,
                 idempotency_key=each.idempotency_key,
                 merged_patients=found.merged,
+                revision=revision,
             )
             for each in routed
         )

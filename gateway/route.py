@@ -55,14 +55,16 @@ def lane_destination(lane: str) -> str:
     return lane.rsplit(LANE_SEPARATOR, 1)[1]
 
 
-def idempotency_key(sequence: int, destination: str, digest: str) -> str:
+def idempotency_key(sequence: int, destination: str, digest: str, revision: int = 0) -> str:
     """The same for every attempt, retry and replay of the same entries.
 
     ``sequence`` is the message's place in the order of arrival; a repaired copy
     has its parent's, so that a repair which changes nothing in the entries is
-    no second delivery.
+    no second delivery. A ``revision`` (the number of a reprocessing) makes it another:
+    what was said first, then otherwise, is said again when the mapping is taken back.
     """
-    return hashlib.sha256(f"{sequence}\0{destination}\0{digest}".encode()).hexdigest()
+    said = f"{sequence}\0{destination}\0{digest}" + (f"\0{revision}" if revision else "")
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def route(
@@ -72,6 +74,7 @@ def route(
     source: str,
     sequence: int,
     rules: Sequence[DestinationRule],
+    revision: int = 0,
 ) -> tuple[Routed, ...] | Cause:
     """The deliveries of a message whose entries have this digest (``gateway.written``), or
     NO_DESTINATION when none takes its source."""
@@ -79,7 +82,7 @@ def route(
         Routed(
             destination=rule.destination,
             lane=delivery_lane(patient_id, rule.destination),
-            idempotency_key=idempotency_key(sequence, rule.destination, digest),
+            idempotency_key=idempotency_key(sequence, rule.destination, digest, revision),
         )
         for rule in rules
         if rule.takes(source)

@@ -138,6 +138,13 @@ class MappingSettings(_Block):
         default=None, description="Folder of site overrides (one folder per site)."
     )
     site: str = Field(default="", description="Whose overrides apply; empty: none.")
+    versions_kept: int = Field(
+        default=20,
+        ge=2,
+        le=500,
+        description="How many deployed versions keep their files, to go back to. Once a version "
+        "was deployed it is what runs, whatever the folders hold.",
+    )
 
 
 class IdentitySettings(_Block):

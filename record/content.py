@@ -121,6 +121,11 @@ def content_hash(resource: dict[str, Any], json: ResourceText) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True)).hexdigest()
 
 
+def provenance_id(message_id: int) -> str:
+    """The id of a message's Provenance."""
+    return str(uuid.uuid5(_NAMESPACE, f"message/{message_id}"))
+
+
 def provenance(
     references: Sequence[str], *, message_id: int, source: str, mapping: str, at: int
 ) -> dict[str, Any]:
@@ -134,7 +139,7 @@ def provenance(
         message["display"] = source
     return {
         "resourceType": "Provenance",
-        "id": str(uuid.uuid5(_NAMESPACE, f"message/{message_id}")),
+        "id": provenance_id(message_id),
         "target": [{"reference": reference} for reference in references],
         "recorded": instant_text(at),
         "agent": [

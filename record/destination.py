@@ -92,6 +92,7 @@ def _put(delivery: Delivery) -> Put:
         sequence=delivery.sequence,
         source=delivery.source,
         mapping=delivery.mapping,
+        revision=delivery.revision,
     )
 
 
@@ -103,5 +104,6 @@ def evidence(result: PutResult) -> str:
         "derived": len(result.derived),
         "late": len(result.late),
         "unchanged": len(result.unchanged),
+        "withdrawn": len(result.withdrawn),
     }
     return ", ".join(f"{number} {what}" for what, number in counted.items() if number) or "nothing"

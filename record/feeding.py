@@ -17,13 +17,15 @@ from record.indexing import attachments
 from record.instants import micros
 from record.rows import locked_patients
 from record.tables import record_attachment, record_entry, record_member, record_patient
+from record.withdrawing import Withdrawing
 from record.writing import Changes, Origin, Writing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Put:
     """One message's entries for one patient's record. ``sequence`` is the message's place
-    in the order of arrival."""
+    in the order of arrival; a ``revision`` above 0 that of a reading anew, and then what the
+    message stated before and does not state now is withdrawn."""
 
     patient_id: str
     entries: Sequence[Entry]
@@ -31,6 +33,7 @@ class Put:
     sequence: int
     source: str
     mapping: str
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,8 @@ class PutResult:
     ``created`` and ``updated`` have a new current version, ``derived`` one that the
     record made because other entries imply it (a replaced document, a merged patient;
     they may be among the others as well); ``late`` came after a later
-    message and are kept behind it; ``unchanged`` were known. ``ids`` are all that were
+    message and are kept behind it; ``unchanged`` were known; ``withdrawn`` have a new
+    version that says that their message states them no longer. ``ids`` are all that were
     put.
     """
 
@@ -49,12 +53,13 @@ class PutResult:
     unchanged: tuple[str, ...] = ()
     late: tuple[str, ...] = ()
     derived: tuple[str, ...] = ()
+    withdrawn: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
         """Whether anything at all was written."""
-        return bool(self.created or self.updated or self.late or self.derived)
+        return bool(self.created or self.updated or self.late or self.derived or self.withdrawn)
 
 
 class Feeding:
@@ -78,7 +83,9 @@ class Feeding:
         """
         at = micros(self._now())
         ready = [self._ready(put, at) for put in puts]
-        owners = locked_patients(connection, [put.patient_id for put in puts if put.entries])
+        named = [put.patient_id for put in puts if put.entries or put.revision]
+        owners = locked_patients(connection, named)
+        gone = self._withdraw(connection, puts, ready)
         work = [
             (
                 Origin(
@@ -89,6 +96,7 @@ class Feeding:
                     source=put.source,
                     mapping=put.mapping,
                     at=at,
+                    revision=put.revision,
                 ),
                 prepared,
             )
@@ -106,7 +114,33 @@ class Feeding:
         for reference in Deriving(connection, self._json, self._zone).settle(touched):
             derived.setdefault(touched[reference].message_id, []).append(reference)
         done = iter(zip(work, changes, strict=True))
-        return [_result(*next(done), derived) if prepared else PutResult() for prepared in ready]
+        return [
+            _result(*next(done), derived, withdrawn) if prepared else PutResult()
+            for prepared, withdrawn in zip(ready, gone, strict=True)
+        ]
+
+    def _withdraw(
+        self,
+        connection: Connection,
+        puts: Sequence[Put],
+        ready: Sequence[dict[str, Prepared]],
+    ) -> list[frozenset[str]]:
+        """Add to what is ready what each message withdraws; the references of that."""
+        now = {
+            put.message_id: frozenset(prepared)
+            for put, prepared in zip(puts, ready, strict=True)
+            if put.revision
+        }
+        if not now:
+            return [frozenset()] * len(puts)
+        withdrawing, found = Withdrawing(connection, self._json, now), []
+        for put, prepared in zip(puts, ready, strict=True):
+            gone: dict[str, Prepared] = {}
+            if put.revision:
+                gone = withdrawing.withdrawn(put.message_id, put.sequence)
+                prepared.update(gone)
+            found.append(frozenset(each for each in gone if not each.startswith("Provenance/")))
+        return found
 
     def _ready(self, put: Put, at: int) -> dict[str, Prepared]:
         """A message's entries and its Provenance, made ready; nothing for none."""
@@ -206,13 +240,15 @@ def _result(
     work: tuple[Origin, Mapping[str, Prepared]],
     changes: Changes,
     derived: Mapping[int, Sequence[str]],
+    withdrawn: frozenset[str],
 ) -> PutResult:
     origin, prepared = work
     return PutResult(
         created=tuple(changes.created),
-        updated=tuple(changes.updated),
+        updated=tuple(each for each in changes.updated if each not in withdrawn),
         unchanged=tuple(changes.unchanged),
         late=tuple(changes.late),
         derived=tuple(derived.get(origin.message_id, ())),
+        withdrawn=tuple(each for each in changes.updated if each in withdrawn),
         ids=tuple(prepared),
     )

@@ -4,6 +4,10 @@ Of all that messages said of one ``Type/id``, the latest in *message order* is c
 not the latest to arrive: a retry, a replay or a late delivery never turns the record
 back. What came as *create-only* (a laboratory's idea of the patient's traits) yields to
 any message of authority; among its like the earliest stands.
+
+Of what one message says, the latest *reading* counts: a reprocessing reads messages anew
+with other mappings and gives each reading a higher revision. It never lifts a message over
+a later one.
 """
 
 from __future__ import annotations
@@ -30,11 +34,13 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is current of an entry: hash, the sequence that confirms it, create-only."""
+    """What is current of an entry: hash, the sequence that confirms it, create-only, and the
+    revision of its message's reading."""
 
     hash: str
     sequence: int
     provisional: bool
+    revision: int = 0
 
 
 def judge(
@@ -53,7 +59,11 @@ def judge(
     if given.provisional and not standing.provisional:
         return Verdict.NOTHING
     if given.sequence == standing.sequence and given.provisional == standing.provisional:
-        # The same message, mapped anew; a replay of the old mapping changes nothing.
+        # The same message, mapped anew; a replay of the old mapping changes nothing,
+        # unless it is on purpose: then the reading has a higher revision.
+        if given.revision != standing.revision:
+            newer = given.revision > standing.revision
+            return Verdict.REPLACE if newer and not same else Verdict.NOTHING
         return Verdict.NOTHING if same or known(given.sequence) else Verdict.REPLACE
     if given.provisional:
         if given.sequence > standing.sequence:

@@ -68,6 +68,7 @@ class Current:
     date_low: int
     date_high: int
     tokens: str
+    revision: int
     said: list[tuple[str, int]] = field(default_factory=list)
 
     def changing(self) -> dict[str, Any]:
@@ -85,6 +86,7 @@ class Current:
             "date_low": self.date_low,
             "date_high": self.date_high,
             "tokens": self.tokens,
+            "revision": self.revision,
         }
 
 

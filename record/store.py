@@ -93,6 +93,7 @@ class Record:
         sequence: int,
         source: str,
         mapping: str,
+        revision: int = 0,
     ) -> PutResult:
         """Take one message's entries into a patient's record; see :meth:`put_all`."""
         one = Put(
@@ -102,6 +103,7 @@ class Record:
             sequence=sequence,
             source=source,
             mapping=mapping,
+            revision=revision,
         )
         return self.put_all(connection, [one])[0]
 

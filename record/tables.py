@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 
 TYPE_MAX = 64
@@ -73,6 +74,8 @@ record_entry = Table(
     Column("date_low", _Id, nullable=False),
     Column("date_high", _Id, nullable=False),
     Column("tokens", Text, nullable=False),
+    # Which reading of its message the current content is of: grows when it is read anew.
+    Column("revision", Integer, nullable=False, server_default=text("0")),
     Index("ix_record_entry_type_key", "type", "key"),
     Index("ix_record_entry_type_recorded", "type", "recorded_at", "key"),
     Index("ix_record_entry_type_date", "type", "date_low", "key"),

@@ -37,7 +37,7 @@ from record.tables import (
 # Made once, so that they are compiled once.
 _CHANGING_COLUMNS = (
     *("patient_id", "version", "versions", "base", "hash", "sequence", "provisional"),
-    *("recorded_at", "date_low", "date_high", "tokens"),
+    *("recorded_at", "date_low", "date_high", "tokens", "revision"),
 )
 _CHANGE = (
     update(record_entry)
@@ -66,6 +66,7 @@ class Origin:
     source: str
     mapping: str
     at: int
+    revision: int = 0
 
 
 @dataclass(slots=True)
@@ -145,8 +146,8 @@ class Writing:
     def _again(self, current: Current, one: Prepared, origin: Origin, changes: Changes) -> None:
         """An entry that exists: a new version, a confirmation, or nothing."""
         verdict = judge(
-            Standing(current.hash, current.sequence, current.provisional),
-            Standing(one.hash, origin.sequence, one.provisional),
+            Standing(current.hash, current.sequence, current.provisional, current.revision),
+            Standing(one.hash, origin.sequence, one.provisional, origin.revision),
             lambda sequence: self._known(current, one.hash, sequence),
         )
         if verdict is Verdict.REPLACE:
@@ -164,6 +165,7 @@ class Writing:
         if verdict is Verdict.CONFIRM:
             # The same content, said by a later message: it holds from that message on.
             current.sequence, current.provisional = origin.sequence, one.provisional
+            current.revision = origin.revision
             self._changed[current.key] = current
             self._confirmed[(current.key, current.base)] = origin.sequence
 
@@ -180,6 +182,7 @@ class Writing:
         current.version = current.base = current.versions
         current.patient_id, current.hash = patient, one.hash
         current.sequence, current.provisional = origin.sequence, one.provisional
+        current.revision = origin.revision
         current.recorded_at, current.tokens = origin.at, indexed.tokens
         current.date_low, current.date_high = indexed.low, indexed.high
         self._changed[current.key] = current
@@ -281,7 +284,7 @@ def _first(one: Prepared, indexed: Indexed, origin: Origin) -> list[Any]:
     return [
         *(one.reference, one.type, origin.patient_id if indexed.personal else None),
         *(1, 1, 1, one.hash, origin.sequence, one.provisional),
-        *(origin.at, indexed.low, indexed.high, indexed.tokens),
+        *(origin.at, indexed.low, indexed.high, indexed.tokens, origin.revision),
     ]
 
 

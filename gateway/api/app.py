@@ -15,8 +15,10 @@ from gateway.api.configuration import configuration_routes
 from gateway.api.dead_letters import dead_letter_routes
 from gateway.api.door_metrics import DoorCollector
 from gateway.api.health import health_routes
+from gateway.api.mappings import mapping_routes
 from gateway.api.messages import message_routes
 from gateway.api.metrics import Exposition
+from gateway.api.reprocessing import reprocessing_routes
 from gateway.api.security import Gate, policy_for, read_token
 from gateway.console.context import Console
 from gateway.console.router import console_router
@@ -52,6 +54,8 @@ def build(gateway: Gateway) -> FastAPI:
     app.include_router(configuration_routes(gateway))
     app.include_router(message_routes(gateway))
     app.include_router(dead_letter_routes(gateway))
+    app.include_router(reprocessing_routes(gateway))
+    app.include_router(mapping_routes(gateway))
     app.include_router(fhir_router(gateway.record, gateway.journal.read))
     for route in ROUTES:
         app.include_router(current_intake_router(route, gateway.sources.over_http))

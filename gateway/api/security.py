@@ -32,6 +32,8 @@ OPEN_PATHS = frozenset({"/livez", "/readyz"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 BODY_BYTES_MAX = 2 << 20
 REPAIR_BYTES_MAX = 64 << 20
+SET_BYTES_MAX = 16 << 20
+"""Of a packed set of mapping files."""
 TOKEN_BYTES_MAX = 4096
 REFUSAL_SECONDS = 0.3
 """How long the answer to wrong credentials takes, so that guessing is slow."""
@@ -49,6 +51,7 @@ PDF_POLICY = (
 )
 """Chromium's PDF viewer does not start in a sandboxed frame; it runs no script of the page."""
 
+_SET_PATHS = frozenset({"/api/v1/mappings/check", "/api/v1/mappings/deploy"})
 _REPAIR_PATH = re.compile(r"/api/v1/dead-letters/\d+/replay")
 _INTAKE_PREFIX = "/intake/"
 _DOCUMENT_PREFIX = "/fhir/Binary/"
@@ -133,6 +136,8 @@ class Gate:
     def _body_limit(self, path: str) -> int | None:
         if path.startswith(_INTAKE_PREFIX):
             return None  # the source has a limit of its own, and keeps the evidence
+        if path in _SET_PATHS:
+            return SET_BYTES_MAX
         return REPAIR_BYTES_MAX if _REPAIR_PATH.fullmatch(path) else self.policy.body_bytes_max
 
     async def _refusal(self, scope: Scope) -> Response | None:

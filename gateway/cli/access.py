@@ -100,11 +100,13 @@ def log_to_standard_error(settings: Settings) -> None:
 
 
 class Refused(Exception):
-    """The running gateway did not do what it was asked. ``status`` is the HTTP status."""
+    """The running gateway did not do what it was asked. ``status`` is the HTTP status,
+    ``told`` the rest of what it answered."""
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, told: dict[str, Any] | None = None) -> None:
         super().__init__(detail)
         self.status = status
+        self.told = told or {}
 
 
 def ask(
@@ -142,7 +144,8 @@ def ask(
         body = {"detail": answer.text[:200]}
     if answer.status_code >= 400:
         detail = body.get("detail") if isinstance(body, dict) else None
-        raise Refused(answer.status_code, str(detail or f"HTTP {answer.status_code}"))
+        told = body if isinstance(body, dict) else None
+        raise Refused(answer.status_code, str(detail or f"HTTP {answer.status_code}"), told)
     return body
 
 

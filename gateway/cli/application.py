@@ -11,6 +11,7 @@ import typer
 
 from gateway.cli.configuration import app as config
 from gateway.cli.dead import app as dead
+from gateway.cli.deployment import deploy, export, rollback, versions
 from gateway.cli.doctor import doctor
 from gateway.cli.hl7 import app as hl7
 from gateway.cli.mapping import app as mapping
@@ -19,6 +20,8 @@ from gateway.cli.message import app as message
 from gateway.cli.output import Code, say
 from gateway.cli.record import app as record
 from gateway.cli.reloading import reload
+from gateway.cli.reprocessing import app as reprocessing
+from gateway.cli.reprocessing import reprocess
 from gateway.cli.running import demo, run
 from gateway.cli.sending import send
 from gateway.cli.status import status
@@ -60,6 +63,12 @@ app.command("send")(send)
 app.add_typer(message, name="message")
 app.add_typer(dead, name="dead")
 app.add_typer(record, name="record")
+mapping.command("deploy")(deploy)
+mapping.command("rollback")(rollback)
+mapping.command("versions")(versions)
+mapping.command("export")(export)
+mapping.command("reprocess")(reprocess)
+mapping.add_typer(reprocessing, name="reprocessing")
 app.add_typer(mapping, name="mapping")
 app.add_typer(hl7, name="hl7")
 app.command("status")(status)
@@ -93,6 +102,8 @@ def _known(error: Exception) -> Code | None:
     from adapters.hl7.profile_files import ProfileError
     from adapters.tls import TlsUnusable
     from gateway.api.security import TokenUnusable
+    from gateway.deployment.deploying import CannotDeploy
+    from gateway.deployment.files import NotASet
     from gateway.journal.faults import JournalInUse, JournalUnavailable
     from gateway.mapping.findings import MappingError
     from gateway.settings_file import ConfigurationError
@@ -113,6 +124,9 @@ def _known(error: Exception) -> Code | None:
             say("ecluse: the profile cannot be used")
             return Code.USAGE
         case TokenUnusable() | TlsUnusable():
+            say(f"ecluse: {error}")
+            return Code.USAGE
+        case CannotDeploy() | NotASet():
             say(f"ecluse: {error}")
             return Code.USAGE
         case JournalInUse():

@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.console import clinical
 from gateway.console.source_text import field_anchor
-from gateway.journal import gatherings, messages
 from gateway.journal.journal import Journal
 from gateway.journal.values import Message
 from gateway.model import Cause, Format, Mapped, TraceStep
-from gateway.normalise import Original, Unusable
+from gateway.normalise import Unusable
+from gateway.originals import original_of
 from gateway.shapes import explanation
 from gateway.workbench import elements
 
 if TYPE_CHECKING:
     from gateway.normalise import Normaliser
 
-EXPLAINED_BYTES_MAX = 32 << 20
 STEPS_MAX = 3000
-INSTANCES_MAX = 5000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +57,7 @@ class Explanation:
 def explain(journal: Journal, normaliser: Normaliser, message: Message) -> Explanation:
     """Read and map a message again, as the loaded mappings do it now."""
     try:
-        original = _original(journal, message)
+        original = original_of(journal, message)
     except KeyError:
         return _problem("The bytes are not there", "The store has no such bytes any more.")
     except OverflowError:
@@ -72,24 +70,6 @@ def explain(journal: Journal, normaliser: Normaliser, message: Message) -> Expla
         version=found.version,
         changed=bool(message.mapping_digest) and found.digest != message.mapping_digest,
         entries=tuple(_entries(found, message.format)),
-    )
-
-
-def _original(journal: Journal, message: Message) -> Original:
-    with journal.read() as connection:
-        members = (
-            gatherings.members(connection, message.source, message.group_key, limit=INSTANCES_MAX)
-            if message.group_key
-            else [message]
-        )
-    payloads = [messages.payload(journal, member) for member in members]
-    if message.format is not Format.DICOM and message.size > EXPLAINED_BYTES_MAX:
-        raise OverflowError
-    return Original(
-        source=message.source,
-        format=message.format,
-        payloads=payloads,
-        encoding=gatherings.encoding(members),
     )
 
 

@@ -21,6 +21,8 @@ STATIC = {
     "ecluse.css": "text/css; charset=utf-8",
     "ecluse.svg": "image/svg+xml",
     "htmx.min.js": "text/javascript; charset=utf-8",
+    "workbench.css": "text/css; charset=utf-8",
+    "workbench.js": "text/javascript; charset=utf-8",
 }
 """The only files that /static serves, with their media types."""
 
@@ -44,6 +46,7 @@ def navigation(current: str, *, dead: int, held: int) -> list[NavigationItem]:
         ("Dead letters", "/dead", dead, "dead"),
         ("Held", "/held", held, "held"),
         ("Patients", "/patients", 0, ""),
+        ("Mappings", "/mappings", 0, ""),
     )
     return [NavigationItem(n, h, n == current, count, tone) for n, h, count, tone in items]
 

@@ -7,11 +7,14 @@ from starlette.responses import Response
 
 from gateway.console.context import Console
 from gateway.console.desk import desk_routes
+from gateway.console.drafts import draft_routes
 from gateway.console.flow import flow_routes
 from gateway.console.held import held_routes
+from gateway.console.mappings import mapping_routes
 from gateway.console.messages import message_routes
 from gateway.console.pages import STATIC, static_bytes
 from gateway.console.patients import patient_routes
+from gateway.console.reprocessing import reprocessing_routes
 
 STATIC_SECONDS = 31_536_000
 """Pages name static files with their version, so that a browser may keep them for a year."""
@@ -33,6 +36,9 @@ def console_router(console: Console) -> APIRouter:
             headers={"Cache-Control": f"public, max-age={STATIC_SECONDS}, immutable"},
         )
 
-    for routes in (flow_routes, message_routes, desk_routes, held_routes, patient_routes):
+    for routes in (
+        flow_routes, message_routes, desk_routes, held_routes, patient_routes, mapping_routes,
+        draft_routes, reprocessing_routes,
+    ):  # fmt: skip
         router.include_router(routes(console))
     return router

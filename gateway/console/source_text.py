@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from adapters.hl7.message import Message as Er7Message
 from adapters.hprim.charset import DEFAULT, Undecodable, decode
 from gateway.console.dicom_header import HeaderElement, read_header
 from gateway.console.typography import number
-from gateway.journal.values import Message
 from gateway.model import Format, Payload
 from gateway.ports import Unreadable
 
@@ -64,7 +64,21 @@ class View:
     rows: tuple[tuple[str, str, str], ...] = field(default=())
 
 
-def view_of(message: Message, payload: Payload) -> View:
+class Readable(Protocol):
+    """What of a message says how its bytes are read."""
+
+    @property
+    def format(self) -> Format:
+        """Its format."""
+        ...
+
+    @property
+    def encoding(self) -> str:
+        """Its character set, as intake found it; empty: what it declares."""
+        ...
+
+
+def view_of(message: Readable, payload: Payload) -> View:
     """The readable view of a message's bytes in its own format, else hexadecimal."""
     if message.format is Format.DICOM:
         header = read_header(payload)

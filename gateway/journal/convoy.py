@@ -50,7 +50,8 @@ _LATER = Update(
 _CLAIMED = Statement(
     """
     SELECT d.id, d.message_id, d.lane, d.patient_id, d.destination, d.sequence,
-      d.idempotency_key, d.attempts, d.merged_patients, n.entries, n.mapping, m.source
+      d.idempotency_key, d.attempts, d.merged_patients, n.entries, n.mapping, m.source,
+      d.revision
     FROM delivery AS d
     JOIN normalised AS n ON n.message_id = d.message_id
     JOIN message AS m ON m.id = d.message_id
@@ -179,7 +180,7 @@ def release_all(connection: Connection, tokens: Mapping[str, int], now: datetime
 
 def _delivery_of(row: Sequence[Any]) -> Delivery:
     number, message, lane, patient, destination, sequence, key, attempts, merged = row[:9]
-    entries, mapping, source = row[9:]
+    entries, mapping, source, revision = row[9:]
     return Delivery(
         id=number,
         message_id=message,
@@ -193,4 +194,5 @@ def _delivery_of(row: Sequence[Any]) -> Delivery:
         mapping=mapping,
         source=source,
         merged_patients=tuple(json_of(merged)),
+        revision=revision,
     )

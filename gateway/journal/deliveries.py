@@ -98,6 +98,7 @@ def insert(
                 *(new.idempotency_key, DeliveryState.PENDING.value, 0, 0, 0),
                 instant_text(new.due_at) if new.due_at is not None else None,
                 *(*cause_values(None), "", json_text(new.merged_patients), at_text, at_text),
+                new.revision,
             )
             for new in sorted(wanted, key=lambda new: new.idempotency_key)
         ],
@@ -131,6 +132,7 @@ def _to_survivors(connection: Connection, deliveries: Sequence[NewDelivery]) -> 
             idempotency_key=new.idempotency_key,
             merged_patients=_with(new.merged_patients, new.patient_id),
             due_at=new.due_at,
+            revision=new.revision,
         )
         if new.patient_id in merged
         else new
@@ -204,6 +206,7 @@ def _with_entries(row: AnyRow) -> Delivery:
         mapping=row.mapping,
         source=row.source,
         merged_patients=tuple(row.merged_patients),
+        revision=row.revision,
     )
 
 

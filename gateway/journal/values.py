@@ -165,7 +165,7 @@ class Gathering:
 
 @value_class(frozen=True, slots=True, kw_only=True)
 class NewDelivery:
-    """A delivery to be inserted. ``due_at`` None means now."""
+    """A delivery to be inserted. ``due_at`` None means now; ``revision`` as in Delivery."""
 
     message_id: int
     lane: str
@@ -175,6 +175,7 @@ class NewDelivery:
     idempotency_key: str
     merged_patients: tuple[str, ...] = ()
     due_at: datetime | None = None
+    revision: int = 0
 
 
 @value_class(frozen=True, slots=True, kw_only=True)

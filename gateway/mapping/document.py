@@ -96,6 +96,11 @@ def read_list(path: Path, label: str, findings: Findings) -> tuple[Node, ...]:
     return read[0].items
 
 
+def compose(text: str, label: str, findings: Findings) -> Node | None:
+    """Read a text that is in no file yet; None when it cannot be used."""
+    return _Composer(label, label, findings).compose(text)
+
+
 def _read(path: Path, label: str, findings: Findings) -> tuple[Node, bytes] | None:
     start = Place(str(path), label, 1, 1)
     try:

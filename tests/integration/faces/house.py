@@ -108,13 +108,16 @@ class House:
 
 
 @contextlib.contextmanager
-def running_house(folder: Path, *, token_file: Path | None = None) -> Iterator[House]:
-    """Start a gateway in a thread of its own; stop it in order at the end."""
+def running_house(
+    folder: Path, *, token_file: Path | None = None, more: str = ""
+) -> Iterator[House]:
+    """Start a gateway in a thread of its own; stop it in order at the end. ``more`` is added
+    to its configuration."""
     telemetry.configure("warning", "json")
     configuration = folder / "ecluse.yaml"
     token = f", token_file: '{token_file}'" if token_file else ""
     configuration.write_text(
-        CONFIGURATION.format(state=folder / "state", token=token), encoding="utf-8"
+        CONFIGURATION.format(state=folder / "state", token=token) + more, encoding="utf-8"
     )
     house = House(load_settings(configuration, environment={}), configuration)
     started, stop, faults = threading.Event(), asyncio.Event(), list[BaseException]()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import structlog
 
@@ -41,6 +43,7 @@ from gateway.journal import gatherings
 from gateway.journal.journal import Journal
 from gateway.journal.writer import GroupWriter
 from gateway.mapping import Library, MappingContext, serialise
+from gateway.mapping.checked import CheckedSets
 from gateway.mapping_processes import CPU_SECONDS_MAX, MappingProcesses
 from gateway.mapping_wire import Opening, content_digest
 from gateway.model import Format, Payload
@@ -95,13 +98,33 @@ def encoders() -> dict[Format, Callable[[str], Sequence[Payload]]]:
     return {Format.DICOM: study_files}
 
 
-def load_library(settings: Settings, folders: MappingFolders | None = None) -> Library:
+def load_library(
+    settings: Settings, folders: MappingFolders | None = None, *, check: bool = False
+) -> Library:
     """Load the shipped mappings, the site's folders and its overrides; or those in ``folders``.
 
-    Raises ``gateway.mapping.MappingError`` with every finding.
+    A set of files that was found right before is not checked again, unless ``check`` asks
+    for it: then its warnings are in the library's ``findings``. Raises
+    ``gateway.mapping.MappingError`` with every finding.
     """
     given = folders or MappingFolders.of(settings.mappings)
-    return Library.load(given.folders, languages(), sites=given.sites, site=given.site or None)
+    return Library.load(
+        given.folders,
+        languages(),
+        sites=given.sites,
+        site=given.site or None,
+        checked=None if check else checked_sets(),
+    )
+
+
+def checked_sets() -> CheckedSets | None:
+    """What this user's commands and gateways checked before; None for one without a home."""
+    folder = os.environ.get("CACHE_DIRECTORY") or os.environ.get("XDG_CACHE_HOME")
+    try:
+        base = Path(folder.split(":")[0]) if folder else Path.home() / ".cache"
+    except RuntimeError:
+        return None
+    return CheckedSets(base / "ecluse" / "checked-mappings")
 
 
 def make_normaliser(
@@ -245,7 +268,12 @@ class Gateway:
             record,
             mappings,
             deployer,
-            Drafts(journal, deployer, mappings, lambda folders: load_library(settings, folders)),
+            Drafts(
+                journal,
+                deployer,
+                mappings,
+                lambda folders: load_library(settings, folders, check=True),
+            ),
             Reprocessing(journal, mappings),
             follower,
             intake,

@@ -36,7 +36,8 @@ def check_versions(versions: Sequence[str]) -> tuple[str, ...]:
     return tuple(version for version in VERSIONS if version in set(versions))
 
 
-def grammars_of(segment: str, versions: Sequence[str]) -> tuple[Grammar, ...]:
+@lru_cache(maxsize=4096)
+def grammars_of(segment: str, versions: tuple[str, ...]) -> tuple[Grammar, ...]:
     """The grammars that define a segment: of the declared versions or, if none of
     them does, of the first later one that does (segments adopted before their time).
 

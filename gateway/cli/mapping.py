@@ -99,7 +99,7 @@ def _check(effective: Settings, *, twins: bool) -> tuple[list[Finding], list[Twi
     from gateway.workbench.linting import unreachable
 
     try:
-        library = load_library(effective)
+        library = load_library(effective, check=True)
     except MappingError as error:
         return list(error.findings), [], 0
     findings = [*library.findings, *unreachable(_files(effective))]

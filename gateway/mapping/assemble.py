@@ -25,7 +25,7 @@ class Assembled:
 
 def assemble(source: Source, sources: Mapping[str, Source], findings: Findings) -> Assembled:
     """Take in what a mapping uses and apply the site's changes to its entries."""
-    used = _used(source, sources, findings)
+    used = used_sources(source, sources, findings)
     types: dict[str, Table] = {}
     blocks: dict[str, Node] = {}
     for part in reversed(used):  # nearest last: the file's own definitions win
@@ -48,7 +48,7 @@ def assemble(source: Source, sources: Mapping[str, Source], findings: Findings) 
     return Assembled(source, entries, types, used)
 
 
-def _used(source: Source, sources: Mapping[str, Source], findings: Findings) -> list[Source]:
+def used_sources(source: Source, sources: Mapping[str, Source], findings: Findings) -> list[Source]:
     """The file and all it uses, each once, itself first."""
     found: list[Source] = []
 

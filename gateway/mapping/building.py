@@ -7,18 +7,18 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from gateway.mapping.assemble import Assembled, assemble
+from gateway.mapping.assemble import Assembled, assemble, used_sources
 from gateway.mapping.compiling import POLICIES, At, Compiler
 from gateway.mapping.document import Many, Node, Table, Text
 from gateway.mapping.entries import Entry, compile_entry
-from gateway.mapping.findings import Findings, Place, nearest
+from gateway.mapping.findings import Findings, MappingError, Place, nearest
 from gateway.mapping.loading import Loader
 from gateway.mapping.matching import find_ambiguities
 from gateway.mapping.ordering import in_order
 from gateway.mapping.overlays import Source, apply_to_definitions
-from gateway.mapping.program import Ignored, Match, Program
+from gateway.mapping.program import Ignored, Match, Program, Rules
 from gateway.mapping.r4.definitions import Definitions
-from gateway.mapping.trees import entry_name
+from gateway.mapping.trees import entry_name, texts_in
 from gateway.model import Format
 from gateway.ports import PathError, SourceLanguage
 
@@ -26,11 +26,21 @@ _SOURCE_KEYS = ("format", "versions", "match")
 
 
 class Builder:
-    """Compiles every mapping of a loader that has entries and a language."""
+    """Compiles every mapping of a loader that has entries and a language.
+
+    ``checked``: the same files were compiled without an error before, so that each mapping
+    is compiled when its first message comes.
+    """
 
     def __init__(
-        self, loader: Loader, languages: Mapping[Format, SourceLanguage], findings: Findings
+        self,
+        loader: Loader,
+        languages: Mapping[Format, SourceLanguage],
+        findings: Findings,
+        *,
+        checked: bool = False,
     ) -> None:
+        self._checked = checked
         self._loader = loader
         self._languages = languages
         self._findings = findings
@@ -49,6 +59,8 @@ class Builder:
             program = self._program(source, defaults)
             if program is not None:
                 programs.append(program)
+                if not self._checked:
+                    _ = program.rules  # all of its faults, now
         find_ambiguities(programs, self._findings)
         return programs
 
@@ -76,32 +88,46 @@ class Builder:
         language = self._languages.get(kind)
         if language is None:
             return None
-        assembled = assemble(source, self._loader.sources, self._findings)
         compiler = Compiler(
             language, versions, self._definitions, self._findings, self._loader.tables,
-            assembled.types, defaults,
+            {}, defaults,
         )  # fmt: skip
-        for node in assembled.entries:
-            _collect_entries(compiler, node)
         version = compiler.text(source.root, "version")
         if version is None:
             compiler.error(source.root.place, "missing-key", "a mapping needs version:")
-        ignored = self._ignored(compiler, assembled.sources)
-        entries = _compile_entries(compiler, assembled)
         match = self._match(compiler, match_node)
         if source.root.get("entries") is None or version is None or match is None:
+            self._rules(source, compiler)  # for its other faults
             return None
         return Program(
             name=source.name,
             version=version,
-            digest=self._digest(assembled, compiler),
+            digest=self._digest(used_sources(source, self._loader.sources, self._findings)),
             file=str(source.document.path),
             format=kind,
             match=match,
-            ignored=ignored,
-            entries=entries,
-            compile_traced=partial(_compile_traced, compiler, assembled),
-            memos=compiler.memos,
+            compile=partial(self._checked_rules, source, compiler),
+        )
+
+    def _checked_rules(self, source: Source, compiler: Compiler) -> Rules:
+        """The rules of a mapping whose files were found right before.
+
+        Raises MappingError when they are not, after all.
+        """
+        rules = self._rules(source, compiler)
+        if self._checked and self._findings.failed:
+            raise MappingError(self._findings.all())
+        return rules
+
+    def _rules(self, source: Source, compiler: Compiler) -> Rules:
+        assembled = assemble(source, self._loader.sources, self._findings)
+        compiler.types = assembled.types
+        for node in assembled.entries:
+            _collect_entries(compiler, node)
+        ignored = self._ignored(compiler, assembled.sources)
+        entries = _compile_entries(compiler, assembled)
+        return Rules(
+            entries, ignored, partial(_compile_traced, compiler, assembled), compiler.memos
         )
 
     def _read_source(self, source: Source) -> tuple[Format, tuple[str, ...], Table | None] | None:
@@ -170,13 +196,16 @@ class Builder:
             found.append(Ignored(path.text, reason, compiler.text(node, "when") or "", test))
         return tuple(found)
 
-    def _digest(self, assembled: Assembled, compiler: Compiler) -> str:
-        """SHA-256 over the labels and bytes of all that went into the mapping."""
+    def _digest(self, sources: Sequence[Source]) -> str:
+        """SHA-256 over the labels and bytes of all that goes into the mapping: its files,
+        those that it uses, the site's changes, and every table that one of them names."""
         parts: dict[str, bytes] = {}
-        for source in assembled.sources:
+        tables: set[str] = set()
+        for source in sources:
             for document in (source.document, *source.overlay_documents):
                 parts[document.label] = document.data
-        for name in compiler.tables_used:
+                tables |= texts_in(document.root)
+        for name in tables & self._loader.tables.keys():
             for label in self._loader.tables[name].files:
                 parts[label] = self._loader.documents[label].data
         digest = hashlib.sha256()

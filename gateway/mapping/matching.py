@@ -22,7 +22,7 @@ class Matcher:
     def __init__(self, programs: Sequence[Program]) -> None:
         groups: dict[tuple[str, ...], list[Program]] = {}
         for program in sorted(programs, key=lambda program: program.name):
-            if program.entries or program.match.paths:
+            if program.match.paths or program.entries:
                 names = tuple(path.text for path in program.match.paths)
                 groups.setdefault(names, []).append(program)
         ordered = sorted(groups.values(), key=lambda group: -len(group[0].match.paths))
@@ -69,7 +69,7 @@ class _Group:
 
 def find_ambiguities(programs: Sequence[Program], findings: Findings) -> None:
     """Report pairs of mappings of which either could be for the same message."""
-    for first, second in combinations([p for p in programs if p.entries], 2):
+    for first, second in combinations(programs, 2):
         if first.format is not second.format:
             continue
         if len(first.match.paths) != len(second.match.paths):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from threading import Lock
 
 from gateway.mapping.conditions import Test
 from gateway.mapping.entries import Entry
@@ -46,25 +47,72 @@ class Match:
 
 
 @dataclass(slots=True)
+class Rules:
+    """What a mapping's rules were compiled to."""
+
+    entries: Sequence[Entry]
+    ignored: tuple[Ignored, ...]
+    compile_traced: Callable[[], Sequence[Entry]]
+    memos: int
+
+
 class Program:
-    """A compiled mapping. Immutable after load; safe to share between threads.
+    """A mapping. Unchanged after load; safe to share between threads.
 
     ``digest`` is the SHA-256 (hex) over every file, table and site change that went
-    into it. ``file`` is where the mapping stands.
+    into it. ``file`` is where the mapping stands. ``compile`` gives its rules: it is
+    called once, at the load or, where the files were checked before, at the first
+    message; it raises MappingError when a rule is wrong.
     """
 
-    name: str
-    version: str
-    digest: str
-    file: str
-    format: Format
-    match: Match
-    ignored: tuple[Ignored, ...]
-    entries: Sequence[Entry]
-    compile_traced: Callable[[], Sequence[Entry]]
-    memos: int = 0
-    _traced: Sequence[Entry] | None = field(default=None)
-    _memories: dict[Hashable, Memory] = field(default_factory=dict)
+    __slots__ = (
+        "_compile", "_lock", "_memories", "_rules", "_traced",
+        "digest", "file", "format", "match", "name", "version",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        version: str,
+        digest: str,
+        file: str,
+        format: Format,  # noqa: A002 - the field's word
+        match: Match,
+        compile: Callable[[], Rules],  # noqa: A002 - what it does
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.digest = digest
+        self.file = file
+        self.format = format
+        self.match = match
+        self._compile = compile
+        self._lock = Lock()
+        self._rules: Rules | None = None
+        self._traced: Sequence[Entry] | None = None
+        self._memories: dict[Hashable, Memory] = {}
+
+    @property
+    def rules(self) -> Rules:
+        """The rules, compiled now if they are not yet. Raises MappingError."""
+        rules = self._rules
+        if rules is None:
+            with self._lock:
+                rules = self._rules
+                if rules is None:
+                    rules = self._rules = self._compile()
+        return rules
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """What makes the mapping's entries, in order."""
+        return self.rules.entries
+
+    @property
+    def ignored(self) -> tuple[Ignored, ...]:
+        """The source paths that are left out on purpose."""
+        return self.rules.ignored
 
     def run(self, root: Scope, context: MappingContext, *, trace: bool = False) -> Mapped:
         """Map one message: the same message, context and mapping give the same result.
@@ -72,13 +120,9 @@ class Program:
         ``trace`` also records where each value came from. Raises MappingRejected when
         a policy refuses the message; anything else that leaves is a bug.
         """
-        entries = self.entries
-        if trace:
-            if self._traced is None:
-                self._traced = self.compile_traced()
-            entries = self._traced
-        run = Run(root, context, self._memory(context), trace=trace)
-        for entry in entries:
+        rules = self._rules or self.rules
+        run = Run(root, context, self._memory(context, rules), trace=trace)
+        for entry in self._traced_entries(rules) if trace else rules.entries:
             entry(run, root, None)
         return Mapped(
             mapping=self.name,
@@ -91,12 +135,18 @@ class Program:
             trace=tuple(run.trace or ()),
         )
 
-    def _memory(self, context: MappingContext) -> Memory:
+    def _traced_entries(self, rules: Rules) -> Sequence[Entry]:
+        if self._traced is None:
+            with self._lock:
+                self._traced = self._traced or rules.compile_traced()
+        return self._traced
+
+    def _memory(self, context: MappingContext, rules: Rules) -> Memory:
         """What the rules remember for messages of this context."""
         key = (context.zone, context.source, tuple(context.authorities.items()))
         memory = self._memories.get(key)
         if memory is None:
             if len(self._memories) >= CONTEXTS_MAX:
                 self._memories.clear()
-            memory = self._memories[key] = [Memo() for _ in range(self.memos)]
+            memory = self._memories[key] = [Memo() for _ in range(rules.memos)]
         return memory

@@ -32,3 +32,18 @@ def entry_name(node: Node) -> str:
         return ""
     name = node.get("name") or node.get("resource")
     return name.text if isinstance(name, Text) else ""
+
+
+def texts_in(node: Node) -> set[str]:
+    """Every text in a tree, among them the names of the tables that its rules use."""
+    found: set[str] = set()
+    waiting = [node]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, Text):
+            found.add(each.text)
+        elif isinstance(each, Table):
+            waiting.extend(each.items.values())
+        else:
+            waiting.extend(each.items)
+    return found

@@ -122,6 +122,8 @@ class Builder:
     def _rules(self, source: Source, compiler: Compiler) -> Rules:
         assembled = assemble(source, self._loader.sources, self._findings)
         compiler.types = assembled.types
+        # A rule of a used file may name what only one of that file's versions has.
+        compiler.versions = _versions_of(assembled.sources)
         for node in assembled.entries:
             _collect_entries(compiler, node)
         ignored = self._ignored(compiler, assembled.sources)
@@ -222,6 +224,18 @@ _DATATYPE_PART = re.compile(r"[A-Z]{2,3}(\.\d+){1,2}")
 def source_is_segment(text: str) -> bool:
     """Whether an ignored path is a whole segment of HL7 v2 or HPRIM (``NK1``, ``H``)."""
     return 1 <= len(text) <= 3 and text.isupper() and text.isalnum()
+
+
+def _versions_of(sources: Sequence[Source]) -> tuple[str, ...]:
+    """The versions that the files name, each once; none when one of them names none."""
+    found: dict[str, None] = {}
+    for source in sources:
+        declared = source.root.get("source")
+        listed = declared.get("versions") if isinstance(declared, Table) else None
+        if not isinstance(listed, Many):
+            return ()
+        found.update({item.text: None for item in listed.items if isinstance(item, Text)})
+    return tuple(found)
 
 
 def _collect_entries(compiler: Compiler, node: Node) -> None:

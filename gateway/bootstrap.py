@@ -334,7 +334,7 @@ def make_deployer(
         journal,
         settings.state / SETS_FOLDER,
         load=load,
-        test=Tests(load, readers(), encoders()).run,
+        test=Tests(load, readers(), encoders(), checked_mappings()).run,
         build=_builder(settings, contexts),
         versions_kept=settings.mappings.versions_kept,
         mappings=mappings,

@@ -43,7 +43,7 @@ from gateway.journal import gatherings
 from gateway.journal.journal import Journal
 from gateway.journal.writer import GroupWriter
 from gateway.mapping import Library, MappingContext, serialise
-from gateway.mapping.checked import CheckedSets
+from gateway.mapping.checked import CheckedMappings
 from gateway.mapping_processes import CPU_SECONDS_MAX, MappingProcesses
 from gateway.mapping_wire import Opening, content_digest
 from gateway.model import Format, Payload
@@ -103,8 +103,8 @@ def load_library(
 ) -> Library:
     """Load the shipped mappings, the site's folders and its overrides; or those in ``folders``.
 
-    A set of files that was found right before is not checked again, unless ``check`` asks
-    for it: then its warnings are in the library's ``findings``. Raises
+    A mapping that was found right before is not checked again, unless ``check`` asks for
+    it: then its warnings are in the library's ``findings``, too. Raises
     ``gateway.mapping.MappingError`` with every finding.
     """
     given = folders or MappingFolders.of(settings.mappings)
@@ -113,18 +113,18 @@ def load_library(
         languages(),
         sites=given.sites,
         site=given.site or None,
-        checked=None if check else checked_sets(),
+        checked=None if check else checked_mappings(),
     )
 
 
-def checked_sets() -> CheckedSets | None:
+def checked_mappings() -> CheckedMappings | None:
     """What this user's commands and gateways checked before; None for one without a home."""
     folder = os.environ.get("CACHE_DIRECTORY") or os.environ.get("XDG_CACHE_HOME")
     try:
         base = Path(folder.split(":")[0]) if folder else Path.home() / ".cache"
     except RuntimeError:
         return None
-    return CheckedSets(base / "ecluse" / "checked-mappings")
+    return CheckedMappings(base / "ecluse" / "checked-mappings")
 
 
 def make_normaliser(
@@ -268,12 +268,7 @@ class Gateway:
             record,
             mappings,
             deployer,
-            Drafts(
-                journal,
-                deployer,
-                mappings,
-                lambda folders: load_library(settings, folders, check=True),
-            ),
+            Drafts(journal, deployer, mappings, lambda folders: load_library(settings, folders)),
             Reprocessing(journal, mappings),
             follower,
             intake,
@@ -339,7 +334,7 @@ def make_deployer(
         journal,
         settings.state / SETS_FOLDER,
         load=load,
-        test=Tests(load, readers(), encoders()).run,
+        test=Tests(load, readers(), encoders(), checked_mappings()).run,
         build=_builder(settings, contexts),
         versions_kept=settings.mappings.versions_kept,
         mappings=mappings,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import cast
 
-from adapters.hl7.grammar import field_definition
+from adapters.hl7.grammar import component_definitions, field_definition
 from adapters.hl7.message import Message
 from adapters.hl7.scopes import Hl7Scope, SegmentScope, root_of
 from adapters.hl7.values import Hl7Value
@@ -22,6 +22,7 @@ _PATH = re.compile(
     r"(?:-(?P<field>\d+)(?:\((?P<repetition>[^()]*)\))?"
     r"(?:\.(?P<component>\d+)(?:\.(?P<sub>\d+))?)?)?\Z"
 )
+_DATATYPE_PART = re.compile(r"([A-Z]{2,3})((?:\.\d+){1,2})")
 _SAYING = (ValueState.PRESENT, ValueState.NULL)
 
 
@@ -60,10 +61,15 @@ class Hl7Inventory:
         index = message.message.positions(str(leaf.key[0]))[int(leaf.key[1]) - 1]
         return SegmentScope(message, index)
 
-    def covers(self, path: str, root: Scope) -> Callable[[Leaf], bool]:  # noqa: ARG002
+    def covers(self, path: str, root: Scope) -> Callable[[Leaf], bool]:
         """A segment, or a field or part of it: of every segment of the name and every
-        repetition, unless the path says which by a number."""
-        return _covers(path)
+        repetition, unless the path says which by a number. ``XCN.10`` and ``HD.3`` are parts
+        of every field, or component, of that data type in the message's version."""
+        part = _DATATYPE_PART.fullmatch(path)
+        if part is None:
+            return _covers(path)
+        version = root_of(cast("Hl7Scope", root)).message.grammar_version
+        return _covers_part(version, part[1], tuple(int(each) for each in part[2].split(".")[1:]))
 
 
 def _counts(message: Message, segment: str, field: int) -> bool:
@@ -130,6 +136,31 @@ def _key(path: str) -> LeafKey | None:
 
 
 @lru_cache(maxsize=1024)
+def _covers_part(version: str, datatype: str, numbers: tuple[int, ...]) -> Callable[[Leaf], bool]:
+    """Whether a leaf is part ``numbers`` of a field or, one level down, of a component."""
+    known: dict[LeafKey, bool] = {}
+
+    def is_part(segment: str, field: int, component: int, sub: int) -> bool:
+        definition = field_definition(version, segment, field)
+        if definition is None:
+            return False
+        if definition.datatype == datatype:
+            return (component, sub)[: len(numbers)] == numbers
+        parts = component_definitions(version, definition.datatype)
+        below = component <= len(parts) and parts[component - 1].datatype == datatype
+        return below and numbers == (sub,)
+
+    def covers(leaf: Leaf) -> bool:
+        segment, _, field, _, component, sub = leaf.key
+        key = (segment, field, component, sub)
+        found = known.get(key)
+        if found is None:
+            found = known[key] = is_part(str(segment), int(field), int(component), int(sub))
+        return found
+
+    return covers
+
+
 def _covers(path: str) -> Callable[[Leaf], bool]:
     match = _PATH.fullmatch(path)
     if match is None:

@@ -37,7 +37,8 @@ SHORT = {"acknowledged": "ack'd", "received": "in", "delivered": "done", "waitin
 
 # What the story must leave in the record: resources of each kind, per patient.
 EXPECTED: tuple[tuple[Patient, dict[str, int]], ...] = (
-    (CAMILLE, {"Encounter": 1, "Observation": 10, "DocumentReference": 2, "ImagingStudy": 1}),
+    # The hospital's stay, and the visit of which the practice's document speaks.
+    (CAMILLE, {"Encounter": 2, "Observation": 10, "DocumentReference": 2, "ImagingStudy": 1}),
     (GABRIEL, {"Observation": 2}),
     (MARTIN, {"Observation": 1}),
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 from gateway.deployment.checking import Load
 from gateway.deployment.files import MappingFolders
 from gateway.mapping import Library, TwinResult, run_twins
+from gateway.mapping.checked import CheckedMappings, digest_of
 from gateway.mapping.twins import Encode
 from gateway.model import Format
 from gateway.ports import Reader
@@ -19,12 +20,18 @@ class Tests:
     """Runs the site's tests with the site's changes, and all others without them: a change of a
     site is no fault of what it changes.
 
-    The others are not run again while their files stay the same: they give the same.
+    The others are not run again while their files stay the same: they give the same. So it
+    is when an earlier process of this user noted that they passed; then they have no results.
     """
 
     def __init__(
-        self, load: Load, readers: Mapping[Format, Reader], encoders: Mapping[Format, Encode]
+        self,
+        load: Load,
+        readers: Mapping[Format, Reader],
+        encoders: Mapping[Format, Encode],
+        checked: CheckedMappings | None = None,
     ) -> None:
+        self._checked = checked
         self._load = load
         self._readers = readers
         self._encoders = encoders
@@ -43,10 +50,15 @@ class Tests:
         digest = _digest(folders.folders)
         if self._passed[0] == digest:
             return self._passed[1]
+        noted = digest_of(f"tests {digest}")
+        if self._checked is not None and noted in self._checked.known():
+            return ()
         without = self._load(replace(folders, site=""))
         results = tuple(self._run(without, without.twins))
         if all(each.passed for each in results):
             self._passed = digest, results
+            if self._checked is not None:
+                self._checked.add([noted])
         return results
 
     def _run(self, library: Library, files: Sequence[Path]) -> Sequence[TwinResult]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from gateway.mapping.assemble import Assembled, assemble, used_sources
+from gateway.mapping.checked import CheckedMappings, digest_of
 from gateway.mapping.compiling import POLICIES, At, Compiler
 from gateway.mapping.document import Many, Node, Table, Text
 from gateway.mapping.entries import Entry, compile_entry
@@ -28,8 +29,7 @@ _SOURCE_KEYS = ("format", "versions", "match")
 class Builder:
     """Compiles every mapping of a loader that has entries and a language.
 
-    ``checked``: the same files were compiled without an error before, so that each mapping
-    is compiled when its first message comes.
+    A mapping that is among those ``checked`` is compiled when its first message comes.
     """
 
     def __init__(
@@ -38,9 +38,10 @@ class Builder:
         languages: Mapping[Format, SourceLanguage],
         findings: Findings,
         *,
-        checked: bool = False,
+        checked: CheckedMappings | None = None,
     ) -> None:
         self._checked = checked
+        self._complete = False
         self._loader = loader
         self._languages = languages
         self._findings = findings
@@ -59,10 +60,25 @@ class Builder:
             program = self._program(source, defaults)
             if program is not None:
                 programs.append(program)
-                if not self._checked:
-                    _ = program.rules  # all of its faults, now
+        self._check(programs)
         find_ambiguities(programs, self._findings)
         return programs
+
+    def _check(self, programs: Sequence[Program]) -> None:
+        """Compile what was not checked before: all of its faults, now."""
+        known = self._checked.known() if self._checked is not None else frozenset()
+        good = []
+        for program in programs:
+            digest = digest_of(program.digest)
+            if digest in known:
+                continue
+            before = self._findings.errors
+            _ = program.rules
+            if self._findings.errors == before:
+                good.append(digest)
+        if self._checked is not None and not self._findings.failed:
+            self._checked.add(good)
+        self._complete = True
 
     def _defaults(self, root: Table) -> dict[str, Node]:
         node = root.get("defaults")
@@ -115,13 +131,15 @@ class Builder:
         Raises MappingError when they are not, after all.
         """
         rules = self._rules(source, compiler)
-        if self._checked and self._findings.failed:
+        if self._complete and self._findings.failed:
             raise MappingError(self._findings.all())
         return rules
 
     def _rules(self, source: Source, compiler: Compiler) -> Rules:
         assembled = assemble(source, self._loader.sources, self._findings)
         compiler.types = assembled.types
+        # A rule of a used file may name what only one of that file's versions has.
+        compiler.versions = _versions_of(assembled.sources)
         for node in assembled.entries:
             _collect_entries(compiler, node)
         ignored = self._ignored(compiler, assembled.sources)
@@ -222,6 +240,18 @@ _DATATYPE_PART = re.compile(r"[A-Z]{2,3}(\.\d+){1,2}")
 def source_is_segment(text: str) -> bool:
     """Whether an ignored path is a whole segment of HL7 v2 or HPRIM (``NK1``, ``H``)."""
     return 1 <= len(text) <= 3 and text.isupper() and text.isalnum()
+
+
+def _versions_of(sources: Sequence[Source]) -> tuple[str, ...]:
+    """The versions that the files name, each once; none when one of them names none."""
+    found: dict[str, None] = {}
+    for source in sources:
+        declared = source.root.get("source")
+        listed = declared.get("versions") if isinstance(declared, Table) else None
+        if not isinstance(listed, Many):
+            return ()
+        found.update({item.text: None for item in listed.items if isinstance(item, Text)})
+    return tuple(found)
 
 
 def _collect_entries(compiler: Compiler, node: Node) -> None:

@@ -1,9 +1,11 @@
-"""Which sets of mapping files were checked before, so that they need not be again.
+"""Which mappings were checked before, so that they need not be again.
 
 Compiling every mapping of an installation takes seconds; reading its files does not. A
-set that compiled without an error is noted by a digest of its bytes and of the program
-that checked it. Whoever loads the same set again, the gateway after a restart, a mapping
-process, a command for one message, compiles only the mappings that are asked for.
+mapping that compiled without an error is noted by a digest of all that went into it (its
+files, those that it uses, its tables, the site's changes) and of the program that checked
+it. Whoever loads the same again, the gateway after a restart, a mapping process, a
+deployment that changes another file, a command for one message, compiles it only when a
+message asks for it.
 """
 
 from __future__ import annotations
@@ -15,15 +17,13 @@ from functools import cache
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from gateway.mapping.document import Document
-
-KEPT_MAX = 64
-"""Sets that are remembered; the oldest is forgotten first."""
+KEPT_MAX = 4_096
+"""Mappings that are remembered; the oldest is forgotten first."""
 
 _DIGEST_LENGTH = 64
 
 
-class CheckedSets:
+class CheckedMappings:
     """A small file of digests, one a line. A file that cannot be read or written only costs
     the time of a check; one that holds anything else is taken for empty.
     """
@@ -31,35 +31,36 @@ class CheckedSets:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def __contains__(self, digest: str) -> bool:
-        return digest in self._read()
+    def known(self) -> frozenset[str]:
+        """The digests of :func:`digest_of` that were noted."""
+        return frozenset(self._read())
 
-    def add(self, digest: str) -> None:
-        """Note a set that was checked and has no error."""
-        known = [each for each in self._read() if each != digest]
-        text = "".join(f"{each}\n" for each in [*known, digest][-KEPT_MAX:])
+    def add(self, digests: Iterable[str]) -> None:
+        """Note mappings that were checked and have no error."""
+        new = list(dict.fromkeys(digests))
+        if not new:
+            return
+        kept = [each for each in self._read() if each not in set(new)]
+        text = "".join(f"{each}\n" for each in [*kept, *new][-KEPT_MAX:])
         # Without the file, say on a system that can only be read, the next load checks again.
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with NamedTemporaryFile("w", dir=self._path.parent, delete=False) as new:
-                new.write(text)
-            Path(new.name).replace(self._path)
+            with NamedTemporaryFile("w", dir=self._path.parent, delete=False) as written:
+                written.write(text)
+            Path(written.name).replace(self._path)
 
     def _read(self) -> list[str]:
         try:
-            lines = self._path.read_bytes()[: KEPT_MAX * (_DIGEST_LENGTH + 1)].decode().split()
+            with self._path.open("rb") as stream:
+                lines = stream.read(KEPT_MAX * (_DIGEST_LENGTH + 1)).decode().split()
         except (OSError, UnicodeDecodeError):
             return []
         return [line for line in lines if len(line) == _DIGEST_LENGTH]
 
 
-def digest_of(documents: Iterable[Document], site: str) -> str:
-    """SHA-256 (hex) over the labels and bytes of all files, the site, and the program."""
-    digest = hashlib.sha256(f"{_program()}\0{site}\0".encode())
-    for document in sorted(documents, key=lambda each: (each.label, str(each.path))):
-        digest.update(f"{document.label}\0{len(document.data)}\0".encode())
-        digest.update(document.data)
-    return digest.hexdigest()
+def digest_of(mapping: str) -> str:
+    """SHA-256 (hex) of a mapping's own digest, and of the program that checks it."""
+    return hashlib.sha256(f"{_program()}\0{mapping}".encode()).hexdigest()
 
 
 @cache

@@ -80,6 +80,11 @@ class Findings:
             self._found[finding] = None
 
     @property
+    def errors(self) -> int:
+        """How many of them are errors."""
+        return sum(finding.severity == "error" for finding in self._found)
+
+    @property
     def failed(self) -> bool:
         """Whether there is an error among them."""
         return any(finding.severity == "error" for finding in self._found)

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from gateway.mapping.building import Builder
-from gateway.mapping.checked import CheckedSets, digest_of
+from gateway.mapping.checked import CheckedMappings
 from gateway.mapping.findings import Finding, Findings, MappingError
 from gateway.mapping.loading import Loader
 from gateway.mapping.matching import Matcher
@@ -50,7 +50,7 @@ class Library:
         *,
         sites: Path | None = None,
         site: str | None = None,
-        checked: CheckedSets | None = None,
+        checked: CheckedMappings | None = None,
     ) -> Library:
         """Load every ``*.yaml`` below the folders, with the changes of one site.
 
@@ -58,9 +58,8 @@ class Library:
         them. Mappings of a format without a language here are left out. Raises
         MappingError with all findings when one of them is an error.
 
-        A set of files that is among those ``checked`` is compiled mapping by mapping, when
-        it is asked for, and its warnings are not told again; one that is not and has no
-        error is added to them.
+        A mapping that is among those ``checked`` is compiled when it is asked for, and its
+        warnings are not told again; one that is not and has no error is added to them.
         """
         findings = Findings()
         loader = Loader(findings)
@@ -68,13 +67,9 @@ class Library:
             loader.read_folder(folder, skip=sites or folder / "sites")
         if site is not None:
             loader.read_site(sites or folders[0] / "sites", site)
-        digest = digest_of(loader.documents.values(), site or "") if checked is not None else ""
-        known = checked is not None and not findings.failed and digest in checked
-        programs = Builder(loader, languages, findings, checked=known).compile()
+        programs = Builder(loader, languages, findings, checked=checked).compile()
         if findings.failed:
             raise MappingError(findings.all())
-        if checked is not None and not known:
-            checked.add(digest)
         return cls(tuple(programs), loader.tables, findings.all(), tuple(loader.twins))
 
     def match(self, root: Scope, format: Format) -> Program | None:  # noqa: A002 - the field's word

@@ -483,6 +483,11 @@ class Maps:
                 return None
             for option in options:
                 option["table"] = table
+        elif target.key == "system" and target.types[0] == "uri":
+            # HL7's tables say only that the name goes there; R4 wants an absolute URI.
+            of_identifier = "identifier" in target.path.casefold()
+            for option in options:
+                option["as"] = "IdentifierSystem" if of_identifier else "CodeSystemUri"
         if len(options) == 1:
             inner = options[0].pop("when", "")
             both = " and ".join(f"({each})" for each in (item.when, inner) if each)

@@ -188,7 +188,7 @@ def test_a_mapping_is_run_on_a_file(ecluse: Shell, tmp_path: Path) -> None:
     assert {"Patient", "Observation", "DiagnosticReport"} <= kinds
     traced = ecluse.json("mapping", "run", str(path), "--trace")
     assert any(step["source"].startswith("OBX") for step in traced)
-    path.write_bytes(b"MSH|^~\\&|A|B|C|D|20240101||SIU^S12^SIU_S12|1|P|2.5\r")
+    path.write_bytes(b"MSH|^~\\&|A|B|C|D|20240101||DFT^P03^DFT_P03|1|P|2.5\r")
     assert ecluse("mapping", "run", str(path), code=Code.FINDINGS) == ""
     assert "unmapped" in ecluse.err
     ecluse("mapping", "run", str(path), "--format", "pdf", code=Code.USAGE)

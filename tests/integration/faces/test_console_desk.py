@@ -188,10 +188,10 @@ def test_a_page_of_another_site_cannot_press(http: httpx2.Client, house: House) 
 
 def test_unmapped_messages_are_read_again_on_demand(http: httpx2.Client, house: House) -> None:
     unknown = hl7.results("UNMAPPED1", "U1", {"2823-3^K": "4"}).replace(
-        b"ORU^R01^ORU_R01", b"SIU^S12^SIU_S12"
+        b"ORU^R01^ORU_R01", b"DFT^P03^DFT_P03"
     )
     if house.send(unknown) != ["AA"]:
-        pytest.skip("this source refuses scheduling messages at the door")
+        pytest.skip("this source refuses financial messages at the door")
     eventually(lambda: house.state(house.number("UNMAPPED1")) is MessageState.UNMAPPED, timeout=10)
     assert "Read all of them again" in http.get("/held").text
     answer = http.post("/held/read-again")

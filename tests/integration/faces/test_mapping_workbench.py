@@ -18,7 +18,7 @@ from tests.integration.faces.test_console_browser import CONTRAST
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 POTASSIUM, GLUCOSE = "K^Potassium", "GLU^Glucose"
 SHOTS = os.environ.get("ECLUSE_SCREENSHOTS", "")
@@ -176,7 +176,7 @@ def test_an_engineers_day(page: playwright.Page, house: House) -> None:
     shot(page, "6-diff")
 
     page.get_by_label("Reason").fill("Potassium of the laboratory")
-    page.get_by_role("button", name="Deploy", exact=True).click()
+    page.get_by_role("button", name="Deploy", exact=True).click(timeout=90_000)
     expect(page.get_by_role("status").first).to_contain_text("Version 2 is in force")
     shot(page, "7-deployed")
     house.send(hl7.results("R3", "O3", {POTASSIUM: "4.3"}))

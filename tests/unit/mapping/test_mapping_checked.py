@@ -1,4 +1,4 @@
-"""A set of mapping files that was checked is compiled when it is asked for, and only then."""
+"""A mapping that was checked before is compiled when it is asked for, and only then."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.mapping import Library, MappingContext, MappingError
-from gateway.mapping.checked import KEPT_MAX, CheckedSets
+from gateway.mapping.checked import KEPT_MAX, CheckedMappings
 from gateway.model import Format
 from tests.unit.mapping.pretend import PretendLanguage, PretendScope
 
@@ -24,7 +24,7 @@ entries:
 """
 
 
-def load(folder: Path, checked: CheckedSets | None) -> Library:
+def load(folder: Path, checked: CheckedMappings | None) -> Library:
     return Library.load([folder], {Format.HL7V2: PretendLanguage()}, checked=checked)
 
 
@@ -37,11 +37,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def checked(tmp_path: Path) -> CheckedSets:
-    return CheckedSets(tmp_path / "cache" / "checked")
+def checked(tmp_path: Path) -> CheckedMappings:
+    return CheckedMappings(tmp_path / "cache" / "checked")
 
 
-def test_a_set_is_compiled_whole_once(folder: Path, checked: CheckedSets) -> None:
+def test_a_mapping_is_checked_once(folder: Path, checked: CheckedMappings) -> None:
     first, second = load(folder, checked), load(folder, checked)
     assert first.programs[0]._rules is not None
     assert second.programs[0]._rules is None
@@ -52,7 +52,7 @@ def test_a_set_is_compiled_whole_once(folder: Path, checked: CheckedSets) -> Non
     assert second.programs[0]._rules is not None
 
 
-def test_a_changed_file_is_checked_again(folder: Path, checked: CheckedSets) -> None:
+def test_a_changed_file_is_checked_again(folder: Path, checked: CheckedMappings) -> None:
     load(folder, checked)
     folder.joinpath("one.yaml").write_text(MAPPING.replace("resource: Basic", "resource: Bsic"))
     for _ in range(2):  # and a set with an error is never taken for a good one
@@ -63,20 +63,33 @@ def test_a_changed_file_is_checked_again(folder: Path, checked: CheckedSets) -> 
 def test_a_file_of_anything_else_is_taken_for_empty(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "checked"
     path.write_bytes(b"\xff\xfe" * 500)
-    assert load(folder, CheckedSets(path)).programs[0]._rules is not None
-    assert load(folder, CheckedSets(path)).programs[0]._rules is None
+    assert load(folder, CheckedMappings(path)).programs[0]._rules is not None
+    assert load(folder, CheckedMappings(path)).programs[0]._rules is None
 
 
 def test_without_a_place_to_write_every_load_checks(folder: Path, tmp_path: Path) -> None:
     tmp_path.joinpath("file").write_text("no folder")
-    nowhere = CheckedSets(tmp_path / "file" / "checked")
+    nowhere = CheckedMappings(tmp_path / "file" / "checked")
     assert load(folder, nowhere).programs[0]._rules is not None
     assert load(folder, nowhere).programs[0]._rules is not None
+
+
+def test_only_what_changed_is_checked_again(folder: Path, checked: CheckedMappings) -> None:
+    folder.joinpath("two.yaml").write_text(
+        MAPPING.replace("test.one", "test.two").replace("[A]", "[B]")
+    )
+    load(folder, checked)
+    folder.joinpath("two.yaml").write_text(
+        MAPPING.replace("test.one", "test.two").replace("[A]", "[C]")
+    )
+    again = load(folder, checked)
+    assert again.program("test.one")._rules is None
+    assert again.program("test.two")._rules is not None
 
 
 def test_the_oldest_is_forgotten(tmp_path: Path) -> None:
-    sets = CheckedSets(tmp_path / "checked")
-    for number in range(KEPT_MAX + 1):
-        sets.add(f"{number:064d}")
-    assert f"{0:064d}" not in sets
-    assert f"{KEPT_MAX:064d}" in sets
+    mappings = CheckedMappings(tmp_path / "checked")
+    mappings.add(f"{number:064d}" for number in range(KEPT_MAX))
+    mappings.add([f"{KEPT_MAX:064d}"])
+    assert f"{0:064d}" not in mappings.known()
+    assert f"{KEPT_MAX:064d}" in mappings.known()

@@ -78,7 +78,7 @@ def _only_what_is_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             shutil.copytree(source, path)
         else:
             shutil.copy(source, path)
-    monkeypatch.setattr("gateway.bootstrap.packaged_mappings", lambda: folder)
+    monkeypatch.setattr("gateway.deployment.files.packaged_mappings", lambda: folder)
 
 
 def _write(folder: Path, info: str, body: str) -> None:

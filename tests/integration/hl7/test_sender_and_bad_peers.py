@@ -470,6 +470,8 @@ def test_the_command_waits_for_a_receiver_that_comes_back(
 ) -> None:
     def respond(control_id: bytes, number: int, connection: socket.socket) -> None:
         bad.stop_listening()
+        # The answer and the end together: between the two the next message could be sent.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
         connection.sendall(ack(control_id))
         connection.shutdown(socket.SHUT_RDWR)
         threading.Timer(0.4, later).start()

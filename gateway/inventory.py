@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -46,3 +47,21 @@ class Inventory(Protocol):
     def covers(self, path: str, root: Scope) -> Callable[[Leaf], bool]:
         """Whether a leaf is at or below a path that a mapping's ``ignore:`` gives."""
         ...
+
+
+def covering(match: re.Match[str]) -> Callable[[Leaf], bool]:
+    """Whether a leaf is at, or below, a path of segments and fields that was matched.
+
+    ``match`` has the groups ``segment``, ``which``, ``field``, ``repetition``, ``component``
+    and ``sub``, in which a leaf's key is written too; one without a number covers them all.
+    """
+    wanted: list[tuple[int, str | int]] = [(0, match["segment"])]
+    for place, name in enumerate(("which", "field", "repetition", "component", "sub"), 1):
+        said = match[name]
+        if said is not None and said.isdigit():
+            wanted.append((place, int(said)))
+
+    def covers(leaf: Leaf) -> bool:
+        return all(leaf.key[place] == value for place, value in wanted)
+
+    return covers

@@ -11,7 +11,7 @@ from adapters.hl7.grammar import component_definitions, field_definition
 from adapters.hl7.message import Message
 from adapters.hl7.scopes import Hl7Scope, SegmentScope, root_of
 from adapters.hl7.values import Hl7Value
-from gateway.inventory import Leaf, LeafKey
+from gateway.inventory import Leaf, LeafKey, covering
 from gateway.ports import Scope, ValueState
 
 SET_ID = "SI"
@@ -165,13 +165,4 @@ def _covers(path: str) -> Callable[[Leaf], bool]:
     match = _PATH.fullmatch(path)
     if match is None:
         return lambda _leaf: False
-    wanted: list[tuple[int, str | int]] = [(0, match["segment"])]
-    for place, name in enumerate(("which", "field", "repetition", "component", "sub"), 1):
-        said = match[name]
-        if said is not None and said.isdigit():
-            wanted.append((place, int(said)))
-
-    def covers(leaf: Leaf) -> bool:
-        return all(leaf.key[place] == value for place, value in wanted)
-
-    return covers
+    return covering(match)

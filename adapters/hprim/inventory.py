@@ -9,7 +9,7 @@ from typing import cast
 
 from adapters.hprim.segments import PLACED, Message, Segment
 from adapters.hprim.values import HprimScope, HprimValue
-from gateway.inventory import Leaf, LeafKey
+from gateway.inventory import Leaf, LeafKey, covering
 from gateway.ports import Scope
 
 _PATH = re.compile(
@@ -110,13 +110,4 @@ def _covers(path: str) -> Callable[[Leaf], bool]:
     match = _PATH.fullmatch(path)
     if match is None:
         return lambda _leaf: False
-    wanted: list[tuple[int, str | int]] = [(0, match["segment"])]
-    for place, name in enumerate(("which", "field", "repetition", "component", "sub"), 1):
-        said = match[name]
-        if said is not None and said.isdigit():
-            wanted.append((place, int(said)))
-
-    def covers(leaf: Leaf) -> bool:
-        return all(leaf.key[place] == value for place, value in wanted)
-
-    return covers
+    return covering(match)

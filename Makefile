@@ -3,11 +3,13 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
+# Without kept bytecode every process would compile 300 modules again: a second of each start.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup servers demo run test test-compiled compiled lint quality bench validate-r4 fuzz docs clean
+.PHONY: help setup servers demo run test test-compiled compiled lint quality bench validate-r4 compare-mappings fuzz soak docs clean peers fuzz-guided chaos
 
 help: ## Say what can be made
-	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 $(BIN)/ecluse: pyproject.toml tools/setup
 	@tools/setup python $(VENV)
@@ -61,9 +63,30 @@ validate-r4: setup ## Compare the R4 checker with the official FHIR validator (n
 	@tools/setup tests $(VENV)
 	@tools/validate_r4/run $(BIN)/python $(VALIDATE)
 
+peers: setup ## Send the corpora with HAPI, python-hl7 and a bare socket; compare (needs a JDK and Maven)
+	@tools/setup tests $(VENV)
+	@tools/peers/run $(BIN)/python $(or $(MESSAGES),../shared/corpora/hl7v2)
+
+compare-mappings: compiled ## Map the same results with LinuxForHealth's converter (needs a JDK and Maven)
+	@tools/compare_mappings/run $(CURDIR)/$(BIN)/python --corpora $(CURDIR)/../shared/corpora/hl7v2
+
+chaos: setup servers ## Break things at random under load; a ledger judges (CHAOS="--minutes 30 --seed N")
+	@tools/setup tests $(VENV)
+	@$(BIN)/python -m tests.chaos $(CHAOS)
+
 fuzz: setup ## Throw wrong bytes at framing, reader and acknowledgement (FUZZ_SECONDS=300)
 	@tools/setup tests $(VENV)
 	@FUZZ_SECONDS=$${FUZZ_SECONDS:-300} $(BIN)/pytest tests/fuzz -q
+
+soak: setup ## Connect, abort, half objects and kill -9 at the DICOM door (SOAK_SECONDS=3600)
+	@tools/setup tests $(VENV)
+	@SOAK_SECONDS=$${SOAK_SECONDS:-3600} $(BIN)/pytest tests/acceptance/test_dicom_soak.py -q
+
+fuzz-guided: setup ## The same guided by coverage, with Atheris (needs a wheel of it for this Python)
+	@tools/setup tests $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --only-binary :all: 'atheris>=3'
+	@for target in framing reading acknowledging unpacking; do \
+		$(BIN)/python -m tests.fuzz.guided $$target $$(($${FUZZ_SECONDS:-300} / 4)) || exit 1; done
 
 docs: setup ## Write the generated pages (command reference, settings, v2-to-FHIR) into docs/
 	@$(BIN)/python tools/build_docs.py

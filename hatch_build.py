@@ -4,6 +4,12 @@
 names (``[tool.hatch.build.targets.wheel.hooks.custom]``) with mypyc and puts them beside
 their sources. It needs a C compiler and Python's headers; what is compiled does the same
 as what is not, in less time. Without it the wheel is pure Python.
+
+A wheel also gets the notes that its mappings were checked and their tests passed, so that a
+fresh machine need not do it (``gateway/mapping/checked.py``). What checks them must be there when
+the wheel is built: ``--no-isolation`` in an environment that has the project's dependencies.
+Where they are missing, the wheel has no notes, and whoever builds it is told; with
+``ECLUSE_CHECK=1`` the build fails instead.
 """
 
 from __future__ import annotations
@@ -43,10 +49,38 @@ class CompileHook(BuildHookInterface):  # type: ignore[type-arg]
     """Adds the compiled modules to a wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile before the wheel is packed. Raises RuntimeError with the compiler's words."""
-        del version
-        if self.target_name != "wheel" or os.environ.get("ECLUSE_COMPILE") != "1":
+        """Check and compile before the wheel is packed. Raises RuntimeError with the words of
+        whoever refuses."""
+        if self.target_name != "wheel":
             return
+        if version != "editable":
+            self._note_what_is_right(build_data)
+        if os.environ.get("ECLUSE_COMPILE") == "1":
+            self._compile(build_data)
+
+    def _note_what_is_right(self, build_data: dict[str, Any]) -> None:
+        """Check the mappings that ship, and put the notes of it into the wheel."""
+        notes = Path(tempfile.mkdtemp(prefix="ecluse-checked-")) / "checked.digests"
+        done = subprocess.run(  # noqa: S603 - our own interpreter and module
+            [sys.executable, "-m", "gateway.deployment.stamping", str(notes)],
+            cwd=self.root,
+            env={**os.environ, "PYTHONPATH": self.root, "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if not done.returncode:
+            build_data["force_include"][str(notes)] = "gateway/mapping/checked.digests"
+            return
+        said = done.stderr.strip()[-4000:]
+        if "ModuleNotFoundError" not in said or os.environ.get("ECLUSE_CHECK") == "1":
+            raise RuntimeError(f"the mappings that ship could not be checked:\n{said}")
+        self.app.display_warning(
+            f"the mappings that ship were not checked ({said.splitlines()[-1]}): the first start "
+            "of every machine will do it. Build with --no-isolation in the project's environment."
+        )
+
+    def _compile(self, build_data: dict[str, Any]) -> None:
         root, folder = Path(self.root), Path(tempfile.mkdtemp(prefix="ecluse-compile-"))
         modules = sorted(
             {

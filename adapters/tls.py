@@ -68,33 +68,47 @@ class ClientTlsSettings(BaseModel):
     key: Path | None = Field(
         None, description="PEM file of its key; nothing: it is in the certificate's file"
     )
+    key_password_file: Path | None = Field(
+        None, description="A file whose first line is the password of that key"
+    )
     server_name: str = Field(
         "", description="The name that the receiver's certificate must have; empty: the host's"
+    )
+    minimum_version: Literal["1.2", "1.3"] = Field(
+        "1.2", description="The oldest version of TLS that is spoken"
     )
 
     @model_validator(mode="after")
     def _key_of_a_certificate(self) -> Self:
         if self.key is not None and self.certificate is None:
             raise ValueError("a key is given without its certificate")
+        if self.key_password_file is not None and self.certificate is None:
+            raise ValueError("a key_password_file is given without the certificate")
         return self
 
 
 class TlsUnusable(Exception):
     """The files of a TLS configuration cannot be used.
 
-    The message names the file and what is wrong; ``setting`` is the setting's name.
+    The message names the file and what is wrong; ``setting`` is the setting's name, ``block``
+    that of the settings in which it stands.
     """
 
-    def __init__(self, setting: str, message: str) -> None:
+    def __init__(self, setting: str, message: str, *, block: str = "tls") -> None:
         super().__init__(message)
         self.setting = setting
+        self.block = block
 
 
 @dataclass(frozen=True, slots=True)
 class HeldCertificate:
-    """A certificate that a running source relies on, for status pages and metrics."""
+    """A certificate that a running source relies on, for status pages and metrics.
 
-    use: Literal["server", "client-ca"]
+    ``server`` is shown to clients, ``client-ca`` trusted in them; ``client`` is shown to
+    servers, ``server-ca`` trusted in them.
+    """
+
+    use: Literal["server", "client-ca", "client", "server-ca"]
     path: Path
     certificate: Certificate
 
@@ -119,9 +133,29 @@ class ServerTls:
         return ServerTls(self.settings)
 
 
-def _signature(settings: TlsSettings) -> tuple[tuple[int, int, int] | None, ...]:
+class ClientTls:
+    """The context of a sender, made from its files; :meth:`renewed` when these change."""
+
+    def __init__(self, settings: ClientTlsSettings) -> None:
+        """Read the files. Raises TlsUnusable."""
+        self.settings = settings
+        self.signature = _signature(settings)
+        self.context = client_context(settings)
+        self.certificates = held_certificates(settings)
+
+    def renewed(self) -> ClientTls | None:
+        """As :meth:`ServerTls.renewed`."""
+        if _signature(self.settings) == self.signature:
+            return None
+        return ClientTls(self.settings)
+
+
+def _signature(
+    settings: TlsSettings | ClientTlsSettings,
+) -> tuple[tuple[int, int, int] | None, ...]:
     """What changes when a file is written, replaced or removed."""
-    paths = (settings.certificate, settings.key, settings.key_password_file, settings.client_ca)
+    authorities = settings.client_ca if isinstance(settings, TlsSettings) else settings.ca
+    paths = (settings.certificate, settings.key, settings.key_password_file, authorities)
     found: list[tuple[int, int, int] | None] = []
     for path in paths:
         try:
@@ -149,23 +183,28 @@ def server_context(settings: TlsSettings) -> ssl.SSLContext:
 def client_context(settings: ClientTlsSettings) -> ssl.SSLContext:
     """A sender's context: the receiver's chain and name are verified. Raises TlsUnusable."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    _harden(context, "1.2")
+    _harden(context, settings.minimum_version)
     if settings.ca is not None:
         _load_authorities(context, "ca", settings.ca)
     else:
         context.load_default_certs()
     if settings.certificate is not None:
-        _load_chain(context, settings.certificate, settings.key, None)
+        _load_chain(context, settings.certificate, settings.key, settings.key_password_file)
     return context
 
 
-def held_certificates(settings: TlsSettings) -> tuple[HeldCertificate, ...]:
-    """The certificates of a port's files. Raises TlsUnusable."""
+def held_certificates(
+    settings: TlsSettings | ClientTlsSettings,
+) -> tuple[HeldCertificate, ...]:
+    """The certificates of the files of a port or a sender. Raises TlsUnusable."""
     held: list[HeldCertificate] = []
-    for setting, use, path in (
-        ("certificate", "server", settings.certificate),
-        ("client_ca", "client-ca", settings.client_ca),
-    ):
+    if isinstance(settings, TlsSettings):
+        files = [("certificate", "server", settings.certificate),
+                 ("client_ca", "client-ca", settings.client_ca)]  # fmt: skip
+    else:
+        files = [("certificate", "client", settings.certificate),
+                 ("ca", "server-ca", settings.ca)]  # fmt: skip
+    for setting, use, path in files:
         if path is None:
             continue
         try:
@@ -250,6 +289,21 @@ _TOO_OLD = frozenset({"UNSUPPORTED_PROTOCOL", "VERSION_TOO_LOW", "TLSV1_ALERT_PR
                       "UNKNOWN_PROTOCOL"})  # fmt: skip
 _NO_CERTIFICATE = frozenset({"PEER_DID_NOT_RETURN_A_CERTIFICATE", "TLSV13_ALERT_CERTIFICATE_REQUIRED"})  # fmt: skip  # noqa: E501
 _EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED
+
+
+def connect_fault(error: OSError) -> str:
+    """Why a client could not connect, in words for a person; of TLS what it says.
+
+    asyncio has no words for a connection that the peer closes within the handshake.
+    """
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"TLS: the receiver's certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        words = (error.reason or "").lower().replace("_", " ")
+        return f"TLS: {words or 'the handshake failed'}"
+    if isinstance(error, ConnectionResetError) and not error.args:
+        return "the connection ended in the handshake: does the receiver speak TLS?"
+    return error.strerror or str(error) or type(error).__name__
 
 
 def handshake_fault(error: BaseException) -> str:

@@ -20,7 +20,7 @@ import pydicom.data
 
 from adapters.dicom.dataset import Instance
 from adapters.dicom.study import READING_FAULTS
-from gateway import bootstrap
+from gateway import formats
 from gateway.mapping import Library, MappingContext, Program, packaged_mappings, run_twins
 from gateway.model import Format, Mapped, Payload
 from gateway.normalise import Normaliser, Original
@@ -39,7 +39,7 @@ def entries(*, corpora: bool = True) -> Iterator[tuple[str, Resources]]:
     ``corpora`` says whether the corpora are read, which takes some ten seconds, or the
     mappings' own tests alone.
     """
-    library = Library.load([packaged_mappings()], bootstrap.languages())
+    library = Library.load([packaged_mappings()], formats.languages())
     yield from _of_twins(library)
     if not corpora:
         return
@@ -47,7 +47,7 @@ def entries(*, corpora: bool = True) -> Iterator[tuple[str, Resources]]:
         zone="Europe/Paris", source="corpus", authorities={"": "1.2.250.1.999.1"}
     )
     normaliser = Normaliser(
-        readers=bootstrap.readers(), library=library, contexts={"corpus": context}
+        readers=formats.readers(), library=library, contexts={"corpus": context}
     )
     for name, original in (*_hl7(), *_cda(), *_dicom()):
         with warnings.catch_warnings():
@@ -85,7 +85,7 @@ class _NotingLibrary:
 
 def _of_twins(library: Library) -> Iterator[tuple[str, Resources]]:
     noting: Any = _NotingLibrary(library)
-    run_twins(noting, bootstrap.readers(), encoders=bootstrap.encoders())
+    run_twins(noting, formats.readers(), encoders=formats.encoders())
     # Each test runs its mapping twice, to compare the two.
     for position, mapped in enumerate(noting.made[::2]):
         yield f"twin[{position}]", [entry.resource for entry in mapped.entries]

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import accept, end_to_end, endurance
+from benchmarks import accept, dicom_store, end_to_end, endurance
 from gateway.mapping import walking
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -70,6 +70,8 @@ def main() -> int:
         figures[name] = script(name)
     print("measuring accept …", file=sys.stderr)
     figures["accept"] = accept.measure(1 if quick else 5, 1.0 if quick else 3.0)
+    print("measuring dicom_store …", file=sys.stderr)
+    figures["dicom_store"] = dicom_store.measure(1 if quick else 5, 0.1 if quick else 1.0)
     print("measuring endurance …", file=sys.stderr)
     figures["endurance"] = endurance.measure(10_000, 20_000 if quick else 200_000, 10)
     print("measuring end_to_end …", file=sys.stderr)

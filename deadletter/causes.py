@@ -86,7 +86,8 @@ _INTAKE = {
         "The source names a profile that its messages must keep to, and this one does not at the "
         "location shown.",
         "Have the sender correct what the location names, then send again; or correct the profile. "
-        "ecluse hl7 check --profile shows everything that the message breaks.",
+        "ecluse hl7 check --profile, and ecluse cda check for a document, show everything that it "
+        "breaks.",
         Exit.RESEND,
     ),
     CauseCode.CHARACTER_SET: _note(
@@ -239,6 +240,14 @@ _DELIVERY = {
         "Read the answer. Correct the mapping or the message, or clear the reason at the "
         "destination, then replay.",
         Exit.REPLAY,
+    ),
+    CauseCode.OUTCOME_UNKNOWN: _note(
+        "Nobody knows whether it arrived",
+        "It was sent, and no answer that can be understood came back: the time was over, the "
+        "connection broke or something else answered. The destination may have it.",
+        "Nothing: the next attempt asks the destination before it sends anything. If it lasts, "
+        "call whoever runs the destination.",
+        Exit.ALONE,
     ),
     CauseCode.GAVE_UP: _note(
         "Tried too often",

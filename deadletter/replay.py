@@ -9,7 +9,6 @@ whoever presses a button twice gets the first press's report.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -17,14 +16,23 @@ from datetime import datetime
 from sqlalchemy import Connection, select, update
 
 from deadletter.selection import Item, Place, Report, Verdict, select_places
-from gateway.journal import deadletters, deliveries, lanes, messages, operations, patients, tables
+from gateway.journal import (
+    deadletters,
+    deliveries,
+    desk_actions,
+    lanes,
+    messages,
+    operations,
+    patients,
+    tables,
+)
+from gateway.journal.desk_actions import What
 from gateway.journal.journal import Journal
 from gateway.journal.states import DeliveryState, MessageState
 from gateway.journal.values import (
     DeadLetterFilter,
     Feeding,
     Message,
-    MessageFilter,
     RecordStatus,
     Resolution,
 )
@@ -33,8 +41,11 @@ from gateway.model import Payload, Stage
 BATCH_MAX = 200
 """Dead letters in one transaction."""
 
-UNMAPPED_MAX = 10_000
-"""Unmapped messages that one action takes."""
+AT_ONCE_MAX = 10_000
+"""Dead letters that one press of a button takes; more of them are a job, or another press."""
+
+DRY_RUN_MAX = 1_000
+"""Dead letters that a dry run looks at one by one."""
 
 Step = Callable[[Connection, Place], Item]
 
@@ -58,9 +69,12 @@ def replay(
     """
 
     def step(connection: Connection, place: Place) -> Item:
-        return _replay_one(connection, place, actor=actor, reason=reason, dry_run=dry_run)
+        return replay_one(connection, place, actor=actor, reason=reason, dry_run=dry_run)
 
-    return _run(journal, wanted, step, what="replay", actor=actor, key=key, dry_run=dry_run)
+    return _run(
+        journal, wanted, step, what=What.REPLAY, actor=actor, key=key, reason=reason,
+        dry_run=dry_run,
+    )  # fmt: skip
 
 
 def discard(
@@ -83,7 +97,10 @@ def discard(
     def step(connection: Connection, place: Place) -> Item:
         return _discard_one(connection, place, actor=actor, reason=reason, dry_run=dry_run)
 
-    return _run(journal, wanted, step, what="discard", actor=actor, key=key, dry_run=dry_run)
+    return _run(
+        journal, wanted, step, what=What.DISCARD, actor=actor, key=key, reason=reason,
+        dry_run=dry_run,
+    )  # fmt: skip
 
 
 def repair(
@@ -94,8 +111,12 @@ def repair(
     actor: str,
     key: str,
     reason: str,
+    base: str = "",
 ) -> Report:
     """Let a corrected copy take the place of a dead message.
+
+    ``base`` is the SHA-256 of the bytes that were edited: with it an edit of bytes that stand
+    there no longer is refused (the verdict is GONE).
 
     The original keeps its bytes and becomes REPLACED; the copy is a message of
     its own, linked to it, in its place in the order of arrival. All unresolved
@@ -117,8 +138,9 @@ def repair(
         if parent.sha256 == payload.sha256:
             raise ValueError("these are the bytes of the original: replay it instead")
         child: Message | None = None
-        if letter.resolved_at is None and parent.state is MessageState.DEAD:
-            child = _replace(connection, journal, parent, payload, actor=actor, reason=reason)
+        fresh = not base or base == parent.sha256
+        if letter.resolved_at is None and parent.state is MessageState.DEAD and fresh:
+            child = put_in_place(connection, journal, parent, payload, actor=actor, reason=reason)
         item = Item(
             dead_letter_id=dead_letter_id,
             message_id=parent.id,
@@ -128,58 +150,13 @@ def repair(
         )
         report = Report(operation=key, what="repair").with_items([item])
         operations.finish(connection, key, report.as_json())
+        if child is not None:
+            desk_actions.write(
+                connection, What.EDIT_MESSAGE, actor=actor, fingerprint=letter.fingerprint,
+                dead_letter_id=dead_letter_id, message_id=parent.id, reason=reason,
+                detail={"child": child.id},
+            )  # fmt: skip
     return report
-
-
-def replay_unmapped(
-    journal: Journal,
-    wanted: MessageFilter | None = None,
-    *,
-    actor: str,
-    reason: str = "",
-    dry_run: bool = False,
-) -> list[int]:
-    """Let messages that no mapping took be read again with the mappings of today.
-
-    At most 10,000, the oldest first; their ids. Those that no mapping takes this
-    time either become UNMAPPED again, so pressing twice does no harm.
-    """
-    held = replace(wanted or MessageFilter(), states=(MessageState.UNMAPPED,))
-    with journal.read() as connection:
-        ids: list[int] = []
-        before_id: int | None = None
-        while len(ids) < UNMAPPED_MAX:
-            page = messages.page(connection, held, before_id=before_id, limit=500)
-            ids += [message.id for message in page]
-            if len(page) < 500:
-                break
-            before_id = page[-1].id
-    ids = sorted(ids)[:UNMAPPED_MAX]
-    if dry_run:
-        return ids
-    done: list[int] = []
-    for start in range(0, len(ids), BATCH_MAX):
-        with journal.write() as connection:
-            for message_id in ids[start : start + BATCH_MAX]:
-                message = messages.get(connection, message_id)
-                if message is None or message.state is not MessageState.UNMAPPED:
-                    continue
-                messages.move(
-                    connection,
-                    message_id,
-                    MessageState.RECEIVED,
-                    event="read-again",
-                    stage=Stage.NORMALISE,
-                    detail={"actor": actor, "reason": reason},
-                )
-                done.append(message_id)
-    return done
-
-
-def operation_key(*parts: object) -> str:
-    """A key for callers that have none of their own (a command line): the same parts, the
-    same key. The parts must tell one press from another, a time for example."""
-    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:32]
 
 
 # --- one action over many -----------------------------------------------------------
@@ -190,34 +167,69 @@ def _run(
     wanted: DeadLetterFilter,
     step: Step,
     *,
-    what: str,
+    what: What,
     actor: str,
     key: str,
+    reason: str,
     dry_run: bool,
 ) -> Report:
-    report = Report(operation=key, what=what, dry_run=dry_run)
+    report = Report(operation=key, what=what.value, dry_run=dry_run)
     if dry_run:
         with journal.read() as connection:
-            places, more = select_places(connection, wanted, before=journal.now())
+            places, more = select_places(connection, wanted, before=journal.now(), most=DRY_RUN_MAX)
             items = [step(connection, place) for place in places]
         return replace(report, more=more).with_items(items)
+
+    def ended(connection: Connection, report: Report) -> None:
+        operations.finish(connection, key, report.as_json())
+        _note_done(connection, wanted, report, what, actor=actor, reason=reason)
+
     with journal.write() as connection:
-        if not operations.begin(connection, key, actor=actor, what=what):
-            known = _pressed_before(connection, key, what)
+        if not operations.begin(connection, key, actor=actor, what=what.value):
+            known = _pressed_before(connection, key, what.value)
             if known.finished:
                 return known
         began = _began_at(connection, key)
-        places, more = select_places(connection, wanted, before=began)
+        places, more = select_places(connection, wanted, before=began, most=AT_ONCE_MAX)
         report = replace(report, more=more)
         report = _batch(connection, report, places[:BATCH_MAX], step)
         if len(places) <= BATCH_MAX:
-            operations.finish(connection, key, report.as_json())
+            ended(connection, report)
     for start in range(BATCH_MAX, len(places), BATCH_MAX):
         with journal.write() as connection:
             report = _batch(connection, report, places[start : start + BATCH_MAX], step)
             if start + BATCH_MAX >= len(places):
-                operations.finish(connection, key, report.as_json())
+                ended(connection, report)
     return report
+
+
+def _note_done(
+    connection: Connection,
+    wanted: DeadLetterFilter,
+    report: Report,
+    what: What,
+    *,
+    actor: str,
+    reason: str,
+) -> None:
+    """Who did it, for the audit: on one letter, or on as many."""
+    verdict = Verdict.DISCARDED if what is What.DISCARD else Verdict.REPLAYED
+    number = report.counts.get(verdict, 0)
+    if not number:
+        return
+    only = report.items[0] if len(report.items) == 1 else None
+    letter = deadletters.get(connection, only.dead_letter_id) if only is not None else None
+    desk_actions.write(
+        connection,
+        what,
+        actor=actor,
+        fingerprint=wanted.fingerprint or (letter.fingerprint if letter is not None else ""),
+        dead_letter_id=only.dead_letter_id if only is not None else None,
+        message_id=only.message_id if only is not None else None,
+        number=number,
+        reason=reason,
+        detail={"operation": report.operation},
+    )
 
 
 def _batch(connection: Connection, report: Report, places: Sequence[Place], step: Step) -> Report:
@@ -250,10 +262,13 @@ def _item(place: Place, verdict: Verdict) -> Item:
     )
 
 
-def _replay_one(
-    connection: Connection, place: Place, *, actor: str, reason: str, dry_run: bool
+def replay_one(
+    connection: Connection, place: Place, *, actor: str, reason: str, dry_run: bool = False
 ) -> Item:
+    """Let one dead letter go again, within a transaction."""
     if not _still_dead(connection, place):
+        if not dry_run:
+            _close_left_behind(connection, place, actor)
         return _item(place, Verdict.GONE)
     if place.delivery_id is not None and _withheld(connection, place.delivery_id):
         return _item(place, Verdict.WITHHELD)
@@ -281,6 +296,8 @@ def _discard_one(
     connection: Connection, place: Place, *, actor: str, reason: str, dry_run: bool
 ) -> Item:
     if not _still_dead(connection, place):
+        if not dry_run:
+            _close_left_behind(connection, place, actor)
         return _item(place, Verdict.GONE)
     if dry_run:
         return _item(place, Verdict.DISCARDED)
@@ -312,6 +329,14 @@ def _discard_one(
     return _item(place, Verdict.DISCARDED)
 
 
+def _close_left_behind(connection: Connection, place: Place, actor: str) -> None:
+    """A letter whose message went another way has nothing to settle any more."""
+    deadletters.resolve(
+        connection, place.dead_letter_id, Resolution.REPLAYED, actor=actor,
+        reason="its message had gone another way",
+    )  # fmt: skip
+
+
 def _still_dead(connection: Connection, place: Place) -> bool:
     """Whether what the letter speaks of is still dead, and the letter unresolved."""
     letter = deadletters.get(connection, place.dead_letter_id)
@@ -336,7 +361,7 @@ def _withheld(connection: Connection, delivery_id: int) -> bool:
     )
 
 
-def _replace(
+def put_in_place(
     connection: Connection,
     journal: Journal,
     parent: Message,
@@ -345,7 +370,7 @@ def _replace(
     actor: str,
     reason: str,
 ) -> Message:
-    """Put a corrected copy in the place of its parent."""
+    """Put a corrected copy in the place of its parent, and settle the parent's dead letters."""
     column = tables.delivery.c
     pending = (column.message_id == parent.id, column.state == DeliveryState.PENDING.value)
     # What the parent still has under way waits for the copy, which takes over what says

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, select
 from gateway.journal import deadletters, tables
 from gateway.journal.values import DeadLetterFilter
 
-LETTERS_MAX = 100_000
+LETTERS_MAX = 200_000
 """Dead letters that one action takes; the rest is left for the next."""
 
 LISTED_MAX = 500
@@ -113,6 +113,35 @@ class Report:
         return replace(self, counts=dict(counted), items=listed)
 
 
+def filter_json(wanted: DeadLetterFilter) -> dict[str, Any]:
+    """A filter as a job keeps it."""
+    return {
+        "ids": list(wanted.ids),
+        "fingerprint": wanted.fingerprint,
+        "source": wanted.source,
+        "code": wanted.code,
+        "destination": wanted.destination,
+        "assignee": wanted.assignee,
+        "since": wanted.since.isoformat() if wanted.since else None,
+        "until": wanted.until.isoformat() if wanted.until else None,
+    }
+
+
+def filter_of(stored: Mapping[str, Any]) -> DeadLetterFilter:
+    """The filter that :func:`filter_json` wrote."""
+    since, until = stored["since"], stored["until"]
+    return DeadLetterFilter(
+        ids=tuple(stored["ids"]),
+        fingerprint=stored["fingerprint"],
+        source=stored["source"],
+        code=stored["code"],
+        destination=stored["destination"],
+        assignee=stored["assignee"],
+        since=datetime.fromisoformat(since) if since else None,
+        until=datetime.fromisoformat(until) if until else None,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A dead letter's place in line."""
@@ -125,12 +154,17 @@ class Place:
 
 
 def select_places(
-    connection: Connection, wanted: DeadLetterFilter, *, before: datetime
+    connection: Connection,
+    wanted: DeadLetterFilter,
+    *,
+    before: datetime,
+    most: int = LETTERS_MAX,
 ) -> tuple[list[Place], bool]:
     """The unresolved dead letters of a filter that were buried by ``before``, in the order of
     their lanes; and whether there are more than one action takes.
 
-    What dies again while an action is at work is not taken by it a second time.
+    What dies again while an action is at work is not taken by it a second time. With ``most``
+    only so many are taken: the newest.
     """
     until = before + timedelta(microseconds=1)
     if wanted.until is not None:
@@ -138,15 +172,14 @@ def select_places(
     open_ones = replace(wanted, resolved=False, until=until)
     ids: list[int] = []
     before_id: int | None = None
-    while len(ids) <= LETTERS_MAX:
+    while len(ids) <= most:
         page = deadletters.page(connection, open_ones, before_id=before_id, limit=_PAGE)
         ids += [letter.id for letter in page]
         if len(page) < _PAGE:
             break
         before_id = page[-1].id
-    more = len(ids) > LETTERS_MAX
-    # The newest come first in a page; what is left for another action is the newest.
-    kept = sorted(ids)[:LETTERS_MAX]
+    more = len(ids) > most
+    kept = ids[:most]
     places = [place for some in _parts(kept) for place in _places(connection, some)]
     return sorted(places, key=lambda p: (p.lane, p.sequence, p.dead_letter_id)), more
 

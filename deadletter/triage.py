@@ -91,7 +91,7 @@ def count(journal: Journal, wanted: DeadLetterFilter | None = None) -> int:
 def groups(journal: Journal, *, limit: int = GROUPS_MAX) -> list[Group]:
     """The unresolved ones by fingerprint, the largest group first."""
     with journal.read() as connection:
-        found = deadletters.groups(connection, limit=limit)
+        found = deadletters.groups(connection, limit=limit, now=journal.now())
     return [Group(letters=each, note=CAUSES[CauseCode(each.code)]) for each in found]
 
 

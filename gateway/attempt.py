@@ -5,45 +5,25 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
-from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from gateway.failure import internal
 from gateway.journal.journal import JournalUnavailable
-from gateway.model import Cause, CauseCode, Delivered, Delivery, Outcome, Refused, Wait
+from gateway.model import Delivered, Delivery, Outcome, Refused
 from gateway.ports import DeliversTogether, Destination
 from gateway.subjects import rewrite, successor_of
 
 # The record speaks to SQLite's driver itself where it writes many rows.
 _AWAY = (OperationalError, InterfaceError, sqlite3.OperationalError, JournalUnavailable)
 
-NOT_CONFIGURED_WAIT = timedelta(minutes=1)
-"""How often a delivery is looked at whose destination is no longer configured."""
-
-
-class NotConfigured:
-    """Stands for a destination that a waiting delivery names and the settings do not."""
-
-    transactional = False
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def deliver(self, delivery: Delivery, connection: Any | None) -> Outcome:
-        del delivery, connection
-        cause = Cause(
-            code=CauseCode.NO_DESTINATION, detail="the destination is no longer configured"
-        )
-        return Wait(cause=cause, after=NOT_CONFIGURED_WAIT)
-
 
 def call(destination: Destination, item: Delivery) -> Outcome:
-    """An attempt at a destination outside the database. No exception leaves."""
+    """An attempt at a destination outside the database (see :func:`current`). No exception
+    leaves."""
     try:
-        return destination.deliver(current(item), None)
+        return destination.deliver(item, None)
     except Exception as error:  # noqa: BLE001  a fault of a destination is that item's cause
         return Refused(cause=internal(error))
 

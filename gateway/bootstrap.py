@@ -4,127 +4,74 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import structlog
 
-from adapters.cda.inventory import CdaInventory
-from adapters.cda.language import CdaLanguage, CdaReader
-from adapters.dicom.inventory import DicomInventory
-from adapters.dicom.language import DicomLanguage, DicomReader
-from adapters.dicom.notation import study_files
+from adapters.cda.validation.validator import Validator
+from adapters.fhir.destination import FhirDestination
 from adapters.hl7.continuation import Fragment, fragment_kept
-from adapters.hl7.inventory import Hl7Inventory
-from adapters.hl7.language import Hl7Language, Hl7Reader
-from adapters.hprim.inventory import HprimInventory
-from adapters.hprim.language import HprimLanguage, HprimReader
-from gateway.broker import make_broker
+from deadletter.alerts import Alerts, Channel
+from deadletter.channels import Mail, Webhook
+from deadletter.jobs import Replays
+from deadletter.watch import DeskWatch
+from gateway.broker import POSTGRESQL, make_broker
 from gateway.configuration import Configuration
+from gateway.delivery_settings import FhirDestinationSettings, RecordDestinationSettings
+from gateway.deployment.apart import Apart
 from gateway.deployment.deploying import Build, Deployer
 from gateway.deployment.drafts import Drafts
 from gateway.deployment.files import FileSet, MappingFolders
 from gateway.deployment.following import Follower
-from gateway.deployment.force import InForce, Mappings
+from gateway.deployment.force import InForce, Mappings, undeployed
+from gateway.deployment.loading import checked_mappings, load_folders
 from gateway.deployment.reprocessing import Reprocessing
 from gateway.deployment.starting import SETS_FOLDER, first
-from gateway.deployment.testing import Tests
 from gateway.drain import Drainer
+from gateway.failure import internal
+from gateway.formats import readers
 from gateway.gate import PermissionGate
 from gateway.ins import ROOTS, TEST_ROOTS
 from gateway.instruments import TimedIntake, TimedNormaliser, observe_mapping, timed
 from gateway.intake import JournalIntake
-from gateway.inventory import Inventory
-from gateway.journal import gatherings
-from gateway.journal.journal import Journal
+from gateway.journal import gatherings, standstills
+from gateway.journal.journal import Journal, JournalUnavailable
 from gateway.journal.writer import GroupWriter
+from gateway.judging import make_validator
 from gateway.mapping import Library, MappingContext, serialise
-from gateway.mapping.checked import CheckedMappings
 from gateway.mapping_processes import CPU_SECONDS_MAX, MappingProcesses
 from gateway.mapping_wire import Opening, content_digest
-from gateway.model import Format, Payload
 from gateway.normalise import Normaliser
 from gateway.opening import open_journal
-from gateway.ports import Reader, SourceLanguage
+from gateway.ports import Destination
 from gateway.release import version
 from gateway.retry import RetryPolicy
 from gateway.return_links import ReturnLinks
 from gateway.route import DestinationRule
 from gateway.settings import Loaded, Settings
+from gateway.shares import Shares
 from gateway.sources import Fragments, Sources, SystemClock, mapping_context
+from gateway.studies import SourceStudies
 from gateway.worker import WorkerPool
 from record.destination import RecordDestination
 from record.store import Record
 
 log = structlog.get_logger("ecluse.gateway")
 
-
-def languages() -> dict[Format, SourceLanguage]:
-    """How mappings read each format."""
-    return {
-        Format.HL7V2: Hl7Language(),
-        Format.CDA: CdaLanguage(),
-        Format.DICOM: DicomLanguage(),
-        Format.HPRIM: HprimLanguage(),
-    }
+DOORS_SECONDS = 1.0
+"""How often is looked whether a source's door must be closed or opened."""
 
 
-def readers() -> dict[Format, Reader]:
-    """How the bytes of each format are read."""
-    return {
-        Format.HL7V2: Hl7Reader(),
-        Format.CDA: CdaReader(),
-        Format.DICOM: DicomReader(),
-        Format.HPRIM: HprimReader(),
-    }
-
-
-def inventories() -> dict[Format, Inventory]:
-    """What the messages of each format say, for the measure of retention."""
-    return {
-        Format.HL7V2: Hl7Inventory(),
-        Format.CDA: CdaInventory(),
-        Format.DICOM: DicomInventory(),
-        Format.HPRIM: HprimInventory(),
-    }
-
-
-def encoders() -> dict[Format, Callable[[str], Sequence[Payload]]]:
-    """How the text of a mapping's test becomes a message, where text is not the format itself."""
-    return {Format.DICOM: study_files}
-
-
-def load_library(
-    settings: Settings, folders: MappingFolders | None = None, *, check: bool = False
-) -> Library:
+def load_library(settings: Settings, folders: MappingFolders | None = None) -> Library:
     """Load the shipped mappings, the site's folders and its overrides; or those in ``folders``.
 
-    A mapping that was found right before is not checked again, unless ``check`` asks for
-    it: then its warnings are in the library's ``findings``, too. Raises
+    A mapping of which nothing had to be said before is not checked again. Raises
     ``gateway.mapping.MappingError`` with every finding.
     """
-    given = folders or MappingFolders.of(settings.mappings)
-    return Library.load(
-        given.folders,
-        languages(),
-        sites=given.sites,
-        site=given.site or None,
-        checked=None if check else checked_mappings(),
-    )
-
-
-def checked_mappings() -> CheckedMappings | None:
-    """What this user's commands and gateways checked before; None for one without a home."""
-    folder = os.environ.get("CACHE_DIRECTORY") or os.environ.get("XDG_CACHE_HOME")
-    try:
-        base = Path(folder.split(":")[0]) if folder else Path.home() / ".cache"
-    except RuntimeError:
-        return None
-    return CheckedMappings(base / "ecluse" / "checked-mappings")
+    return load_folders(folders or MappingFolders.of(settings.mappings), checked_mappings())
 
 
 def make_normaliser(
@@ -190,7 +137,12 @@ class Gateway:
     writer: GroupWriter
     pool: WorkerPool
     sources: Sources
+    replays: Replays
+    desk: DeskWatch
+    alerts: Alerts
+    validator: Validator
     started: bool = False
+    _doors: asyncio.Task[None] | None = None
 
     @property
     def library(self) -> Library:
@@ -208,6 +160,11 @@ class Gateway:
         return self.mappings.now.processes
 
     @property
+    def shares(self) -> Shares:
+        """Whose work is looked at, in which order."""
+        return self.pool.shares
+
+    @property
     def settings(self) -> Settings:
         """The settings in force."""
         return self.configuration.settings
@@ -217,7 +174,8 @@ class Gateway:
         """Open, migrate and build everything; start nothing. ``reread`` reads the
         configuration again when that is asked for.
 
-        Raises JournalUnavailable, JournalInUse, MappingError, CannotDeploy, NotASet.
+        Raises JournalUnavailable, JournalInUse, MappingError, CannotDeploy, NotASet,
+        PackUnusable.
         """
         pools: list[WorkerPool] = []
 
@@ -230,7 +188,12 @@ class Gateway:
         record = Record(journal.blobs, now=SystemClock().now, json=serialise)
         policy = retry_policy(settings)
         links = ReturnLinks(journal, SystemClock(), policy)
-        sources = Sources(settings.state, return_links=links)
+        try:
+            validator = make_validator(settings)
+        except BaseException:
+            journal.close()
+            raise
+        sources = Sources(settings.state, return_links=links, validator=validator)
         try:
             mappings, deployer = make_mappings(settings, journal, sources.contexts)
         except BaseException:
@@ -239,68 +202,135 @@ class Gateway:
         drainer = Drainer(
             journal,
             mappings.now.normaliser,
-            [timed(RecordDestination(record, name=each.name)) for each in settings.destinations],
-            rules=[DestinationRule(destination=each.name) for each in settings.destinations],
+            [timed(_destination(each, record, journal)) for each in settings.destinations],
+            rules=[
+                DestinationRule(destination=each.name, sources=frozenset(each.sources))
+                for each in settings.destinations
+            ],
+            policies={
+                each.name: each.retry.policy()
+                for each in settings.destinations
+                if isinstance(each, FhirDestinationSettings) and each.retry is not None
+            },
             policy=policy,
+            treatment={
+                each.name: each.treatment()
+                for each in settings.destinations
+                if isinstance(each, FhirDestinationSettings)
+            },
+            shares=Shares(
+                (each.name for each in settings.destinations), settings.worker.priorities
+            ),
             gate=gate,
             lease=timedelta(seconds=settings.worker.lease_seconds),
             processes=mappings.now.processes,
+            judge_joined=sources.judge_joined,
         )
         pool = WorkerPool(
             journal,
             drainer,
             make_broker(settings.broker.url),
             threads=settings.worker.threads,
+            connections={
+                each.name: each.connections
+                for each in settings.destinations
+                if isinstance(each, FhirDestinationSettings)
+            },
+            notify=settings.journal_url() if settings.broker.url == POSTGRESQL else "",
             sweep_seconds=settings.worker.sweep_seconds,
         )
-        if settings.worker.threads:
+        if settings.worker.threads or settings.broker.url:
             pools.append(pool)
         follower = Follower(journal, mappings, deployer, works=settings.worker.threads > 0)
         mappings.on_switch = lambda now: drainer.read_with(now.normaliser, now.processes)
         drainer.on_outdated = follower.outdated
         writer = GroupWriter(journal, judge=gate.judge)
         intake = JournalIntake(writer, gate, quiet=sources.quiet)
-        sources.prepare(settings.sources, TimedIntake(intake), fragments_of(journal))
-        configuration = Configuration(settings, sources, reread)
+        sources.prepare(
+            settings.sources,
+            TimedIntake(intake),
+            fragments_of(journal),
+            lambda name: SourceStudies(journal, name, sources.quiet, sources.patience),
+        )
+        configuration = Configuration(
+            settings,
+            sources,
+            reread,
+            undeployed=lambda wanted: undeployed(mappings.now, MappingFolders.of(wanted.mappings)),
+        )
         return cls(
             configuration,
             journal,
             record,
             mappings,
             deployer,
-            Drafts(journal, deployer, mappings, lambda folders: load_library(settings, folders)),
+            Drafts(journal, deployer, mappings),
             Reprocessing(journal, mappings),
             follower,
             intake,
             writer,
             pool,
             sources,
+            Replays(journal),
+            DeskWatch(journal),
+            make_alerts(settings, journal),
+            validator,
         )
+
+    @property
+    def _rings(self) -> bool:
+        """Whether it drains lanes, or tells other processes to."""
+        return bool(self.settings.worker.threads or self.settings.broker.url)
 
     async def start(self) -> None:
         """Start the writer, the workers, then the doors. Raises OSError when a port is taken."""
         calm_collector()
         self.writer.start()
-        if self.settings.worker.threads:
+        if self._rings:
             self.pool.start()
+            self.desk.start()
+            self.alerts.start()
         self.follower.start()
         await self.sources.start()
+        self._doors = asyncio.create_task(self._hold_doors())
         self.started = True
 
     async def stop(self) -> None:
         """Close the doors, finish what is in hand, give the lanes back. Idempotent."""
         self.started = False
+        if self._doors is not None:
+            self._doors.cancel()
         await self.configuration.close()
         await self.sources.stop()
         await asyncio.to_thread(self._stop_threads)
 
+    async def _hold_doors(self) -> None:
+        """Close the doors of sources that are being drained, and open them again."""
+        while True:
+            try:
+                wanted = await asyncio.to_thread(self._draining)
+                await self.configuration.hold(wanted)
+            except JournalUnavailable:
+                log.debug("the journal is away; doors stay as they are")
+            except Exception as error:  # noqa: BLE001  the next look may be luckier
+                fault = internal(error)
+                log.critical("doors stay as they are", error=fault.detail, at=fault.location)
+            await asyncio.sleep(DOORS_SECONDS)
+
+    def _draining(self) -> frozenset[str]:
+        with self.journal.read() as connection:
+            return standstills.current(connection).draining_sources
+
     def _stop_threads(self) -> None:
         self.writer.stop()
+        self.alerts.stop()
+        self.desk.stop()
         self.follower.stop()
-        if self.settings.worker.threads:
+        if self._rings:
             self.pool.stop()
         self.sources.hang_up()
         self.mappings.close()
+        self.validator.close()
         self.journal.close()
 
     def ready(self) -> dict[str, bool]:
@@ -334,7 +364,7 @@ def make_deployer(
         journal,
         settings.state / SETS_FOLDER,
         load=load,
-        test=Tests(load, readers(), encoders(), checked_mappings()).run,
+        check=Apart().check,
         build=_builder(settings, contexts),
         versions_kept=settings.mappings.versions_kept,
         mappings=mappings,
@@ -375,16 +405,49 @@ def _builder(settings: Settings, contexts: Mapping[str, MappingContext] | None) 
     return build
 
 
+def make_alerts(settings: Settings, journal: Journal) -> Alerts:
+    """Who is told of dead letters."""
+    told = settings.alerts
+    console = told.console_url.rstrip("/")
+    return Alerts(
+        journal,
+        channels(settings),
+        thresholds=told.thresholds,
+        calm=timedelta(seconds=told.calm_seconds),
+        link=lambda group: f"{console}/dead/groups/{group}" if console else "",
+    )
+
+
+def channels(settings: Settings) -> list[Channel]:
+    """The ways to people that are configured."""
+    told = settings.alerts
+    found: list[Channel] = [
+        Webhook(name=each.name, url=each.url, secret_file=each.secret_file, ca_file=each.ca_file)
+        for each in told.webhooks
+    ]
+    mail = told.mail
+    if mail is not None:
+        found.append(
+            Mail(
+                name="mail", host=mail.host, port=mail.port, sender=mail.sender,
+                to=tuple(mail.to), security=mail.security, user=mail.user,
+                password_file=mail.password_file, ca_file=mail.ca_file,
+            )
+        )  # fmt: skip
+    return found
+
+
 def retry_policy(settings: Settings) -> RetryPolicy:
     """The retry policy of the settings."""
-    retry = settings.retry
-    return RetryPolicy(
-        base=timedelta(seconds=retry.base_seconds),
-        factor=retry.factor,
-        cap=timedelta(seconds=retry.cap_seconds),
-        attempts_max=retry.attempts_max,
-        give_up_after=timedelta(seconds=retry.give_up_seconds),
-    )
+    return settings.retry.policy()
+
+
+def _destination(
+    settings: RecordDestinationSettings | FhirDestinationSettings, record: Record, journal: Journal
+) -> Destination:
+    if isinstance(settings, FhirDestinationSettings):
+        return FhirDestination(settings.name, settings, journal.blobs)
+    return RecordDestination(record, name=settings.name)
 
 
 def fragments_of(journal: Journal) -> Fragments:

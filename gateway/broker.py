@@ -26,6 +26,9 @@ from dramatiq.errors import BrokerConnectionError, ConnectionClosed
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+POSTGRESQL = "postgresql"
+"""As a broker's URL: no broker, the journal's database tells the processes."""
+
 QUEUE = "lanes"
 ACTOR = "drain"
 
@@ -79,6 +82,10 @@ class EmbeddedBroker(StubBroker):
                 return message
             self._waiting.add(lane)
         return super().enqueue(message)
+
+    def waiting(self) -> int:
+        """Rings that nobody has taken yet."""
+        return len(self._waiting)
 
     def taken(self, lane: str) -> None:
         """A drain of the lane begins: from now on a ring is news again."""
@@ -171,13 +178,14 @@ def _consumer_class(base: Any) -> Any:
 
 
 def make_broker(url: str = "") -> EmbeddedBroker | DoorbellRedisBroker:
-    """The broker of a configuration: empty for the one inside the process.
+    """The broker of a configuration: empty for the one inside the process, which is also what
+    ``postgresql`` has beside the notifications.
 
     Connects to nothing yet. Raises ValueError for a URL that is none of
     ``redis://``, ``rediss://``, ``unix://``.
     """
     quieten()
-    return DoorbellRedisBroker(url) if url else EmbeddedBroker()
+    return DoorbellRedisBroker(url) if url not in {"", POSTGRESQL} else EmbeddedBroker()
 
 
 def declare_drain(

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import chain
 from typing import Any, cast
 
 from sqlalchemy import JSON, Connection, Dialect, String, Table, TypeDecorator
@@ -24,6 +25,8 @@ _POSTGRESQL: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
 _CHUNKS = (128, 64, 32, 16, 8, 4, 2, 1)
 """Rows per statement on SQLite: few texts, so that each is prepared once, and few parameters
 (SQLite takes 32,766)."""
+_FINE_CHUNKS = (128, 64, 32, *range(16, 0, -1))
+"""For the rows of every commit: at each statement the interpreter's lock is given away."""
 
 
 def json_text(value: Any) -> str:
@@ -107,10 +110,15 @@ def insert_rows(
     rows: Sequence[Sequence[Any]],
     *,
     columns: tuple[str, ...] = (),
+    constants: tuple[tuple[str, str], ...] = (),
     conflict: str = "",
     returning: str = "",
+    fine: bool = False,
 ) -> list[Sequence[Any]]:
     """Insert rows that have a value for each of ``columns`` (all of the table when empty).
+
+    ``constants`` are further columns, each with what it is in all rows: a literal of SQL.
+    ``fine`` keeps more statements at hand, so that fewer of them take the rows.
 
     Values are the columns' own, but those of JSON and of types of our own (instants) are
     text already (:func:`json_text`, :func:`instant_text`). ``conflict`` is what follows ON
@@ -123,14 +131,14 @@ def insert_rows(
     columns = columns or tuple(table.c.keys())
     if connection.dialect.name == "postgresql":
         done = connection.exec_driver_sql(
-            _postgresql_insert(table, columns) + tail, _columns_of(rows)
+            _postgresql_insert(table, columns, constants) + tail, _columns_of(rows)
         )
         return list(done.all()) if returning else []
     driver = sqlite_driver(connection)
     found: list[Sequence[Any]] = []
-    for some in _chunks(rows):
-        values = [value for row in some for value in row]
-        given = driver.execute(_sqlite_insert(table, columns, len(some)) + tail, values)
+    for some in _chunks(rows, _FINE_CHUNKS if fine else _CHUNKS):
+        values = list(chain.from_iterable(some))
+        given = driver.execute(_sqlite_insert(table, columns, constants, len(some), tail), values)
         if returning:
             found += given.fetchall()
     return found
@@ -142,6 +150,7 @@ def insert_new(
     rows: Sequence[Sequence[Any]],
     *,
     columns: tuple[str, ...] = (),
+    constants: tuple[tuple[str, str], ...] = (),
     returning: tuple[str, ...] = (),
 ) -> list[Sequence[Any]]:
     """Insert rows but those that break a unique key, which stay as they are; see
@@ -151,6 +160,7 @@ def insert_new(
         table,
         rows,
         columns=columns,
+        constants=constants,
         conflict="DO NOTHING",
         returning=", ".join(returning),
     )
@@ -179,7 +189,7 @@ class Update:
                 continue
             driver = sqlite_driver(connection)
             for chunk in _chunks(some):
-                values = [value for row in chunk for value in row]
+                values = list(chain.from_iterable(chunk))
                 driver.execute(_sqlite_update(self, len(chunk)), values)
 
     def text(self, source: str, types: Mapping[str, str]) -> str:
@@ -213,29 +223,40 @@ def _columns_of(rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
     return {str(place): list(column) for place, column in enumerate(zip(*rows, strict=True))}
 
 
-def _chunks(rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:
+def _chunks(
+    rows: Sequence[Sequence[Any]], sizes: tuple[int, ...] = _CHUNKS
+) -> Iterator[Sequence[Sequence[Any]]]:
     start = 0
-    for size in _CHUNKS:
+    for size in sizes:
         while len(rows) - start >= size:
             yield rows[start : start + size]
             start += size
 
 
-@lru_cache(maxsize=512)
-def _sqlite_insert(table: Table, columns: tuple[str, ...], size: int) -> str:
-    row = f"({', '.join('?' * len(columns))})"
-    return f"{_head(table, columns)} VALUES {', '.join([row] * size)}"
+@lru_cache(maxsize=1024)
+def _sqlite_insert(
+    table: Table,
+    columns: tuple[str, ...],
+    constants: tuple[tuple[str, str], ...],
+    size: int,
+    tail: str,
+) -> str:
+    row = f"({', '.join([*('?' * len(columns)), *(literal for _, literal in constants)])})"
+    return f"{_head(table, columns, constants)} VALUES {', '.join([row] * size)}{tail}"
 
 
 @lru_cache(maxsize=128)
-def _postgresql_insert(table: Table, columns: tuple[str, ...]) -> str:
+def _postgresql_insert(
+    table: Table, columns: tuple[str, ...], constants: tuple[tuple[str, str], ...]
+) -> str:
     values = []
     for name in columns:
         kind = table.c[name].type
         cast = isinstance(kind, (JSON, TypeDecorator))
         values.append(f"v.{name}::{kind.compile(_POSTGRESQL)}" if cast else f"v.{name}")
+    values += [literal for _, literal in constants]
     source = _unnest(table, columns)
-    return f"{_head(table, columns)} SELECT {', '.join(values)} FROM {source}"  # noqa: S608 - our own names
+    return f"{_head(table, columns, constants)} SELECT {', '.join(values)} FROM {source}"  # noqa: S608 - our own names
 
 
 @lru_cache(maxsize=512)
@@ -267,5 +288,5 @@ def _unnest(table: Table, names: tuple[str, ...]) -> str:
     return f"unnest({', '.join(arrays)}) AS v({', '.join(names)})"
 
 
-def _head(table: Table, columns: tuple[str, ...]) -> str:
-    return f"INSERT INTO {table.name} ({', '.join(columns)})"
+def _head(table: Table, columns: tuple[str, ...], constants: tuple[tuple[str, str], ...]) -> str:
+    return f"INSERT INTO {table.name} ({', '.join([*columns, *(name for name, _ in constants)])})"

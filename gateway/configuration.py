@@ -36,12 +36,14 @@ class Reading:
     """One reading of the configuration, and what came of it.
 
     ``problems`` (``file:line:column: what``) is empty when it is in force; ``restart`` names
-    the settings that wait for a restart.
+    the settings that wait for a restart. ``undeployed`` are mapping files, by their paths in the
+    set, that are not what is in force: they wait for ``ecluse mapping deploy``.
     """
 
     at: datetime
     change: Change = field(default_factory=Change)
     restart: tuple[str, ...] = ()
+    undeployed: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
     @property
@@ -56,6 +58,7 @@ class Reading:
             "in_force": self.in_force,
             **{what: list(names) for what, names in asdict(self.change).items()},
             "restart": list(self.restart),
+            "undeployed": list(self.undeployed),
             "problems": list(self.problems),
         }
 
@@ -64,12 +67,19 @@ class Configuration:
     """What a gateway runs with. ``reread`` reads it once more (and may raise
     ConfigurationError); None where there is nothing to read. Belongs to one event loop.
 
-    ``on_reading`` is called after every reading.
+    ``on_reading`` is called after every reading. ``undeployed`` says which files of the folders
+    that the settings name are not in force.
     """
 
     def __init__(
-        self, settings: Settings, sources: Sources, reread: Callable[[], Loaded] | None = None
+        self,
+        settings: Settings,
+        sources: Sources,
+        reread: Callable[[], Loaded] | None = None,
+        *,
+        undeployed: Callable[[Settings], tuple[str, ...]] = lambda _: (),
     ) -> None:
+        self._undeployed = undeployed
         self.settings = settings
         self.last = Reading(at=datetime.now(UTC))
         self.readings = {True: 0, False: 0}
@@ -97,8 +107,19 @@ class Configuration:
             log.info("the configuration was read again", count=len(self.settings.sources))
         for name in reading.restart:
             log.warning("a changed setting waits for a restart", reason=name)
+        if reading.undeployed:
+            log.warning(
+                "mapping files are not those in force: ecluse mapping deploy puts them in force",
+                count=len(reading.undeployed),
+            )
         self.on_reading()
         return reading
+
+    async def hold(self, names: frozenset[str]) -> None:
+        """Close the doors of these sources, and open those of all others."""
+        async with self._turn:
+            if not self._closed:
+                await self._sources.hold(names)
 
     async def close(self) -> None:
         """Let a reading in hand end; none begins after it."""
@@ -126,13 +147,14 @@ class Configuration:
             for name in differences(self.settings, wanted)
             if name.partition(".")[0] not in LIVE_BLOCKS
         )
-        return Reading(at=at, change=change, restart=restart)
+        undeployed = await asyncio.to_thread(self._undeployed, wanted)
+        return Reading(at=at, change=change, restart=restart, undeployed=undeployed)
 
 
 def place_of(settings: Settings, source: str, setting: str = "") -> tuple[str | int, ...]:
-    """Where a source, its address or a setting of its TLS stands in the file."""
+    """Where a source, its address or a setting (a dotted name) of it stands in the file."""
     index = next(i for i, each in enumerate(settings.sources) if each.name == source)
-    return ("sources", index, "tls", setting) if setting else ("sources", index, "listen")
+    return ("sources", index, *(setting.split(".") if setting else ("listen",)))
 
 
 def differences(one: BaseModel, other: BaseModel) -> list[str]:

@@ -1,9 +1,7 @@
-"""Stage 6: one patient's deliveries to one destination, in order.
+"""Stage 6: one patient's deliveries to one destination in the database, in order.
 
 The built-in record lives in the journal's database: what it does and the mark
-that it was done are one transaction. Any other destination gets the same
-idempotency key in every attempt, an attempt is written before it is made, and a
-timeout only means that nobody knows; the next attempt finds out.
+that it was done are one transaction. (``gateway.elsewhere`` is the same for all others.)
 
 A failed attempt that may pass blocks its lane until its time, and no other lane.
 One that never will is buried, and the lane goes on.
@@ -20,24 +18,18 @@ from types import MappingProxyType
 
 from sqlalchemy import Connection
 
-from gateway.attempt import NotAtOnce, NotConfigured, attempt, attempt_at_once, call
+from gateway.attempt import NotAtOnce, attempt, attempt_at_once
 from gateway.failure import internal
 from gateway.journal import convoy, deliveries, lanes
 from gateway.journal.journal import Journal, JournalUnavailable, LeaseLost
 from gateway.model import Again, Delivery, Outcome, Refused, Wait
 from gateway.ports import Destination
-from gateway.retry import RetryPolicy
-from gateway.route import LANE_SEPARATOR, lane_destination
+from gateway.route import lane_destination
 from gateway.settlement import End, Settler, unfinished
+from gateway.shares import Shares
 
 LANES_MAX = 64
 """Lanes of the built-in record that are worked on in one transaction."""
-
-DUE_MAX = 256
-"""Due lanes, of all kinds, that are looked through for those of one destination."""
-
-LANE_ITEMS_MAX = 16
-"""Deliveries of one lane that are claimed at a time for a destination elsewhere."""
 
 TOGETHER_ITEMS_MAX = 128
 """Deliveries, of one lane or of many, in one transaction of the built-in record."""
@@ -56,6 +48,8 @@ class _Held:
     lane: str
     token: int
     items: tuple[Delivery, ...]
+    up_to: int
+    """The last message whose deliveries go there now."""
 
     @property
     def ids(self) -> frozenset[int]:
@@ -64,9 +58,9 @@ class _Held:
 
 
 class OutboundDrain:
-    """Drains lanes ``<patient>@<destination>``. Safe to share between threads.
+    """Drains lanes ``<patient>@<destination>`` of destinations in this database. Safe to share
+    between threads.
 
-    ``policies`` gives each destination's retry policy, ``policy`` that of the others.
     ``on_postponed`` is called after the commit of an attempt that will be made again.
     """
 
@@ -74,9 +68,9 @@ class OutboundDrain:
         self,
         journal: Journal,
         destinations: Mapping[str, Destination],
+        settler: Settler,
+        shares: Shares,
         *,
-        policies: Mapping[str, RetryPolicy] | None = None,
-        policy: RetryPolicy | None = None,
         owner: str,
         lease: timedelta,
         now: Callable[[], datetime],
@@ -85,8 +79,9 @@ class OutboundDrain:
         on_postponed: Callable[[], None],
     ) -> None:
         self._journal = journal
-        self._destinations = dict(destinations)
-        self._settler = Settler(policies or {}, policy or RetryPolicy(), now=now, random=random)
+        self._destinations = {n: d for n, d in destinations.items() if d.transactional}
+        self._settler = settler
+        self._shares = shares
         self._owner = owner
         self._lease = lease
         self._now = now
@@ -96,38 +91,22 @@ class OutboundDrain:
         self._missed: set[str] = set()
         self._busy: dict[str, threading.Lock] = {}
         if journal.dialect == "sqlite":
-            self._busy = {
-                name: threading.Lock() for name, each in destinations.items() if each.transactional
-            }
+            self._busy = {name: threading.Lock() for name in self._destinations}
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The destinations that it delivers to."""
+        return frozenset(self._destinations)
 
     def drain(self, lane: str) -> bool:
-        """Work in the lane for a turn; True when it should be rung again.
+        """Work for a turn in all due lanes of the lane's destination; True when it should be
+        rung again.
 
-        For the built-in record all due lanes of it are taken along, whether or not
-        this one is due: one transaction for many patients costs little more than
-        one for one, and one ring may stand for many. Raises JournalUnavailable.
+        One transaction for many patients costs little more than one for one, and one
+        ring may stand for many. Raises JournalUnavailable.
         """
-        name = lane_destination(lane)
-        destination = self._destinations.get(name) or NotConfigured(name)
-        if destination.transactional:
-            return self._drain_together(destination)
-        with contextlib.suppress(LeaseLost):
-            held = self._take_one(lane)
-            if held is not None:
-                return self._one_at_a_time(destination, held)
-        return False
-
-    def _take_one(self, lane: str) -> _Held | None:
-        now = self._now()
-        with self._journal.write() as connection:
-            token = lanes.lease(connection, lane, self._owner, self._lease, now)
-            if token is None:
-                return None
-            items = deliveries.claim(connection, lane, token, LANE_ITEMS_MAX, now)
-            if not items:
-                lanes.release(connection, lane, token, now)
-                return None
-        return _Held(lane, token, tuple(items))
+        destination = self._destinations.get(lane_destination(lane))
+        return destination is not None and self._drain_together(destination)
 
     # --- the record: effect and mark in one transaction ---------------------------
 
@@ -155,10 +134,10 @@ class OutboundDrain:
 
     def _turn_together(self, destination: Destination) -> bool:
         for _ in range(TURN_ROUNDS):
-            names = self._due(destination.name)
+            names, up_to = self._due(destination.name)
             if not names:
                 return False
-            together, suspect = self._take(names)
+            together, suspect = self._take(names, up_to)
             self._all_at_once(destination, together)
             # In any order but always the same: when workers are killed for other reasons than
             # their work, it must not be the same item each time that they have in hand.
@@ -167,15 +146,17 @@ class OutboundDrain:
                     self._one_at_a_time(destination, held)
             if self._stopping():
                 break
-        return bool(self._due(destination.name))
+        return bool(self._due(destination.name)[0])
 
-    def _due(self, destination: str) -> list[str]:
-        suffix = LANE_SEPARATOR + destination
+    def _due(self, destination: str) -> tuple[list[str], int]:
+        """Lanes of a destination that are due, and up to which message deliveries go there."""
+        now = self._now()
         with self._journal.read() as connection:
-            due = lanes.due(connection, self._now(), DUE_MAX)
-        return [lane for lane in due if lane.endswith(suffix)][:LANES_MAX]
+            view = self._shares.look(connection, now)
+            due = lanes.due(connection, now, LANES_MAX, destination=destination, rank=view.rank)
+        return due, view.standstills.up_to(destination)
 
-    def _take(self, names: Sequence[str]) -> tuple[list[_Held], list[_Held]]:
+    def _take(self, names: Sequence[str], up_to: int) -> tuple[list[_Held], list[_Held]]:
         """Lease and claim: lanes that can go together, their attempts begun; and lanes in
         which something was begun before and never ended, which must go one by one."""
         now = self._now()
@@ -183,11 +164,13 @@ class OutboundDrain:
             tokens = convoy.lease_all(connection, names, self._owner, self._lease, now)
             each_max = max(EACH_ITEMS_MIN, TOGETHER_ITEMS_MAX // max(len(tokens), 1))
             claimed = convoy.claim_all(
-                connection, tokens, each=each_max, limit=TOGETHER_ITEMS_MAX, now=now
+                connection, tokens, each=each_max, limit=TOGETHER_ITEMS_MAX, now=now, up_to=up_to
             )
             idle = {lane: token for lane, token in tokens.items() if lane not in claimed}
-            convoy.release_all(connection, idle, now)
-            held = [_Held(lane, tokens[lane], tuple(items)) for lane, items in claimed.items()]
+            convoy.release_all(connection, idle, now, up_to=up_to)
+            held = [
+                _Held(lane, tokens[lane], tuple(items), up_to) for lane, items in claimed.items()
+            ]
             lost = unfinished(connection, [item for each in held for item in each.items])
             suspect = [each for each in held if lost.intersection(each.ids)]
             together = [each for each in held if not lost.intersection(each.ids)]
@@ -207,7 +190,7 @@ class OutboundDrain:
                 items = [item for each in held for item in each.items]
                 ends: Sequence[End] = attempt_at_once(connection, destination, items)
                 self._settler.record(connection, ends)
-                convoy.release_all(connection, tokens, self._now())
+                convoy.release_all(connection, tokens, self._now(), up_to=held[0].up_to)
         except JournalUnavailable:
             self._give_up(held, [(item, None) for each in held for item in each.items])
             raise
@@ -252,41 +235,38 @@ class OutboundDrain:
         left = list(held.items)
         item: Delivery | None = None
         while True:
-            outcome: Outcome | None = None
-            if item is not None and not destination.transactional:
-                outcome = call(destination, item)
             try:
                 with self._journal.write() as connection:
                     lanes.fence(connection, held.lane, held.token)
                     blocked = False
                     if item is not None:
-                        outcome = outcome or ended.get(item.id)
-                        outcome = outcome or attempt(connection, destination, item)
+                        outcome = ended.get(item.id) or attempt(connection, destination, item)
                         blocked = isinstance(outcome, Again | Wait)
                         self._settler.record(connection, [(item, outcome)])
                     following = None
                     if not blocked:
-                        following = self._begin_next(connection, destination, left, begun)
+                        following = self._begin_next(connection, left, begun)
                     now = self._now()
                     again = False
                     if following is None:
                         # Begun with the others of its batch, and not to be made now.
                         idle: list[End] = [(each, None) for each in left if each.id in begun]
                         self._settler.record(connection, idle)
-                        again = lanes.release(connection, held.lane, held.token, now)
+                        again = lanes.release(
+                            connection, held.lane, held.token, now, up_to=held.up_to
+                        )
                     else:
                         lanes.renew(connection, held.lane, held.token, self._lease, now)
             except LeaseLost:
                 raise
             except JournalUnavailable:
-                known = None if destination.transactional else outcome
                 ends: list[End] = [(each, None) for each in left if each.id in begun]
-                self._give_up([held], [*ends, (item, known)] if item else ends)
+                self._give_up([held], [*ends, (item, None)] if item else ends)
                 raise
             except Exception as error:
                 if item is None:
                     raise
-                self._settle_alone(destination, held, item, outcome, error)
+                self._settle_alone(held, item, error)
                 item = None
                 continue
             if following is None:
@@ -296,33 +276,17 @@ class OutboundDrain:
             item = following
 
     def _begin_next(
-        self,
-        connection: Connection,
-        destination: Destination,
-        left: list[Delivery],
-        begun: frozenset[int],
+        self, connection: Connection, left: list[Delivery], begun: frozenset[int]
     ) -> Delivery | None:
-        in_company = 1 if destination.transactional else 0
         while left and not self._stopping():
             item = left.pop(0)
-            if item.id in begun:
-                return item
-            if self._settler.begin(connection, item, in_company=in_company):
+            if item.id in begun or self._settler.begin(connection, item, in_company=1):
                 return item
         return None
 
-    def _settle_alone(
-        self,
-        destination: Destination,
-        held: _Held,
-        item: Delivery,
-        outcome: Outcome | None,
-        error: Exception,
-    ) -> None:
-        """Settle an item after its transaction failed. What another place has done is done;
-        what the record would have done is undone, and will fail again: it is buried."""
-        if destination.transactional or outcome is None:
-            outcome = Refused(cause=internal(error))
+    def _settle_alone(self, held: _Held, item: Delivery, error: Exception) -> None:
+        """Settle an item after its transaction failed: what the record would have done is
+        undone, and will fail again, so it is buried."""
         with self._journal.write() as connection:
             lanes.fence(connection, held.lane, held.token)
-            self._settler.record(connection, [(item, outcome)])
+            self._settler.record(connection, [(item, Refused(cause=internal(error)))])

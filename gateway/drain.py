@@ -14,8 +14,10 @@ from datetime import datetime, timedelta
 from sqlalchemy import or_, select
 
 from gateway.deliver import OutboundDrain
+from gateway.elsewhere import DestinationPolicy, ElsewhereDrain
 from gateway.gate import PermissionGate
 from gateway.inbound import InboundDrain, Reads
+from gateway.joined import JudgeJoined, unjudged
 from gateway.journal.journal import Journal
 from gateway.journal.tables import lane as lane_table
 from gateway.journal.times import utc_now
@@ -24,6 +26,8 @@ from gateway.normalise import Normaliser
 from gateway.ports import Destination
 from gateway.retry import RetryPolicy
 from gateway.route import DestinationRule, lane_destination, lane_source
+from gateway.settlement import Settler
+from gateway.shares import PRIORITIES, Shares
 
 LANES_PER_RING = 32
 """Lanes of the built-in record for which one worker is woken."""
@@ -36,10 +40,12 @@ class Drainer:
     time: a lease with a fencing token keeps every lane to one of them.
 
     ``lease`` must be longer than a destination's longest call. ``policies`` gives
-    destinations their own retry policy, ``policy`` is for the others. ``gate`` is
+    destinations their own retry policy, ``policy`` is for the others; ``treatment`` says
+    how those outside the database are treated, ``shares`` who goes first. ``gate`` is
     told when a permission changes. ``on_postponed`` may be set to a function that is
     called when something was put off to a later time. ``processes`` read and map in the
-    place of the draining thread when there is a backlog. Raises ValueError when a rule names a
+    place of the draining thread when there is a backlog. ``judge_joined`` holds messages that came
+    in fragments against what their source demands. Raises ValueError when a rule names a
     destination that is not there.
     """
 
@@ -52,11 +58,14 @@ class Drainer:
         rules: Sequence[DestinationRule] | None = None,
         policies: Mapping[str, RetryPolicy] | None = None,
         policy: RetryPolicy | None = None,
+        treatment: Mapping[str, DestinationPolicy] | None = None,
+        shares: Shares | None = None,
         gate: PermissionGate | None = None,
         lease: timedelta = LEASE_DEFAULT,
         now: Callable[[], datetime] = utc_now,
         draw: Callable[[], float] = random.random,
         processes: MappingProcesses | None = None,
+        judge_joined: JudgeJoined = unjudged,
     ) -> None:
         known = {destination.name: destination for destination in destinations}
         if rules is None:
@@ -66,6 +75,7 @@ class Drainer:
             raise ValueError(f"no destination is named {', '.join(missing)}")
         self._journal = journal
         self._now = now
+        self.lease = lease
         self._together = frozenset(each.name for each in destinations if each.transactional)
         self._stopping = threading.Event()
         self.on_postponed: Callable[[], None] | None = None
@@ -79,16 +89,31 @@ class Drainer:
             lease=lease,
             now=now,
             stopping=self._stopping.is_set,
+            judge_joined=judge_joined,
         )
+        settler = Settler(policies or {}, policy or RetryPolicy(), now=now, random=draw)
+        self.shares = shares or Shares(known)
         self._outbound = OutboundDrain(
             journal,
             known,
-            policies=policies,
-            policy=policy,
+            settler,
+            self.shares,
             owner=owner,
             lease=lease,
             now=now,
             random=draw,
+            stopping=self._stopping.is_set,
+            on_postponed=self._postponed,
+        )
+        self.elsewhere = ElsewhereDrain(
+            journal,
+            known,
+            settler,
+            self.shares,
+            policies=treatment,
+            owner=owner,
+            lease=lease,
+            now=now,
             stopping=self._stopping.is_set,
             on_postponed=self._postponed,
         )
@@ -106,7 +131,7 @@ class Drainer:
         if lane_destination(lane) in self._together:
             # Looks for due lanes by itself; this one stands for all of its destination.
             return self._outbound.drain(lane)
-        return self._due(lane) and self._outbound.drain(lane)
+        return self._due(lane) and self.elsewhere.drain(lane)
 
     def rings(self, lanes: Iterable[str]) -> list[str]:
         """Of lanes that have become due together, those to ring: every one but, of a
@@ -114,7 +139,7 @@ class Drainer:
         one)."""
         kept: list[str] = []
         together: dict[str, list[str]] = defaultdict(list)
-        for lane in sorted(lanes):
+        for lane in sorted(lanes, key=self._urgency):
             if lane_source(lane) is None and lane_destination(lane) in self._together:
                 together[lane_destination(lane)].append(lane)
             else:
@@ -123,6 +148,10 @@ class Drainer:
             # On SQLite one worker at a time drains them (``gateway.deliver``).
             kept += names[:1] if self._journal.dialect == "sqlite" else names[::LANES_PER_RING]
         return kept
+
+    def _urgency(self, lane: str) -> tuple[int, str]:
+        priority = self.shares.priorities.get(lane_source(lane) or "", "normal")
+        return PRIORITIES.index(priority), lane
 
     def read_with(self, normaliser: Normaliser, processes: MappingProcesses | None) -> None:
         """Read and map messages with these from the next turn in a lane on."""
@@ -156,4 +185,6 @@ class Drainer:
                     or_(column.lease_until.is_(None), column.lease_until <= now),
                 )
             )
-            return due.first() is not None
+            if due.first() is None:
+                return False
+            return self.shares.look(connection, now).takes(lane)

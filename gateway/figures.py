@@ -12,8 +12,9 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Integer, cast, func, select
 
+from gateway.journal import letter_counts
 from gateway.journal.states import DeliveryState, MessageState
-from gateway.journal.tables import attempt, dead_letter, delivery, message
+from gateway.journal.tables import attempt, delivery, message
 from gateway.journal.times import Instant
 
 ARRIVALS_ROWS_MAX = 50_000
@@ -98,12 +99,7 @@ def last_answers(
 
 def dead_by_cause(connection: Connection) -> dict[str, int]:
     """Unresolved dead letters by cause code."""
-    rows = connection.execute(
-        select(dead_letter.c.cause_code, func.count())
-        .where(dead_letter.c.resolved_at.is_(None))
-        .group_by(dead_letter.c.cause_code)
-    )
-    return {row[0]: row[1] for row in rows}
+    return letter_counts.open_by_cause(connection)
 
 
 def held_by_cause(connection: Connection) -> dict[str, int]:
@@ -163,11 +159,7 @@ def attempts(connection: Connection) -> dict[tuple[str, str], int]:
 
 def open_dead_letters(connection: Connection) -> int:
     """Unresolved dead letters."""
-    return int(
-        connection.execute(
-            select(func.count()).select_from(dead_letter).where(dead_letter.c.resolved_at.is_(None))
-        ).scalar_one()
-    )
+    return sum(letter_counts.open_by_cause(connection).values())
 
 
 def received_by_format(connection: Connection) -> dict[tuple[str, str], int]:

@@ -61,18 +61,25 @@ class PermissionGate:
 
     def remembered(self, subject: Sequence[Identifier]) -> bool:
         """Whether the memory alone lets this patient pass. Never touches the disk."""
-        if not subject:
-            return True
-        now = self._monotonic()
         with self._lock:
-            return any(self._passing.get(key_of(each), 0.0) > now for each in subject)
+            return self._remembered(subject, self._monotonic())
+
+    def _remembered(self, subject: Sequence[Identifier], now: float) -> bool:
+        """Called with the lock held."""
+        passing = self._passing
+        for each in subject:
+            if passing.get((each.system, each.value), 0.0) > now:
+                return True
+        return not subject
 
     def judge(self, connection: Connection, messages: Sequence[Received]) -> list[Cause | None]:
         """For each message the cause for which it may not go in, or None.
 
         Reads the journal as ``connection`` sees it, at most a few statements for all.
         """
-        asked = [each for each in messages if not self.remembered(each.subject)]
+        now = self._monotonic()
+        with self._lock:
+            asked = [each for each in messages if not self._remembered(each.subject, now)]
         if not asked:
             return [None] * len(messages)
         with self._lock:

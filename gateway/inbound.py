@@ -17,19 +17,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, bindparam, select, tuple_
+from sqlalchemy import Connection
 
 from gateway.failure import internal
 from gateway.gate import PermissionGate
 from gateway.index import PatientIndex, lock_index
-from gateway.journal import deadletters, gatherings, lanes, messages, tables
+from gateway.joined import JudgeJoined, normalise_joined, unjudged
+from gateway.journal import deadletters, gatherings, lanes, messages
 from gateway.journal.journal import IdentityConflict, Journal, JournalUnavailable, LeaseLost
-from gateway.journal.states import MessageState
 from gateway.journal.values import Message
 from gateway.mapping_ahead import Accused, Ahead, Not, Prepared
 from gateway.mapping_processes import MappingProcesses
-from gateway.model import Cause, CauseCode, Identifier, Payload, Stage
+from gateway.model import Cause, CauseCode, Format, Identifier, Payload, Stage
 from gateway.normalise import Normaliser, Original, Reading, Unusable
+from gateway.pace import Pace
 from gateway.passage import Passage
 from gateway.route import DestinationRule
 from gateway.subjects import Claim, Subjects
@@ -54,19 +55,6 @@ UNFINISHED = Cause(
     code=CauseCode.UNFINISHED_ATTEMPTS,
     detail=f"{UNFINISHED_MAX} workers began this message alone and none of them ended",
 )
-
-_message = tables.message
-_UP_TO = (
-    select(_message.c.id)
-    .where(
-        _message.c.lane == bindparam("lane"),
-        tables.literal_state(_message, MessageState.RECEIVED),
-        tuple_(_message.c.sequence, _message.c.id)
-        <= tuple_(bindparam("sequence"), bindparam("id")),
-    )
-    .limit(bindparam("more"))
-)
-"""The received messages of a lane up to a place in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +97,7 @@ class InboundDrain:
         lease: timedelta,
         now: Callable[[], datetime],
         stopping: Callable[[], bool],
+        judge_joined: JudgeJoined = unjudged,
     ) -> None:
         self.reads = reads
         self.on_outdated: Callable[[], None] = lambda: None
@@ -119,7 +108,9 @@ class InboundDrain:
         self._lease = lease
         self._now = now
         self._stopping = stopping
+        self._judge_joined = judge_joined
         self._accused = Accused()
+        self._pace = Pace()
 
     def drain(self, lane: str) -> bool:
         """Work in the lane for a turn; True when it should be rung again.
@@ -127,6 +118,7 @@ class InboundDrain:
         Raises JournalUnavailable; the claimed messages are given back then if
         the journal allows it, and are found by the next claim in any case.
         """
+        self._pace.gather(lane)
         turn = self._begin(lane)
         if isinstance(turn, bool):
             return turn
@@ -137,6 +129,8 @@ class InboundDrain:
                 again = self._settle(turn, left=left)
                 if not turn.batch:
                     break
+            if not again:
+                self._pace.emptied(lane)
             return again
         except LeaseLost:
             return False
@@ -219,7 +213,12 @@ class InboundDrain:
                 code=CauseCode.HOSTILE_CONTENT, detail="the study has more instances than allowed"
             )
             return Unusable(cause=cause)
-        return self._with_attachments(turn.reads.normaliser.normalise(original))
+        normaliser = turn.reads.normaliser
+        if message.group_key and message.format is Format.HL7V2:
+            return self._with_attachments(
+                normalise_joined(normaliser, original, self._judge_joined)
+            )
+        return self._with_attachments(normaliser.normalise(original))
 
     def _with_attachments(self, prepared: Prepared) -> Prepared:
         """The same, its attachments stored before the transaction, which then finds them
@@ -320,7 +319,7 @@ class InboundDrain:
                 identifiers += subjects.identifiers
                 merges = merges or bool(subjects.subsumed)
         lock_index(connection, identifiers, merges=merges)
-        if self._overtaken(connection, turn.lane, work):
+        if messages.overtaken(connection, turn.lane, work):
             return [message.id for message in work], False
         index = PatientIndex(connection, claims)
         passage = Passage(connection, self._journal.blobs, index, self._rules)
@@ -334,21 +333,6 @@ class InboundDrain:
                 return [each.id for each in work[position:]], passage.denied
         passage.finish()
         return [], passage.denied
-
-    def _overtaken(self, connection: Connection, lane: str, work: Sequence[Message]) -> bool:
-        """Whether a message that came earlier has become due since these were claimed.
-
-        Another lane's message may have brought the identity for which it waited;
-        a correction that is in hand must then not go in before what it corrects.
-        """
-        if not work:
-            return False
-        end = work[-1]
-        # The claimed ones are RECEIVED still, so there are exactly as many when none came.
-        waiting = connection.execute(
-            _UP_TO, {"lane": lane, "sequence": end.sequence, "id": end.id, "more": len(work) + 1}
-        )
-        return len(waiting.all()) > len(work)
 
     def _advance(
         self, connection: Connection, turn: _Turn, back: Sequence[int], *, left: int

@@ -12,9 +12,17 @@ from concurrent.futures import Future
 from dataclasses import dataclass, fields
 from typing import Any
 
-from gateway.model import Delivery, Outcome, Receipt, Received, Stage
+from gateway.model import Delivery, Outcome, Payload, Receipt, Received, Stage
 from gateway.normalise import Normaliser, Original, Reading, Unusable
-from gateway.ports import DeliversTogether, Destination, Intake, Settle, Word
+from gateway.ports import (
+    DeliversTogether,
+    Destination,
+    Intake,
+    KeepsBytes,
+    ReplacesEntries,
+    Settle,
+    Word,
+)
 from gateway.telemetry import METRICS
 
 _INTAKE_SECONDS = METRICS.stage_seconds.labels(Stage.INTAKE.value)
@@ -34,14 +42,16 @@ class TimedIntake:
         future.add_done_callback(lambda _: _observe(Stage.INTAKE, started))
         return future
 
+    def keep(self, payload: Payload) -> Payload:
+        """As :meth:`gateway.ports.KeepsBytes.keep`."""
+        return self._intake.keep(payload) if isinstance(self._intake, KeepsBytes) else payload
+
     def submit_all(self, handed: Sequence[tuple[Received, Any]], settle: Settle) -> None:
         """As :meth:`gateway.ports.Intake.submit_all`."""
         started = time.perf_counter()
 
         def timed(words: Sequence[tuple[Any, Word]]) -> None:
-            seconds = time.perf_counter() - started
-            for _ in words:
-                _INTAKE_SECONDS.observe(seconds)
+            _INTAKE_SECONDS.observe(time.perf_counter() - started, len(words))
             settle(words)
 
         self._intake.submit_all(handed, timed)
@@ -87,8 +97,16 @@ class TimedDestination:
             _observe(Stage.DELIVER, started)
 
 
+class TimedReplacing(TimedDestination):
+    """The same for one at which entries take the place of one another."""
+
+    replaces_entries = True
+
+
 def timed(destination: Destination) -> TimedDestination:
     """The same destination, measured."""
+    if isinstance(destination, ReplacesEntries):
+        return TimedReplacing(destination)
     if isinstance(destination, DeliversTogether):
         return TimedTogether(destination, destination)
     return TimedDestination(destination)
@@ -110,8 +128,7 @@ class TimedTogether(TimedDestination):
             return self._together.deliver_together(deliveries, connection)
         finally:
             share = (time.perf_counter() - started) / max(1, len(deliveries))
-            for _ in deliveries:
-                _DELIVER_SECONDS.observe(share)
+            _DELIVER_SECONDS.observe(share, len(deliveries))
 
 
 def _observe(stage: Stage, started: float) -> None:

@@ -13,7 +13,7 @@ from gateway.journal.journal import JournalUnavailable
 from gateway.journal.states import MessageState
 from gateway.journal.times import utc_now
 from gateway.journal.writer import Appended, GroupWriter, Submission
-from gateway.model import Disposition, Receipt, Received
+from gateway.model import Disposition, Payload, Receipt, Received
 from gateway.ports import IntakeUnavailable, Settle, Word
 from gateway.route import inbound_lane
 
@@ -49,6 +49,13 @@ class JournalIntake:
         receipt: Future[Receipt] = Future()
         self.submit_all([(received, receipt)], _resolve)
         return receipt
+
+    def keep(self, payload: Payload) -> Payload:
+        """See :meth:`gateway.ports.KeepsBytes.keep`."""
+        try:
+            return self._writer.keep(payload)
+        except JournalUnavailable as error:
+            raise _failure(error) from None
 
     def submit_all(self, handed: Sequence[tuple[Received, Any]], settle: Settle) -> None:
         """Keep messages; see :meth:`gateway.ports.Intake.submit_all`.

@@ -76,6 +76,7 @@ class CauseCode(StrEnum):
     NO_DESTINATION = "no-destination"
     DESTINATION_UNAVAILABLE = "destination-unavailable"
     DESTINATION_REFUSED = "destination-refused"
+    OUTCOME_UNKNOWN = "outcome-unknown"
     GAVE_UP = "gave-up"
     UNFINISHED_ATTEMPTS = "unfinished-attempts"
     INTERNAL = "internal"
@@ -356,6 +357,8 @@ class Delivery:
     the name of the source that the message came from (empty when unknown).
     ``revision`` grows each time that the message is read for anew by a
     reprocessing: what the same message says at a higher revision is what counts.
+    ``begun`` counts the attempts that were begun before, however they ended: with
+    any, the destination may have it already. ``received_at`` is when the message came.
     """
 
     id: int
@@ -371,6 +374,8 @@ class Delivery:
     merged_patients: tuple[str, ...] = ()
     source: str = ""
     revision: int = 0
+    begun: int = 0
+    received_at: datetime | None = None
 
 
 @value_class(frozen=True, slots=True, kw_only=True)

@@ -194,6 +194,12 @@ class Normaliser:
             place = f"{document.source} {cause.location}".strip()
             raise _Stop(replace(cause, location=place), stop.unusable.stage) from None
 
+    def problem_of(self, entries: Sequence[Entry]) -> str:
+        """What is wrong first with entries that somebody wrote by hand; empty when they are
+        valid FHIR R4."""
+        problems = self.checker.check_entries([entry.resource for entry in entries])
+        return f"{problems[0].path}: {problems[0].message}" if problems else ""
+
     def _check(self, entries: Sequence[Entry]) -> None:
         problems = self.checker.check_entries([entry.resource for entry in entries])
         if problems:

@@ -34,7 +34,7 @@ def open_journal(
         settings.state.mkdir(parents=True, exist_ok=True)
     journal = Journal(
         settings.journal_url(),
-        blob_directory=settings.state / BLOB_FOLDER,
+        blob_directory=settings.journal.blobs or settings.state / BLOB_FOLDER,
         read_only=read_only,
         on_ring=on_ring,
     )

@@ -143,6 +143,7 @@ class Passage:
                 idempotency_key=each.idempotency_key,
                 merged_patients=found.merged,
                 revision=revision,
+                source=message.source,
             )
             for each in routed
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Any, Protocol, runtime_checkable
@@ -65,6 +65,19 @@ class Intake(Protocol):
         For a door through which thousands come: those that share a commit are settled
         in one call, from another thread or, when nothing can be kept, from this one.
         ``settle`` must be quick and never raise.
+        """
+        ...
+
+
+@runtime_checkable
+class KeepsBytes(Protocol):
+    """An intake into which a door with threads of its own can put large bytes beforehand."""
+
+    def keep(self, payload: Payload) -> Payload:
+        """Make a spooled payload durable, in the caller's thread: what to submit instead.
+
+        Its file is intake's from here on. Raises :class:`IntakeUnavailable`; then the file
+        is still the caller's.
         """
         ...
 
@@ -203,6 +216,14 @@ class WholeSource(Protocol):
 
 
 @runtime_checkable
+class Profiled(Protocol):
+    """A root scope of a message that is read like all others of its ``profile``."""
+
+    @property
+    def profile(self) -> Hashable: ...
+
+
+@runtime_checkable
 class FlaggedReading(Protocol):
     """A root scope that knows of faults which reading met and stepped over.
 
@@ -221,7 +242,10 @@ class CompiledPath:
     ``content`` is optional: a cheap look at what ``read`` would give, so that the
     engine converts the same content once. None when nothing is there, the empty
     string when it is empty, else a hashable token: equal tokens, from whatever
-    message, mean equal values in texts, states, types and parts.
+    message, mean equal values in texts, states, types and parts. Paths of one
+    scope with an equal ``place`` (None: its own) have the same content there.
+    ``everywhere``: the content is the same from every place of a message.
+    ``recurs``: it is worth remembering by, because it comes again in other messages.
     """
 
     text: str
@@ -229,6 +253,9 @@ class CompiledPath:
     datatype: str = ""
     repeats: bool = False
     content: Callable[[Scope], Hashable] | None = None
+    place: Hashable = None
+    everywhere: bool = False
+    recurs: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +310,8 @@ class SourceLanguage(Protocol):
     ) -> Callable[[Scope], Sequence[Hashable]] | None:
         """Optional: one look that gives the ``content`` of several paths (all have one).
 
-        None when the language has no quicker way than asking each path.
+        None when the language has no quicker way than asking each path. A token need
+        only differ among messages whose roots have the same ``profile`` (:class:`Profiled`).
         """
         return None
 
@@ -308,14 +336,17 @@ class DocumentHeader:
     """What the header of a CDA document says, for those who carry it in a message.
 
     ``identifier`` and ``replaces`` (the documents that it replaces) are ``root`` or
-    ``root^extension``; ``traits_missing`` names what a complete INS would need and the
-    header does not have. No more than that may leave the document.
+    ``root^extension``; ``kind`` is the code of its type, ``attributes`` its set, version and
+    form; ``traits_missing`` names what a complete INS would need and the header does not have.
+    No more than that may leave the document.
     """
 
     identifier: str
     patient: tuple[Identifier, ...] = ()
     replaces: tuple[str, ...] = ()
     traits_missing: tuple[str, ...] = ()
+    kind: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 class DocumentHeaders(Protocol):
@@ -374,6 +405,14 @@ class DeliversTogether(Protocol):
         transaction and makes them one by one, which finds out which one it is.
         """
         ...
+
+
+@runtime_checkable
+class ReplacesEntries(Protocol):
+    """A destination elsewhere at which an entry takes the place of the one of the same
+    ``Type/id``, so that it must not be given an older one after a newer one."""
+
+    replaces_entries: bool
 
 
 class BlobStore(Protocol):

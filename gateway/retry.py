@@ -8,8 +8,8 @@ together do not come back together.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from gateway.model import Cause, CauseCode, Delivered, Outcome, Refused, Wait
@@ -28,8 +28,9 @@ class RetryPolicy:
     ``base``: upper bound of the first wait. ``factor``: growth of the bound per
     attempt, at least 1. ``cap``: the longest bound. ``attempts_max``: attempts
     after which an item is buried. ``give_up_after``: age since the first
-    attempt at which it is buried whatever the number of attempts. Raises
-    ValueError when a bound makes no sense.
+    attempt at which it is buried whatever the number of attempts. ``causes``: other
+    policies for attempts that failed for these causes. Raises ValueError when a bound
+    makes no sense.
     """
 
     base: timedelta = timedelta(seconds=2)
@@ -37,12 +38,17 @@ class RetryPolicy:
     cap: timedelta = timedelta(minutes=15)
     attempts_max: int = 12
     give_up_after: timedelta = timedelta(days=3)
+    causes: Mapping[CauseCode, RetryPolicy] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.base <= timedelta(0) or self.cap < self.base:
             raise ValueError("a wait needs a positive base and a cap that is not below it")
         if self.factor < 1 or self.attempts_max < 1 or self.give_up_after <= timedelta(0):
             raise ValueError("factor and attempts_max are at least 1, give_up_after is positive")
+
+    def of(self, code: CauseCode) -> RetryPolicy:
+        """The policy after a failure for this cause."""
+        return self.causes.get(code, self)
 
     def bound(self, attempts: int) -> timedelta:
         """The longest wait after ``attempts`` attempts (at least 1)."""
@@ -103,6 +109,7 @@ def decide(
         return Bury(cause=outcome.cause)
     if isinstance(outcome, Wait):
         return Retry(at=now + max(outcome.after, WAIT_MIN), cause=outcome.cause, counted=False)
+    policy = policy.of(outcome.cause.code)
     if attempts >= policy.attempts_max:
         return Bury(cause=_gave_up(outcome.cause, f"after {attempts} attempts"))
     if now - first_attempt_at >= policy.give_up_after:

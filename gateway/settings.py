@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings
+from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings, CdaSettings
 from adapters.dicom.settings import DicomSourceSettings
 from adapters.doors.settings import FolderDoorSettings
 from adapters.hl7.settings import (
@@ -28,10 +28,24 @@ from adapters.hl7.settings import (
     MllpSourceSettings,
 )
 from adapters.hprim.settings import HprimFolderSourceSettings, HprimHttpSourceSettings
+from adapters.xdm.settings import XdmFolderSourceSettings, XdmHttpSourceSettings
+from deadletter.settings import AlertSettings
+from gateway.delivery_settings import (
+    DestinationSettings,
+    FhirDestinationSettings,
+    RecordDestinationSettings,
+    RetrySettings,
+)
 from gateway.settings_file import ConfigurationError, Place, SettingsFile
+
+POSTGRESQL = "postgresql"
+"""As a broker's URL (``gateway.broker``): the journal's database tells the processes."""
 
 DEFAULT_FILE = "ecluse.yaml"
 ENVIRONMENT_PREFIX = "ECLUSE_"
+
+LEASE_SHARE = 0.8
+"""As much of a lease as one attempt may take."""
 
 SourceSettings = Annotated[
     MllpSourceSettings
@@ -41,7 +55,9 @@ SourceSettings = Annotated[
     | Hl7HttpSourceSettings
     | Hl7FolderSourceSettings
     | HprimHttpSourceSettings
-    | HprimFolderSourceSettings,
+    | HprimFolderSourceSettings
+    | XdmHttpSourceSettings
+    | XdmFolderSourceSettings,
     Field(discriminator="type"),
 ]
 
@@ -60,14 +76,21 @@ class JournalSettings(_Block):
         "journal.sqlite in the state folder.",
     )
 
+    blobs: Path | None = Field(
+        default=None,
+        description="Folder of large payloads and documents. Processes on several machines need "
+        "a shared one that keeps what it says it has (fsync). Nothing: blobs in the state folder.",
+    )
+
 
 class BrokerSettings(_Block):
     """What wakes the workers. It carries lane names only; losing it loses nothing."""
 
     url: str = Field(
         default="",
-        pattern=r"^($|rediss?://|unix://)",
-        description="redis://host:6379/0. Empty: the embedded broker inside the process.",
+        pattern=r"^($|rediss?://|unix://|postgresql$)",
+        description="redis://host:6379/0. postgresql: no broker, processes tell each other by "
+        "NOTIFY of the journal's PostgreSQL. Empty: the embedded broker inside the process.",
     )
 
 
@@ -110,23 +133,18 @@ class WorkerSettings(_Block):
         "a time, so that more than one core is used. They are started when there is a backlog; "
         "0: the worker threads do it themselves (always so on Windows).",
     )
+    priorities: dict[str, Literal["high", "normal", "low"]] = Field(
+        default_factory=dict,
+        max_length=200,
+        description="By source: whose messages go first where there is a backlog (normal for "
+        "all others). Within a priority every source has its share of each destination, and the "
+        "lower priorities always have an eighth.",
+    )
     sweep_seconds: float = Field(
         default=1.0, gt=0, le=60, description="How often due lanes are rung again, in seconds."
     )
     lease_seconds: float = Field(
         default=30.0, ge=5, le=600, description="How long a worker holds a lane without renewing."
-    )
-
-
-class RetrySettings(_Block):
-    """When a failed delivery is tried again: exponential backoff with full jitter."""
-
-    base_seconds: float = Field(default=2.0, gt=0, description="The first wait's upper bound.")
-    factor: float = Field(default=2.0, ge=1, description="How the bound grows per attempt.")
-    cap_seconds: float = Field(default=900.0, gt=0, description="The longest wait.")
-    attempts_max: int = Field(default=12, ge=1, description="Attempts before it is a dead letter.")
-    give_up_seconds: float = Field(
-        default=259_200.0, gt=0, description="Age at which it is a dead letter (3 days)."
     )
 
 
@@ -168,11 +186,8 @@ class LogSettings(_Block):
     )
 
 
-class RecordDestinationSettings(_Block):
-    """The built-in shared record."""
-
-    type: Literal["record"] = "record"
-    name: str = Field(default="record", pattern=r"^[a-z][a-z0-9-]{0,39}$", description="Its name.")
+def _record_alone() -> list[DestinationSettings]:
+    return [RecordDestinationSettings()]
 
 
 class Settings(_Block):
@@ -188,14 +203,20 @@ class Settings(_Block):
     retry: RetrySettings = Field(default_factory=RetrySettings, description="Retries.")
     mappings: MappingSettings = Field(default_factory=MappingSettings, description="Mappings.")
     identity: IdentitySettings = Field(default_factory=IdentitySettings, description="Identity.")
+    alerts: AlertSettings = Field(
+        default_factory=AlertSettings, description="Who is told of dead letters."
+    )
+    cda: CdaSettings = Field(
+        default_factory=CdaSettings, description="How CDA documents are judged."
+    )
     log: LogSettings = Field(default_factory=LogSettings, description="Logs.")
     sources: list[SourceSettings] = Field(
         default_factory=list,
         max_length=200,
         description="Ways in; empty: one for each protocol, and a folder for CDA.",
     )
-    destinations: list[RecordDestinationSettings] = Field(
-        default_factory=lambda: [RecordDestinationSettings()],
+    destinations: list[DestinationSettings] = Field(
+        default_factory=_record_alone,
         max_length=20,
         description="Where entries go.",
     )
@@ -209,6 +230,28 @@ class Settings(_Block):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"two {what}s are named {', '.join(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def _bell_of_the_journal(self) -> Settings:
+        if self.broker.url == POSTGRESQL and not self.journal.url.startswith("postgresql"):
+            raise ValueError("broker.url is postgresql, but journal.url is none of PostgreSQL")
+        return self
+
+    @model_validator(mode="after")
+    def _leases_outlast_attempts(self) -> Settings:
+        known = {source.name for source in self.sources}
+        for each in self.destinations:
+            unknown = sorted(set(each.sources) - known) if known else []
+            if unknown:
+                raise ValueError(f"destination {each.name}: no source is named {unknown[0]}")
+            if isinstance(each, FhirDestinationSettings):
+                longest = LEASE_SHARE * self.worker.lease_seconds
+                if each.timeout_seconds > longest:
+                    raise ValueError(
+                        f"destination {each.name}: timeout_seconds is more than {longest:g}, four "
+                        "fifths of worker.lease_seconds: another worker would begin meanwhile"
+                    )
         return self
 
     def journal_url(self) -> str:
@@ -225,6 +268,7 @@ def default_sources(state: Path) -> list[Any]:
         CdaFolderSourceSettings(name="cda-folder", type="cda-folder", path=state / "drop"),
         Hl7HttpSourceSettings(name="hl7-http", type="hl7-http"),
         HprimHttpSourceSettings(name="hprim", type="hprim-http"),
+        XdmHttpSourceSettings(name="xdm", type="xdm-http"),
     ]
 
 
@@ -295,6 +339,8 @@ _TAGS = frozenset(
     {
         *("mllp", "dicom", "cda-http", "cda-folder"),
         *("hl7-http", "hl7-folder", "hprim-http", "hprim-folder"),
+        *("record", "fhir"),
+        *("xdm-http", "xdm-folder"),
     }
 )
 

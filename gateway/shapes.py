@@ -15,6 +15,10 @@ from sqlalchemy import Connection
 
 from deadletter.causes import CAUSES
 from gateway.journal import deliveries, messages
+from gateway.journal.alerting import Alert
+from gateway.journal.desk_actions import Action
+from gateway.journal.replaying import Job
+from gateway.journal.standstills import Change
 from gateway.journal.states import AnswerState
 from gateway.journal.values import (
     Attempt,
@@ -28,6 +32,7 @@ from gateway.journal.values import (
     Patient,
 )
 from gateway.model import Cause, CauseCode
+from gateway.rooms import Room, Standstill
 
 Shape = dict[str, Any]
 
@@ -187,6 +192,64 @@ def dead_letter(value: DeadLetter) -> Shape:
         "reason": value.reason or None,
         "actor": value.actor or None,
         "child_message_id": value.child_message_id,
+        "destination": value.destination or None,
+        "assignee": value.assignee or None,
+    }
+
+
+def replay_job(value: Job) -> Shape:
+    """One replay: where it stands, at which pace, what became of its letters."""
+    return {
+        "id": value.id,
+        "state": value.state.value,
+        "active": value.active,
+        "note": value.note or None,
+        "actor": value.actor,
+        "reason": value.reason or None,
+        "group": value.fingerprint or None,
+        "selection": {name: kept for name, kept in value.selection.items() if kept},
+        "per_second": value.pace.per_second,
+        "ramp": list(value.pace.ramp),
+        "stop_percent": value.pace.stop_percent,
+        "counts": dict(value.counts),
+        "in_flight": value.in_flight,
+        "waiting": value.waiting,
+        "at": instant(value.at),
+        "changed_at": instant(value.changed_at),
+        "ended_at": instant(value.ended_at),
+    }
+
+
+def desk_action(value: Action) -> Shape:
+    """Who did what at the dead-letter desk."""
+    return {
+        "id": value.id,
+        "at": instant(value.at),
+        "actor": value.actor,
+        "what": value.what.value,
+        "group": value.fingerprint or None,
+        "dead_letter_id": value.dead_letter_id,
+        "message_id": value.message_id,
+        "job": value.job_id,
+        "number": value.number,
+        "reason": value.reason or None,
+        "detail": dict(value.detail),
+    }
+
+
+def alert(value: Alert) -> Shape:
+    """One alert to one channel."""
+    return {
+        "id": value.id,
+        "at": instant(value.at),
+        "kind": value.kind,
+        "group": value.fingerprint,
+        "channel": value.channel,
+        "state": value.state.value,
+        "attempts": value.attempts,
+        "due_at": instant(value.due_at),
+        "answer": value.answer or None,
+        "body": dict(value.body),
     }
 
 
@@ -202,7 +265,12 @@ def group(value: DeadLetterGroup) -> Shape:
         "first_at": instant(value.first_at),
         "last_at": instant(value.last_at),
         "sources": list(value.sources),
+        "by_source": dict(value.by_source),
         "sample_id": value.sample_id,
+        "destination": value.destination or None,
+        "assignee": value.assignee or None,
+        "total": value.total,
+        "trend": list(value.trend),
     }
 
 
@@ -233,4 +301,45 @@ def ledger(lines: Mapping[str, LedgerLine]) -> Shape:
     return {
         "sources": sources,
         "total": {name: sum(line[name] for line in sources.values()) for name in names},
+    }
+
+
+def standing(value: Standstill) -> Shape:
+    """How a source or destination stands."""
+    found: Shape = {"kind": value.kind, "name": value.name, "mode": value.mode}
+    if value.kind == "destination":
+        found |= {
+            "breaker": value.breaker,
+            "failures": value.failures,
+            "closed_until": instant(value.closed_until),
+            "cause": value.cause,
+        }
+    return found
+
+
+def decision(value: Change) -> Shape:
+    """A person's decision to let something stand still or go on."""
+    return {
+        "kind": value.kind.value,
+        "name": value.name,
+        "mode": value.mode.value,
+        "actor": value.actor,
+        "reason": value.reason,
+        "at": instant(value.at),
+    }
+
+
+def room(value: Room) -> Shape:
+    """What waits for one reason."""
+    return {
+        "code": value.code,
+        "name": value.name,
+        "title": value.title,
+        "means": value.means,
+        "do": value.do,
+        "count": value.count,
+        "what": value.what,
+        "oldest_at": instant(value.oldest_at),
+        "until": instant(value.until),
+        "ages": dict(value.ages),
     }

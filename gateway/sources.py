@@ -15,26 +15,35 @@ from adapters.cda.folder import CdaFolderSource
 from adapters.cda.http import CdaHttpSource
 from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings
 from adapters.cda.transmitted import CdaHeaders
+from adapters.cda.validation.validator import Validator
+from adapters.dicom.ledger import StudyLedger
 from adapters.dicom.listener import DicomSource
 from adapters.dicom.settings import DicomSourceSettings
 from adapters.doors.http import HttpSource
 from adapters.doors.settings import HttpDoorSettings
-from adapters.hl7.continuation import Fragment
+from adapters.hl7.continuation import Continuations, Fragment
 from adapters.hl7.folder import Hl7FolderSource
 from adapters.hl7.http import Hl7HttpSource
 from adapters.hl7.listener import MllpSource
 from adapters.hl7.port import Ports
 from adapters.hl7.profile_files import ProfileError
+from adapters.hl7.return_link import MllpReturnLink
 from adapters.hl7.settings import (
     Hl7FolderSourceSettings,
     Hl7HttpSourceSettings,
+    Hl7SourceSettings,
     MllpSourceSettings,
 )
 from adapters.hprim.folder import HprimFolderSource
 from adapters.hprim.http import HprimHttpSource
 from adapters.hprim.settings import HprimFolderSourceSettings, HprimHttpSourceSettings
 from adapters.tls import HeldCertificate, TlsUnusable
+from adapters.xdm.folder import XdmFolderSource
+from adapters.xdm.http import XdmHttpSource
+from adapters.xdm.settings import XdmFolderSourceSettings, XdmHttpSourceSettings
+from gateway.joined import Judged
 from gateway.mapping import MappingContext
+from gateway.model import Flag
 from gateway.ports import Intake, Source
 from gateway.return_links import ReturnLinks
 
@@ -73,7 +82,8 @@ class Secured(Protocol):
 class CannotChange(Exception):
     """A changed configuration could not be put in force; what was in force still is.
 
-    ``source`` is the name of the source that could not follow.
+    ``source`` is the name of the source that could not follow, ``setting`` the dotted name of
+    what is wrong in its block, where that is known.
     """
 
     def __init__(self, source: str, message: str, *, setting: str = "") -> None:
@@ -102,8 +112,9 @@ def mapping_context(settings: Any) -> MappingContext:
 class Sources:
     """The running sources, in the order of the configuration.
 
-    ``contexts`` (what mappings are told of each source) and ``quiet`` (how long a study or a
-    continued message must be quiet) belong to the stages behind the sources and are kept up to
+    ``contexts`` (what mappings are told of each source), ``quiet`` (how long a study or a
+    continued message must be quiet) and ``patience`` (how long a study waits for what was
+    announced) belong to the stages behind the sources and are kept up to
     date. Those of a source that is gone stay: its messages may still be on their way.
     ``return_links`` follow the sources, and are stopped by :meth:`hang_up`. Belongs to one
     event loop.
@@ -115,28 +126,39 @@ class Sources:
         *,
         contexts: dict[str, MappingContext] | None = None,
         quiet: dict[str, timedelta] | None = None,
+        patience: dict[str, timedelta] | None = None,
         return_links: ReturnLinks | None = None,
+        validator: Validator | None = None,
     ) -> None:
         self.contexts = {} if contexts is None else contexts
         self.quiet = {} if quiet is None else quiet
+        self.patience = {} if patience is None else patience
         self._return_links = return_links
+        self._validator = validator
         self._spool = state / "spool"
         self._ports = Ports()
         self._clock = SystemClock()
         self._documents = CdaHeaders()
         self._intake: Intake | None = None
         self._fragments: Fragments | None = None
+        self._ledger: Callable[[str], StudyLedger] | None = None
         self._settings: dict[str, Any] = {}
         self._running: dict[str, Source] = {}
+        self._held: set[str] = set()
 
     def prepare(
-        self, settings: Sequence[Any], intake: Intake, fragments: Fragments | None = None
+        self,
+        settings: Sequence[Any],
+        intake: Intake,
+        fragments: Fragments | None = None,
+        ledger: Callable[[str], StudyLedger] | None = None,
     ) -> None:
         """Make the sources of a configuration; :meth:`start` starts them.
 
-        ``fragments`` tells what waits of a source's continued messages.
+        ``fragments`` tells what waits of a source's continued messages, ``ledger`` makes what
+        keeps account of a DICOM source's studies.
         """
-        self._intake, self._fragments = intake, fragments
+        self._intake, self._fragments, self._ledger = intake, fragments, ledger
         self._settings = {each.name: each for each in settings}
         self._running = {each.name: self._make(each) for each in settings}
         self._tell()
@@ -156,7 +178,7 @@ class Sources:
 
     async def start(self) -> None:
         """Open every door. Raises OSError when a port is taken, TlsUnusable for its files."""
-        await self._link()
+        await self._link({each.name: self._linked(each) for each in self._settings.values()})
         for source in self:
             await source.start()
             log.info("source listens", source=source.name, at=source.address())
@@ -166,14 +188,36 @@ class Sources:
         for source in self:
             await source.stop()
 
+    async def hold(self, names: frozenset[str]) -> None:
+        """Close the doors of these sources and open those of all others that were closed so."""
+        for name, source in list(self._running.items()):
+            if name in names and name not in self._held:
+                self._held.add(name)
+                await source.stop()
+                log.warning("the door of a source is closed: it is being drained", source=name)
+            elif name not in names and name in self._held:
+                try:
+                    await source.start()
+                except (OSError, TlsUnusable) as error:
+                    log.critical("a door cannot be opened", source=name, error=type(error).__name__)
+                    continue
+                self._held.discard(name)
+                log.warning("the door of a source is open again", source=name)
+
     def hang_up(self) -> None:
         """Stop the return links, after the attempts in hand. Blocks; idempotent."""
         if self._return_links is not None:
             self._return_links.stop()
 
-    async def _link(self) -> None:
+    def _linked(self, settings: Any) -> MllpReturnLink | None:
+        """The return link that a source wants, if any. Raises TlsUnusable."""
+        return self._return_links.make(settings) if self._return_links is not None else None
+
+    async def _link(self, links: Mapping[str, MllpReturnLink | None]) -> None:
         if self._return_links is not None:
-            await asyncio.to_thread(self._return_links.follow, list(self._settings.values()))
+            wanted = {name: link for name, link in links.items() if link is not None}
+            settings = list(self._settings.values())
+            await asyncio.to_thread(self._return_links.follow, settings, wanted)
 
     async def change(self, settings: Sequence[Any]) -> Change:
         """Put another configuration in force: all of it, or nothing and CannotChange.
@@ -196,7 +240,10 @@ class Sources:
         running = dict(self._running)
         undo: list[Callable[[], Awaitable[None]]] = []
         at = ""
+        links: dict[str, MllpReturnLink | None] = {}
         try:
+            for at in (*started, *changed):
+                links[at] = self._linked(wanted[at])
             # A port or folder passes from one source to another of another name or kind.
             # MLLP sources can stand behind one port at the same time, others cannot.
             for at in [name for name in gone if self._in_the_way(name, wanted)]:
@@ -212,7 +259,8 @@ class Sources:
         except (OSError, TlsUnusable, ProfileError) as error:
             await self._undo(undo)
             said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise CannotChange(at, said, setting=getattr(error, "setting", "")) from None
+            setting = f"{error.block}.{error.setting}" if isinstance(error, TlsUnusable) else ""
+            raise CannotChange(at, said, setting=setting) from None
         except BaseException:
             await self._undo(undo)
             raise
@@ -222,7 +270,11 @@ class Sources:
         self._tell()
         for name in gone:
             await before[name].stop()
-        await self._link()
+        for name in self._held.intersection((*changed, *started)):
+            # A door that a person has closed stays so.
+            await self._running[name].stop()
+        self._held &= self._running.keys()
+        await self._link(links)
         unchanged = tuple(each for each in wanted if each not in started and each not in changed)
         return Change(tuple(started), tuple(changed), tuple(gone), unchanged)
 
@@ -251,7 +303,8 @@ class Sources:
             self.contexts[name] = mapping_context(each)
             if isinstance(each, DicomSourceSettings):
                 self.quiet[name] = timedelta(seconds=each.quiet_seconds)
-            elif isinstance(each, MllpSourceSettings):
+                self.patience[name] = timedelta(seconds=each.partial_after_seconds)
+            elif isinstance(each, Hl7SourceSettings):
                 self.quiet[name] = timedelta(seconds=each.continuation_timeout_seconds)
 
     # --- making -------------------------------------------------------------------
@@ -264,32 +317,61 @@ class Sources:
                 source = MllpSource(
                     settings, intake, clock, ports=self._ports, documents=self._documents
                 )
-                for waiting in self._fragments(settings.name) if self._fragments else ():
-                    source.continuations.restore(*waiting)
+                self._restore(settings.name, source.continuations)
                 return source
             case DicomSourceSettings():
-                return DicomSource(settings, intake, clock, self._spool)
+                ledger = self._ledger(settings.name) if self._ledger is not None else None
+                return DicomSource(settings, intake, clock, self._spool, ledger)
             case CdaHttpSourceSettings():
-                return CdaHttpSource(self._spooled(settings), intake, clock)
+                spooled = self._spooled(settings)
+                return CdaHttpSource(spooled, intake, clock, validator=self._validator)
             case CdaFolderSourceSettings():
-                return CdaFolderSource(settings, intake, clock)
+                return CdaFolderSource(settings, intake, clock, validator=self._validator)
             case Hl7HttpSourceSettings():
                 spooled = self._spooled(settings)
-                return Hl7HttpSource(spooled, intake, clock, documents=self._documents)
+                over_http = Hl7HttpSource(spooled, intake, clock, documents=self._documents)
+                self._restore(settings.name, over_http.reception.continuations)
+                return over_http
             case Hl7FolderSourceSettings():
-                return Hl7FolderSource(settings, intake, clock, documents=self._documents)
+                folder = Hl7FolderSource(settings, intake, clock, documents=self._documents)
+                self._restore(settings.name, folder.reception.continuations)
+                return folder
             case HprimHttpSourceSettings():
                 return HprimHttpSource(self._spooled(settings), intake, clock)
             case HprimFolderSourceSettings():
                 return HprimFolderSource(settings, intake, clock)
+            case XdmHttpSourceSettings():
+                return XdmHttpSource(self._spooled(settings), intake, clock, self._documents)
+            case XdmFolderSourceSettings():
+                return XdmFolderSource(settings, intake, clock, self._documents)
             case _:
                 raise TypeError(f"no source takes {type(settings).__name__}")
+
+    def _restore(self, name: str, continuations: Continuations) -> None:
+        """Let a source know again what waits of its continued messages."""
+        for waiting in self._fragments(name) if self._fragments else ():
+            continuations.restore(*waiting)
 
     def _spooled(self, settings: Any) -> Any:
         """An HTTP source's spool is in the state folder unless the configuration names another."""
         if isinstance(settings, HttpDoorSettings) and settings.spool_folder is None:
             return settings.model_copy(update={"spool_folder": self._spool})
         return settings
+
+    # --- messages that came in fragments --------------------------------------------
+
+    def judge_joined(self, source: str, fragments: Sequence[bytes]) -> Judged:
+        """What the profiles of an HL7 v2 source say of a message that is whole only now.
+
+        Says nothing where the source is gone. Any thread.
+        """
+        running = self._running.get(source)
+        if not isinstance(running, MllpSource | Hl7HttpSource | Hl7FolderSource):
+            return Judged()
+        judgement = running.reception.judge_joined(fragments)
+        noted = (judgement.attributes or {}).get("profile")
+        flags = (Flag(code="profile", detail=noted),) if noted else ()
+        return Judged(cause=judgement.refusal, flags=flags)
 
     # --- what is told of them -----------------------------------------------------
 
@@ -308,7 +390,14 @@ class Sources:
 
     def certificates(self) -> dict[str, Sequence[HeldCertificate]]:
         """The certificates that each source relies on, by its name."""
-        return {each.name: each.certificates() for each in self if isinstance(each, Secured)}
+        linked = self._return_links.certificates() if self._return_links is not None else {}
+        return {
+            each.name: (
+                *(each.certificates() if isinstance(each, Secured) else ()),
+                *linked.get(each.name, ()),
+            )
+            for each in self
+        }
 
 
 def _claim(settings: Any) -> object:

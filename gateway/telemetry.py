@@ -25,7 +25,9 @@ from types import MappingProxyType
 from typing import Any, TextIO
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, disable_created_metrics
+
+from gateway.durations import Durations
 
 EventDict = MutableMapping[str, Any]
 
@@ -67,12 +69,12 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.stage_seconds = Histogram(
+        self.stage_seconds = Durations(
             "ecluse_stage_duration_seconds",
             "Time that one stage took for one message or one delivery.",
-            ["stage"],
-            registry=self.registry,
-            buckets=_BUCKETS,
+            "stage",
+            _BUCKETS,
+            self.registry,
         )
         self.answers = Counter(
             "ecluse_http_requests",

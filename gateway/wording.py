@@ -58,6 +58,8 @@ PROTOCOLS = MappingProxyType(
         "hl7-folder": "HL7 v2 from a folder",
         "hprim-http": "HPRIM over HTTP",
         "hprim-folder": "HPRIM from a folder",
+        "xdm-http": "XDM archives over HTTP",
+        "xdm-folder": "XDM archives from a folder",
     }
 )
 

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import structlog
 from dramatiq.worker import Worker
-from sqlalchemy import Connection, func, or_, select
 
 from gateway.bell import Bell, EmbeddedBell, RedisBell
 from gateway.broker import DoorbellRedisBroker, EmbeddedBroker, declare_drain
+from gateway.crew import Crew
+from gateway.elsewhere import ElsewhereDrain
 from gateway.failure import internal
-from gateway.journal import lanes
+from gateway.journal import clock, lanes
 from gateway.journal.journal import Journal, JournalUnavailable
-from gateway.journal.tables import lane as lane_table
 from gateway.journal.times import utc_now
+from gateway.postgres_bell import PostgresBell
+from gateway.route import lane_source
+from gateway.shares import Shares, View
 
 SWEEP_LANES_MAX = 500
 """Lanes that one sweep rings; the next sweep rings the next."""
@@ -41,6 +44,9 @@ PAUSE_MIN_SECONDS = 0.02
 
 STOP_TIMEOUT_SECONDS = 30.0
 
+SET_BACK = timedelta(seconds=5)
+"""A clock that lost so much between two sweeps was set back."""
+
 log = structlog.get_logger("ecluse.worker")
 
 
@@ -48,6 +54,10 @@ class Drains(Protocol):
     """What empties a lane: :class:`gateway.drain.Drainer`."""
 
     on_postponed: Callable[[], None] | None
+    shares: Shares
+    elsewhere: ElsewhereDrain
+    lease: timedelta
+    """For how long a lane is held without renewing."""
 
     def drain(self, lane: str) -> bool:
         """Work in a lane; True when it should be rung again. Raises JournalUnavailable."""
@@ -64,7 +74,10 @@ class Drains(Protocol):
 
 class Sweeper:
     """Rings every due lane at the start, then every ``every`` seconds, and sooner when one
-    falls due sooner. While the bell is away it drains them itself."""
+    falls due sooner. While the bell is away it drains them itself.
+
+    The destinations ``crewed`` have threads of their own, which ``wake`` wakes: their lanes
+    are neither rung nor drained here."""
 
     def __init__(
         self,
@@ -72,16 +85,25 @@ class Sweeper:
         bell: Bell,
         ring_all: Callable[[Iterable[str]], None],
         drain: Callable[[str], None],
+        shares: Shares,
         *,
+        wake: Callable[[], None],
+        crewed: frozenset[str],
         every: float,
+        lease: timedelta,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._journal = journal
         self._bell = bell
         self._ring_all = ring_all
         self._drain = drain
+        self._shares = shares
+        self._wake_crews = wake
+        self._crewed = crewed
         self._every = every
+        self._lease = lease
         self._now = now
+        self._ahead: timedelta | None = None
         self._awake = threading.Event()
         self._stopping = False
         self._unavailable = False
@@ -127,12 +149,16 @@ class Sweeper:
     def sweep(self) -> float:
         """One sweep; the seconds until the next. Raises JournalUnavailable."""
         now = self._now()
+        self._mind_the_clock(now)
         with self._journal.read() as connection:
-            due = lanes.due(connection, now, SWEEP_LANES_MAX)
-            following: datetime | None = connection.execute(
-                select(func.min(lane_table.c.next_at)).where(lane_table.c.next_at > now)
-            ).scalar_one()
-            overdue = self._overdue(connection, now) if due else []
+            view = self._shares.look(connection, now)
+            rank = self._uncrewed(view)
+            due = lanes.due(connection, now, SWEEP_LANES_MAX, rank=rank)
+            following = lanes.following(connection, now)
+            overdue = (
+                lanes.due(connection, now - OVERDUE, OVERDUE_LANES_MAX, rank=rank) if due else []
+            )
+        self._wake_crews()
         if due and not (self._bell.away or self._bell.busy):
             self._ring_all(due)
         for lane in due if self._bell.away else overdue:
@@ -146,26 +172,33 @@ class Sweeper:
         soon = max((following - self._now()).total_seconds(), PAUSE_MIN_SECONDS)
         return min(self._every, soon)
 
-    @staticmethod
-    def _overdue(connection: Connection, now: datetime) -> list[str]:
-        column = lane_table.c
-        found = connection.execute(
-            select(column.name)
-            .where(
-                column.next_at <= now - OVERDUE,
-                or_(column.lease_until.is_(None), column.lease_until <= now),
-            )
-            .order_by(column.next_at)
-            .limit(OVERDUE_LANES_MAX)
-        )
-        return list(found.scalars())
+    def _mind_the_clock(self, now: datetime) -> None:
+        """At the first sweep, and when the clock was set back: undo what a clock that was ahead
+        has put off."""
+        ahead = now - datetime.fromtimestamp(0, UTC) - timedelta(seconds=time.monotonic())
+        before, self._ahead = self._ahead, ahead
+        if before is not None and before - ahead < SET_BACK:
+            return
+        with self._journal.write() as connection:
+            count = clock.put_right(connection, now, self._lease)
+        if count:
+            log.warning("lanes waited for an instant of a clock that was ahead", lanes=count)
+
+    def _uncrewed(self, view: View) -> lanes.Rank:
+        def rank(rooms: Sequence[str]) -> Sequence[Sequence[str]]:
+            return view.rank([room for room in rooms if room.partition("/")[0] not in self._crewed])
+
+        return rank
 
 
 class WorkerPool:
     """Broker, bell, worker threads and sweep, started and stopped together.
 
-    ``threads`` drain lanes at the same time. :meth:`ring` and :meth:`ring_all`
-    may be called from any thread at any time, before ``start`` too.
+    ``threads`` drain lanes at the same time, and ``connections`` (by name, else 1) deliver to
+    each destination elsewhere. With no threads it only rings. ``notify`` is the URL of a
+    PostgreSQL journal by which processes tell each other, with an embedded broker.
+    :meth:`ring` and :meth:`ring_all` may be called from any thread at any time, before
+    ``start`` too.
     """
 
     def __init__(
@@ -175,27 +208,59 @@ class WorkerPool:
         broker: EmbeddedBroker | DoorbellRedisBroker,
         *,
         threads: int = 2,
+        connections: Mapping[str, int] | None = None,
+        notify: str = "",
         sweep_seconds: float = 1.0,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._drainer = drainer
+        self.shares = drainer.shares
         self._broker = broker
         self._threads = threads
         self._actor = declare_drain(broker, self._drain)
         self.bell: Bell
-        if isinstance(broker, EmbeddedBroker):
+        ring_due: Callable[[Iterable[str]], None] = self.ring_all
+        if notify and isinstance(broker, EmbeddedBroker):
+            bell = PostgresBell(notify, broker, self._actor, self._unheard, threads=threads)
+            self.bell = bell
+            # What a sweep finds others find by their own.
+            ring_due = bell.ring_here
+        elif isinstance(broker, EmbeddedBroker):
             self.bell = EmbeddedBell(self._actor)
         else:
             self.bell = RedisBell(broker, self._actor, self._unheard)
+        self._crews = {
+            name: Crew(
+                name,
+                drainer.elsewhere.work,
+                threads=(connections or {}).get(name, 1),
+                every=sweep_seconds,
+            )
+            for name in (drainer.elsewhere.names if threads else ())
+        }
         self._sweeper = Sweeper(
-            journal, self.bell, self.ring_all, self._drain, every=sweep_seconds, now=now
+            journal,
+            self.bell,
+            lambda lanes: ring_due(drainer.rings(lanes)),
+            self._drain,
+            drainer.shares,
+            wake=self._wake_crews,
+            crewed=frozenset(self._crews),
+            every=sweep_seconds,
+            lease=drainer.lease,
+            now=now,
         )
         drainer.on_postponed = self._sweeper.wake
         self._worker: Worker | None = None
+        self._started = False
         self._unavailable_until = 0.0
 
     def start(self) -> None:
         """Start draining. Whatever is due from an earlier run is rung at once."""
+        self._started = True
+        if not self._threads:
+            self.bell.start()
+            return
         self._worker = Worker(
             self._broker,
             worker_threads=self._threads,
@@ -205,6 +270,8 @@ class WorkerPool:
             self._worker.queue_prefetch = PREFETCH
         self.bell.start()
         self._worker.start()
+        for crew in self._crews.values():
+            crew.start()
         self._sweeper.start()
 
     def stop(self, timeout: timedelta = timedelta(seconds=STOP_TIMEOUT_SECONDS)) -> None:
@@ -214,27 +281,56 @@ class WorkerPool:
         left behind; its lease ends by itself and another worker does it again.
         """
         worker, self._worker = self._worker, None
-        if worker is None:
+        if not self._started:
             return
-        self._drainer.stop()
-        self._sweeper.stop()
+        self._started = False
+        until = time.monotonic() + timeout.total_seconds()
+        if worker is not None:
+            self._drainer.stop()
+            self._sweeper.stop()
         self.bell.stop()
-        worker.stop(timeout=int(timeout.total_seconds() * 1000))
+        for crew in self._crews.values():
+            crew.stop(until)
+        if worker is not None:
+            worker.stop(timeout=int(max(until - time.monotonic(), 1.0) * 1000))
         self._broker.close()
 
     def ring(self, lane: str) -> None:
         """Wake a worker for a lane. Never blocks, never raises."""
-        self.bell.ring(lane)
+        self.ring_all((lane,))
 
     def ring_all(self, names: Iterable[str]) -> None:
         """Wake workers for lanes that became due together, as ``Journal(on_ring=…)`` calls it."""
-        self.bell.ring_all(self._drainer.rings(names))
+        rung = []
+        for lane in self._drainer.rings(names):
+            crew = self._crew(lane)
+            if crew is None:
+                rung.append(lane)
+            else:
+                crew.wake()
+        if rung:
+            self.bell.ring_all(rung)
+
+    def wake(self) -> None:
+        """Look at what is due now, because something was allowed to go on."""
+        self._sweeper.wake()
+
+    def _crew(self, lane: str) -> Crew | None:
+        return None if lane_source(lane) else self._crews.get(lane.rpartition("@")[2])
+
+    def _wake_crews(self) -> None:
+        for crew in self._crews.values():
+            crew.wake()
 
     def _unheard(self) -> None:
         self._sweeper.wake()
 
     def _drain(self, lane: str) -> None:
         """One turn in a lane. Whatever happens, the worker's thread goes on."""
+        crew = self._crew(lane)
+        if crew is not None:
+            crew.wake()
+            return
         try:
             if self._drainer.drain(lane):
                 self.bell.ring(lane)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from gateway.model import Again, Cause, CauseCode, Delivered, Delivery, Outcome, Refused
-from record.faults import BytesMissing, EntryRefused, MergeRefused
+from record.faults import BytesMissing, EntryRefused, MergeRefused, VersionRefused
 from record.feeding import Put, PutResult
 from record.store import Record
 
@@ -37,6 +37,13 @@ class RecordDestination:
                 result = self._deliver(delivery, connection)
         except EntryRefused as fault:
             return Refused(cause=Cause(code=CauseCode.INVALID_ENTRY, detail=str(fault)))
+        except VersionRefused as fault:
+            cause = Cause(
+                code=CauseCode.CONTROL_ID_REUSED,
+                detail=str(fault),
+                location="/ClinicalDocument/versionNumber",
+            )
+            return Refused(cause=cause)
         except MergeRefused as fault:
             return Refused(cause=Cause(code=CauseCode.IDENTITY_CONFLICT, detail=str(fault)))
         except BytesMissing as fault:

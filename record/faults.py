@@ -11,6 +11,10 @@ class EntryRefused(RecordFault):
     """What was given is no entry: no type, no id, too large, or twice in one message."""
 
 
+class VersionRefused(RecordFault):
+    """Another document has the id, or the version in its set, of the one that was given."""
+
+
 class BytesMissing(RecordFault):
     """A document's bytes are not in the blob store, where they must be first."""
 

@@ -12,6 +12,7 @@ from gateway.model import Entry
 from gateway.ports import BlobStore
 from record.content import Prepared, ResourceText, prepare, prepare_resource, provenance
 from record.deriving import Deriving
+from record.document_versions import DocumentVersions
 from record.faults import BytesMissing, MergeRefused
 from record.indexing import attachments
 from record.instants import micros
@@ -77,14 +78,22 @@ class Feeding:
         """Take messages' entries into patients' records, in the caller's transaction.
 
         Idempotent: what is known makes no version. ``sequence`` is the message's place in
-        the order of arrival, which alone decides what is current. Entries of a patient
-        who was merged go to the survivor. Raises EntryRefused and BytesMissing, before
-        anything is written.
+        the order of arrival, which alone decides what is current, but for versions of a
+        document (:mod:`record.document_versions`). Entries of a patient who was merged go to
+        the survivor. Raises EntryRefused, VersionRefused and BytesMissing, before anything is
+        written.
         """
         at = micros(self._now())
         ready = [self._ready(put, at) for put in puts]
         named = [put.patient_id for put in puts if put.entries or put.revision]
         owners = locked_patients(connection, named)
+        versions = DocumentVersions(connection, self._json)
+        versions.admit(
+            [
+                (owners.get(put.patient_id, ""), put.sequence, prepared)
+                for put, prepared in zip(puts, ready, strict=True)
+            ]
+        )
         gone = self._withdraw(connection, puts, ready)
         work = [
             (
@@ -108,8 +117,9 @@ class Feeding:
         changes = [writing.put(origin, prepared) for origin, prepared in work]
         writing.flush()
         touched: dict[str, Origin] = {}
+        superseded = versions.link()
         for (origin, _), change in zip(work, changes, strict=True):
-            touched.update(dict.fromkeys(sorted(change.touched), origin))
+            touched.update(dict.fromkeys(sorted({*superseded, *change.touched}), origin))
         derived: dict[int, list[str]] = {}
         for reference in Deriving(connection, self._json, self._zone).settle(touched):
             derived.setdefault(touched[reference].message_id, []).append(reference)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from functools import lru_cache
@@ -13,15 +13,19 @@ from typing import Any
 from record.instants import UNDATED, element_span
 from record.parameters import parameters_of
 from record.tables import IDENTIFIER_MAX, NAME_MAX
+from record.withdrawing import is_withdrawn
 
 Resource = Mapping[str, Any]
 TOKENS_CHARACTERS_MAX = 100_000
 """What the index keeps of one resource; the resource itself is kept whole."""
 
-_PATIENT_ELEMENTS = (
-    *((name, f"{name}.reference") for name in ("subject", "patient", "beneficiary", "for")),
-    ("participant", "participant.actor.reference"),
+Path = tuple[str, ...]
+_PATIENT_ELEMENTS: tuple[Path, ...] = (
+    *((name, "reference") for name in ("subject", "patient", "beneficiary", "for")),
+    ("participant", "actor", "reference"),
 )
+_RELATIONS = ("relatesTo",)
+_TARGETS = ("target", "reference")
 _BINARY = "Binary/"
 _CONTROL = re.compile(r"[\x00-\x1f]")
 
@@ -55,18 +59,18 @@ def index(resource: Resource, text: str, zone: tzinfo) -> Indexed:
     """
     plan = _plan(resource["resourceType"])
     span = None
-    for head, path in plan.dates:
-        if span is None and head in resource:
-            values = (element_span(value, zone) for value in at(resource, path))
-            span = next((found for found in values if found), None)
+    for path in plan.dates:
+        if span is None and path[0] in resource:
+            spans = (element_span(value, zone) for value in at(resource, path))
+            span = next((found for found in spans if found), None)
     return Indexed(
         tokens=_tokens(resource, plan),
         low=span[0] if span else UNDATED,
         high=span[1] if span else UNDATED,
         identifiers=frozenset(
             (cut(value, IDENTIFIER_MAX), cut(system, IDENTIFIER_MAX))
-            for head, path in plan.identifiers
-            if head in resource
+            for path in plan.identifiers
+            if path[0] in resource
             for system, value in _identifiers(at(resource, path))
         ),
         attachments=tuple(attachments(resource, text)),
@@ -77,24 +81,23 @@ def index(resource: Resource, text: str, zone: tzinfo) -> Indexed:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Where to look in one type: (first element, path), with the parameter before it where
-    one is told from the other."""
+    """Where to look in one type, with the parameter where one is told from the other."""
 
-    dates: tuple[tuple[str, str], ...]
-    identifiers: tuple[tuple[str, str], ...]
-    tokens: tuple[tuple[str, str, str], ...]
-    names: tuple[tuple[str, str, str], ...]
+    dates: tuple[Path, ...]
+    identifiers: tuple[Path, ...]
+    tokens: tuple[tuple[str, Path], ...]
+    names: tuple[tuple[str, Path], ...]
 
 
 @lru_cache(maxsize=256)
 def _plan(type_name: str) -> _Plan:
     parameters = parameters_of(type_name)
 
-    def placed(paths: Iterable[str]) -> tuple[tuple[str, str], ...]:
-        return tuple((path.partition(".")[0], path) for path in paths)
+    def placed(paths: Iterable[str]) -> tuple[Path, ...]:
+        return tuple(tuple(path.split(".")) for path in paths)
 
-    def named(found: Mapping[str, tuple[str, ...]]) -> tuple[tuple[str, str, str], ...]:
-        return tuple((name, *place) for name, paths in found.items() for place in placed(paths))
+    def named(found: Mapping[str, tuple[str, ...]]) -> tuple[tuple[str, Path], ...]:
+        return tuple((name, path) for name, paths in found.items() for path in placed(paths))
 
     return _Plan(
         dates=placed(parameters.date[1]) if parameters.date else (),
@@ -110,8 +113,8 @@ def is_personal(resource: Resource) -> bool:
         return True
     return any(
         isinstance(reference, str) and reference.startswith("Patient/")
-        for head, path in _PATIENT_ELEMENTS
-        if head in resource
+        for path in _PATIENT_ELEMENTS
+        if path[0] in resource
         for reference in at(resource, path)
     )
 
@@ -145,30 +148,32 @@ def cut(text: str, length: int) -> str:
     return clean(text)[:length]
 
 
-def at(value: Any, path: str) -> Iterator[Any]:
-    """The values at a dotted path, through any arrays."""
-    head, _, rest = path.partition(".")
+def at(value: Any, path: Path, place: int = 0) -> list[Any]:
+    """The values at a path, through any arrays."""
+    if isinstance(value, dict):
+        found = value.get(path[place], _NOTHING)
+        if found is _NOTHING:
+            return []
+        if place + 1 < len(path):
+            return at(found, path, place + 1)
+        return found if isinstance(found, list) else [found]
     if isinstance(value, list):
-        for item in value:
-            yield from at(item, path)
-    elif isinstance(value, dict) and head in value:
-        found = value[head]
-        if rest:
-            yield from at(found, rest)
-        elif isinstance(found, list):
-            yield from found
-        else:
-            yield found
+        return [each for item in value for each in at(item, path, place)]
+    return []
+
+
+_NOTHING = object()
 
 
 def _tokens(resource: Resource, plan: _Plan) -> str:
     found: dict[str, None] = {}
-    for name, head, path in plan.tokens:
-        if head in resource:
+    for name, path in plan.tokens:
+        if path[0] in resource:
             for value in at(resource, path):
-                found.update(dict.fromkeys(_codes(name, value)))
-    for name, head, path in plan.names:
-        if head in resource:
+                for each in _codes(name, value):
+                    found[each] = None
+    for name, path in plan.names:
+        if path[0] in resource:
             for value in at(resource, path):
                 if isinstance(value, str):
                     found[f"\n{name}^{folded(value)}\n"] = None
@@ -178,21 +183,29 @@ def _tokens(resource: Resource, plan: _Plan) -> str:
     return joined[: joined.rindex("\n", 0, TOKENS_CHARACTERS_MAX) + 1]
 
 
-def _codes(name: str, value: Any) -> Iterator[str]:
+def _codes(name: str, value: Any) -> Sequence[str]:
     """The tokens of a code, Coding or CodeableConcept."""
     if isinstance(value, bool):
-        yield token(name, "true" if value else "false")
-    elif isinstance(value, str):
-        yield token(name, clean(value))
-    elif isinstance(value, dict):
-        for coding in value["coding"] if isinstance(value.get("coding"), list) else (value,):
-            if isinstance(coding, dict):
-                system, code = coding.get("system"), coding.get("code")
-                yield from _coding(
-                    name,
-                    system if isinstance(system, str) else None,
-                    code if isinstance(code, str) else None,
-                )
+        return (token(name, "true" if value else "false"),)
+    if isinstance(value, str):
+        return (token(name, clean(value)),)
+    if not isinstance(value, dict):
+        return ()
+    codings = value.get("coding")
+    if not isinstance(codings, list):
+        return _coded(name, value)
+    if len(codings) == 1 and isinstance(codings[0], dict):
+        return _coded(name, codings[0])
+    return [each for item in codings if isinstance(item, dict) for each in _coded(name, item)]
+
+
+def _coded(name: str, coding: Resource) -> tuple[str, ...]:
+    system, code = coding.get("system"), coding.get("code")
+    return _coding(
+        name,
+        system if isinstance(system, str) else None,
+        code if isinstance(code, str) else None,
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -207,7 +220,7 @@ def _coding(name: str, system: str | None, code: str | None) -> tuple[str, ...]:
     return tuple(token(name, clean(form)) for form in forms)
 
 
-def _identifiers(values: Iterator[Any]) -> Iterator[tuple[str, str]]:
+def _identifiers(values: Iterable[Any]) -> Iterator[tuple[str, str]]:
     for value in values:
         if isinstance(value, dict) and isinstance(value.get("value"), str):
             system = value.get("system")
@@ -245,13 +258,16 @@ def is_digest(text: str) -> bool:
 
 
 def _replaced(resource: Resource) -> Iterator[str]:
-    """The documents that a document takes the place of, while it stands itself."""
-    if resource["resourceType"] != "DocumentReference":
+    """The documents that a document takes the place of.
+
+    One that is deleted leaves them replaced, as in the national record: deleting sets the
+    status of that document alone (DMP, transaction TD3.3c; IHE ITI TF-3 section 4.2.2.2.1
+    deprecates the parent for good). One that its message never meant replaces nothing.
+    """
+    if resource["resourceType"] != "DocumentReference" or is_withdrawn(resource):
         return
-    if resource.get("status") == "entered-in-error":
-        return
-    for relation in at(resource, "relatesTo"):
+    for relation in at(resource, _RELATIONS):
         if isinstance(relation, dict) and relation.get("code") == "replaces":
-            for reference in at(relation, "target.reference"):
+            for reference in at(relation, _TARGETS):
                 if isinstance(reference, str) and reference.startswith("DocumentReference/"):
                     yield reference.partition("/_history/")[0]

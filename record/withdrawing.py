@@ -82,8 +82,7 @@ class Withdrawing:
     def _stated(self, message_id: int) -> frozenset[str]:
         """The targets of a message's Provenance, as it is now."""
         resource = self._provenance(message_id)
-        tags = resource.get("meta", {}).get("tag", ())
-        if any(each.get("system") == STATEMENT_SYSTEM for each in tags):
+        if is_withdrawn(resource):
             return frozenset()
         return frozenset(str(each["reference"]) for each in resource.get("target", ()))
 
@@ -118,6 +117,12 @@ class Withdrawing:
                 )
             )
         ]
+
+
+def is_withdrawn(resource: Mapping[str, Any]) -> bool:
+    """Whether a resource is said to be withdrawn: by :func:`mark`."""
+    tags = (resource.get("meta") or {}).get("tag") or ()
+    return any(each.get("system") == STATEMENT_SYSTEM for each in tags)
 
 
 def mark(resource: dict[str, Any]) -> dict[str, Any]:

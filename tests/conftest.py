@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.servers import Postgres, Redis, running_postgres, running_redis
+
+# pytest's own processes are told a width; a command whose output is no terminal has none.
+os.environ.pop("COLUMNS", None)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -76,7 +76,26 @@ def command_page() -> str:
     return reference()
 
 
-PAGES = {"settings.md": settings_page, "commands.md": command_page}
+def dead_letter_page() -> str:
+    """The page of the dead-letter desk, with the table of causes from the causes themselves."""
+    from deadletter.causes import CAUSES
+
+    page = (DOCS / "dead-letters.md").read_text(encoding="utf-8")
+    before, begin, rest = page.partition("<!-- written by make docs -->\n")
+    _, end, after = rest.partition("<!-- end -->\n")
+    rows = [
+        f"| `{code.value}`: {note.title} | {note.means} | {note.do} |\n"
+        for code, note in CAUSES.items()
+    ]
+    head = "| cause | means | what to do |\n|---|---|---|\n"
+    return "".join((before, begin, head, *rows, end, after))
+
+
+PAGES = {
+    "settings.md": settings_page,
+    "commands.md": command_page,
+    "dead-letters.md": dead_letter_page,
+}
 
 
 def main(arguments: list[str]) -> int:

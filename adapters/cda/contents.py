@@ -17,13 +17,16 @@ from lxml import etree
 from adapters.cda.paths import Axis, CdaPath, Ending
 from adapters.cda.structure import tag_of
 from adapters.cda.values import REFERENCES, CdaElement, attribute_value, ending_value
+from adapters.cda.walking import Walk
 from gateway.ports import CompiledPath, Scope, ValueState
 
-Walk = Callable[[etree._Element], Sequence[etree._Element]]
 Content = Callable[[Scope], Hashable]
 
 SMALL_MAX = 12
 """Elements in an element whose XML is worth being written down to be told by it."""
+
+CHARACTERS_MAX = 4096
+"""Characters of text in such an element: a PDF in Base64 is not kept a second time."""
 
 _PLAIN = frozenset({Ending.ELEMENT, Ending.ATTRIBUTE, Ending.TEXT, Ending.REFERENCE, Ending.URI,
                     Ending.SCHEME, Ending.ADDRESS, Ending.IDENTITY})  # fmt: skip
@@ -41,7 +44,7 @@ def compile_content(path: CdaPath, walk: Walk) -> Content | None:
     def content(scope: Scope) -> Hashable:
         start = cast("CdaElement", scope)
         top = start.reading.document.root if path.absolute else start.element
-        found = walk(top)
+        found = walk(top, start.reading.children)
         if not found:
             return None
         reading = start.reading
@@ -52,7 +55,16 @@ def compile_content(path: CdaPath, walk: Walk) -> Content | None:
             return tuple(tokens)
         return None if all(one is None for one in tokens) else ""
 
-    return content
+    if not path.absolute:
+        return content
+
+    def once(scope: Scope) -> Hashable:
+        known = cast("CdaElement", scope).reading.absolute
+        if path.text not in known:
+            known[path.text] = content(scope)
+        return known[path.text]
+
+    return once
 
 
 def compile_contents(
@@ -75,8 +87,8 @@ def compile_contents(
         tokens: list[Hashable] = [None] * count
         for place, look in always:
             tokens[place] = look(scope)
-        tags = {child.tag for child in cast("CdaElement", scope).element}
-        for tag in tags:
+        start = cast("CdaElement", scope)
+        for tag in start.reading.children.of(start.element):
             for place, look in by_tag.get(tag, ()):
                 tokens[place] = look(scope)
         return tokens
@@ -95,13 +107,21 @@ def _of_attribute(name: str) -> Callable[[CdaElement], Hashable]:
 
 
 def _of_element(holder: CdaElement) -> Hashable:
+    known, element = holder.reading.contents, holder.element
+    if element not in known:
+        known[element] = _written(holder)
+    return known[element]
+
+
+def _written(holder: CdaElement) -> Hashable:
     element = holder.element
     if not holder.reading.says_something(element):
         return ""
     if len(element) == 0 and not element.text:
         return tuple(element.items())
     for count, inner in enumerate(element.iter()):
-        if count > SMALL_MAX or inner.tag in REFERENCES:
+        long = inner.text is not None and len(inner.text) > CHARACTERS_MAX
+        if count > SMALL_MAX or long or inner.tag in REFERENCES:
             return holder.reading.number(element)
     return etree.tostring(element, with_tail=False)
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from adapters.cda.reception import Reception
 from adapters.cda.settings import CdaHttpSourceSettings
+from adapters.cda.validation.validator import Validator
 from adapters.doors.http import HttpSource
 from gateway.model import Cause, CauseCode
 from gateway.ports import Clock, Intake
@@ -24,12 +25,20 @@ class CdaHttpSource(HttpSource):
     }
     types_taken = "application/xml, text/xml or end in +xml"
 
-    def __init__(self, settings: CdaHttpSourceSettings, intake: Intake, clock: Clock) -> None:
-        super().__init__(settings, Reception(settings, intake), clock)
+    def __init__(
+        self,
+        settings: CdaHttpSourceSettings,
+        intake: Intake,
+        clock: Clock,
+        *,
+        validator: Validator | None = None,
+    ) -> None:
+        super().__init__(settings, Reception(settings, intake, validator), clock)
+        self._validator = validator
 
     def make_reception(self, settings: CdaHttpSourceSettings) -> Reception:
         """See :meth:`adapters.doors.http.HttpSource.make_reception`."""
-        return Reception(settings, self.reception.intake)
+        return Reception(settings, self.reception.intake, self._validator)
 
     def takes(self, media_type: str) -> bool:
         """XML by any of its names."""

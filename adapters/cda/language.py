@@ -1,7 +1,6 @@
 """How a mapping reads CDA: paths checked against the schema and compiled to direct walks.
 
-The notation is in :mod:`adapters.cda.paths`. Compiled paths walk lxml's tree and use
-no XPath engine: nested XPath over a few thousand nodes can take minutes.
+The notation is in :mod:`adapters.cda.paths`, the walks are in :mod:`adapters.cda.walking`.
 """
 
 from __future__ import annotations
@@ -10,28 +9,21 @@ import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
-
-from lxml import etree
 
 from adapters.cda.contents import compile_content, compile_contents
 from adapters.cda.document import CEILING, Limits, read_document
-from adapters.cda.paths import ANY, Axis, CdaPath, Ending, Predicate, Step, parse
-from adapters.cda.structure import NAMESPACES, structure, tag_of
+from adapters.cda.paths import ANY, Axis, CdaPath, Ending, Step, parse
+from adapters.cda.structure import structure
 from adapters.cda.values import (
     CdaElement,
     CdaValue,
     Reading,
-    attribute_value,
-    compared_values,
-    ending_value,
 )
+from adapters.cda.walking import compile_walk, find, read_at, start_of
 from gateway.model import Format, Payload
 from gateway.ports import CompiledPath, CompiledScope, PathError, Scope, SourceLanguage, Unreadable
 
 VERSIONS = ("R2",)
-
-Walk = Callable[[etree._Element], Sequence[etree._Element]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +84,11 @@ class CdaLanguage(SourceLanguage):
         if parsed.ending is not Ending.ELEMENT:
             raise PathError(f"CDA path {parsed.text!r}: a scope is an element", "")
         checked = _check(parsed, _types(within))
-        walk = _compile(parsed)
+        walk = compile_walk(parsed)
 
         def each(scope: Scope) -> Iterator[Scope]:
             start = _element(scope)
-            for element in walk(_start(start, parsed)):
+            for element in walk(start_of(start, parsed), start.reading.children):
                 yield CdaElement(start.reading, element)
 
         needs = self.path(spec["path"], versions=versions, within=within)
@@ -128,10 +120,10 @@ def _compiled_path(text: str, types: tuple[str, ...]) -> CompiledPath:
     """A path below elements of some types: mappings use the same ones many times."""
     parsed = parse(text)
     checked = _check(parsed, types)
-    walk = _compile(parsed)
+    walk = compile_walk(parsed)
 
     def read(scope: Scope) -> Sequence[CdaValue]:
-        return _read(_element(scope), parsed, walk)
+        return read_at(_element(scope), parsed, walk)
 
     content = compile_content(parsed, walk)
     return CompiledPath(text, read, _declared(parsed, checked.types), checked.repeats, content)
@@ -242,173 +234,3 @@ def _mended(path: CdaPath, wrong: str, right: str) -> str:
 def _shown(types: tuple[str, ...]) -> str:
     names = [name or "plain text" for name in types[:3]]
     return ("one of " if len(names) > 1 else "") + ", ".join(names)
-
-
-# --- walking ------------------------------------------------------------------------
-
-
-def _start(scope: CdaElement, path: CdaPath) -> etree._Element:
-    return scope.reading.document.root if path.absolute else scope.element
-
-
-def _read(scope: CdaElement, path: CdaPath, walk: Walk) -> Sequence[CdaValue]:
-    reading = scope.reading
-    found: list[CdaValue] = []
-    for element in walk(_start(scope, path)):
-        value = ending_value(CdaElement(reading, element), path)
-        if value is not None:
-            found.append(value)
-    return found
-
-
-def find(scope: CdaElement, path: CdaPath) -> Sequence[CdaValue]:
-    """Read a parsed path that was not checked against the schema (a value's parts)."""
-    return _read(scope, path, _compiled(path))
-
-
-def _compile(path: CdaPath) -> Walk:
-    """One function from an element to the elements that the steps reach, in order."""
-    hops = [_compile_step(step) for step in path.steps]
-    if len(hops) == 1:
-        return hops[0]
-
-    def walk(start: etree._Element) -> Sequence[etree._Element]:
-        current: Sequence[etree._Element] = (start,)
-        for hop in hops:
-            if len(current) == 1:
-                current = hop(current[0])
-            else:
-                # Two starts may reach the same element (nested sections below "//").
-                merged: dict[etree._Element, None] = {}
-                for element in current:
-                    merged.update(dict.fromkeys(hop(element)))
-                current = tuple(merged)
-            if not current:
-                break
-        return current
-
-    return walk
-
-
-_COMPILED: dict[str, Walk] = {}
-_COMPILED_MAX = 4096
-
-
-def _compiled(path: CdaPath) -> Walk:
-    """The walk of a path that is read again and again; the path's text says all of it."""
-    walk = _COMPILED.get(path.text)
-    if walk is None:
-        walk = _compile(path)
-        if len(_COMPILED) < _COMPILED_MAX:
-            _COMPILED[path.text] = walk
-    return walk
-
-
-def _compile_step(step: Step) -> Walk:
-    reach = _reach(step)
-    tests = [_compile_predicate(predicate) for predicate in step.predicates]
-    # Of several ancestors that fit, the nearest is meant.
-    position = step.position or (1 if step.axis is Axis.ANCESTOR else 0)
-    if not tests and not position:
-        return reach
-
-    def hop(start: etree._Element) -> Sequence[etree._Element]:
-        found: Sequence[etree._Element] = reach(start)
-        for test in tests:
-            found = [element for element in found if test(element)]
-        if position == -1:
-            return found[-1:]
-        return found[position - 1 : position] if position else found
-
-    return hop
-
-
-def _reach(step: Step) -> Walk:
-    if step.axis is Axis.PARENT:
-
-        def parent(start: etree._Element) -> Sequence[etree._Element]:
-            above = start.getparent()
-            return () if above is None else (above,)
-
-        return parent
-    tag: Any = etree.Element if step.name == ANY else tag_of(step.name)
-    if step.axis is Axis.CHILD and step.name == ANY:
-        return lambda start: list(start.iterchildren(tag))
-    if step.axis is Axis.CHILD:
-        return _children(step.name, tag)
-    if step.axis is Axis.ANCESTOR:
-        return lambda start: list(start.iterancestors(tag))
-    return lambda start: [element for element in start.iter(tag) if element is not start]
-
-
-def _children(name: str, tag: str) -> Walk:
-    """Children by tag. A data type's parts below a pharmacy element may be in its namespace."""
-    if ":" in name:
-        return lambda start: list(start.iterchildren(tag))
-    twin = tag_of(f"pharm:{name}")
-    pharmacy = "{" + NAMESPACES["pharm"] + "}"
-
-    def children(start: etree._Element) -> Sequence[etree._Element]:
-        found = list(start.iterchildren(tag, twin))
-        if not found or str(start.tag).startswith(pharmacy):
-            return found
-        return [child for child in found if child.tag == tag]
-
-    return children
-
-
-def _compile_predicate(predicate: Predicate) -> Callable[[etree._Element], bool]:
-    path = predicate.path
-    values = frozenset(predicate.values)
-    positive = not predicate.negated
-    if values and _is_template(path):
-        return _compile_template(values, positive=positive)
-    walk = _compile(path)
-    reader = _predicate_reader(path)
-
-    def test(element: etree._Element) -> bool:
-        for found in walk(element):
-            for value in reader(found):
-                if not values or value in values:
-                    return positive
-        return not positive
-
-    return test
-
-
-def _is_template(path: CdaPath) -> bool:
-    """Whether a predicate asks for the templates of the element itself."""
-    return path.text == "templateId" and path.ending is Ending.ELEMENT and not path.absolute
-
-
-def _compile_template(
-    values: frozenset[str], *, positive: bool
-) -> Callable[[etree._Element], bool]:
-    """``[templateId=…]``, the predicate by which mappings choose, without a walk."""
-    tag = tag_of("templateId")
-    versioned = any("^" in value for value in values)
-
-    def test(element: etree._Element) -> bool:
-        for template in element.iterchildren(tag):
-            root = template.get("root")
-            if root in values or (
-                versioned and f"{root}^{template.get('extension', '')}" in values
-            ):
-                return positive
-        return not positive
-
-    return test
-
-
-def _predicate_reader(path: CdaPath) -> Callable[[etree._Element], Sequence[str]]:
-    if path.ending is Ending.ELEMENT:
-        return compared_values
-    if path.ending is Ending.ATTRIBUTE:
-        name = path.attribute
-
-        def attribute(element: etree._Element) -> Sequence[str]:
-            found = attribute_value(element, name)
-            return () if found is None else (found,)
-
-        return attribute
-    raise PathError(f"CDA path {path.text!r}: a predicate compares an element or an attribute")

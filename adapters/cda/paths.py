@@ -32,6 +32,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from gateway.ports import PathError
 
@@ -108,6 +109,7 @@ class CdaPath:
     attribute: str = ""
 
 
+@lru_cache(maxsize=16_384)
 def parse(text: str) -> CdaPath:
     """Read a path. PathError says at which character it is no path."""
     if len(text) > PATH_CHARACTERS_MAX:
@@ -151,11 +153,12 @@ class _Parser:
         absolute, axis = self._origin()
         steps: list[Step] = []
         ending, attribute = Ending.ELEMENT, ""
+        functions = _FUNCTIONS if "()" in self.text else ()
         while True:
             if self._take("@"):
                 ending, attribute = Ending.ATTRIBUTE, self._name("an attribute's name")
                 break
-            function = next((each for each in _FUNCTIONS if self._take(each.value)), None)
+            function = next((each for each in functions if self._take(each.value)), None)
             if function is not None:
                 ending = function
                 break

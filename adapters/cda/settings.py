@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from adapters.doors.settings import MIB, DoorSettings, FolderDoorSettings, HttpDoorSettings
 
@@ -32,11 +33,42 @@ class CdaSourceSettings(DoorSettings):
     elements_max: int = Field(
         default=500_000, ge=1000, le=5_000_000, description="Most XML elements in one document."
     )
+    check: Literal["report", "flag", "refuse"] = Field(
+        default="report",
+        description="What a validation report does. report: it is made when somebody looks at it. "
+        "flag: each document is judged before it is kept, and its message says how many errors it "
+        "has. refuse: a document with an error is refused, with the reasons.",
+    )
     reads_max: int = Field(
         default=2,
         ge=1,
         le=64,
         description="Documents read at the same time; each takes about four times its size.",
+    )
+
+
+class CdaSettings(BaseModel):
+    """How CDA documents are judged, wherever they come from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    packs: Path | None = Field(
+        default=None,
+        description="The folder of a validation pack: XML schema, schematrons and value sets "
+        "(docs/cda-validation.md). Without one, documents are judged by Écluse's own rules alone.",
+    )
+    processes: int = Field(
+        default=1,
+        ge=1,
+        le=16,
+        description="Processes that judge documents, started when the first one is; each takes "
+        "200 to 400 MB with the official rules.",
+    )
+    seconds_max: float = Field(
+        default=30.0,
+        gt=0,
+        le=600,
+        description="Longest time for one document; then the check is given up and says so.",
     )
 
 

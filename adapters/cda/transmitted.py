@@ -38,7 +38,9 @@ class CdaHeaders:
             identifier=header.control_id,
             patient=header.subject,
             replaces=tuple(_replaced(document.root))[:REPLACED_MAX],
-            traits_missing=tuple(_missing_traits(document.root)),
+            traits_missing=tuple(missing_traits(document.root)),
+            kind=header.kind,
+            attributes=header.attributes,
         )
 
 
@@ -56,7 +58,7 @@ def _replaced(root: etree._Element) -> Iterator[str]:
                 yield f"{issuer}^{value}" if value else issuer
 
 
-def _missing_traits(root: etree._Element) -> Iterator[str]:
+def missing_traits(root: etree._Element) -> Iterator[str]:
     """What the CI-SIS (Structuration minimale, recordTarget) demands beside an INS."""
     role = root.find(_named("recordTarget/patientRole"))
     if role is None or not any(own.get("root") in INS_ROOTS for own in role.iterfind(_named("id"))):

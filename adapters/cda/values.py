@@ -10,7 +10,7 @@ itself is always reachable as ``@nullFlavor``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
 from itertools import count
 
@@ -43,12 +43,46 @@ _SERIALS = count(1)
 Find = Callable[["CdaElement", CdaPath], "Sequence[CdaValue]"]
 
 
+class Children:
+    """The elements below each element of one document, by tag, sorted out when first asked.
+
+    As many as the document has (:class:`adapters.cda.document.Limits`). ``chosen`` are those
+    that a walk with predicates has found from an element, by the walk's number.
+    """
+
+    __slots__ = ("_known", "chosen")
+
+    def __init__(self) -> None:
+        self._known: dict[etree._Element, dict[str, list[etree._Element]]] = {}
+        self.chosen: dict[tuple[int, etree._Element], Sequence[etree._Element]] = {}
+
+    def of(self, element: etree._Element) -> dict[str, list[etree._Element]]:
+        """The children of an element, in document order. Not to be changed."""
+        known = self._known.get(element)
+        if known is None:
+            known = {}
+            for child in element:
+                tag = child.tag
+                if isinstance(tag, str):
+                    if tag in known:
+                        known[tag].append(child)
+                    else:
+                        known[tag] = [child]
+            self._known[element] = known
+        return known
+
+
 class Reading:
     """One document being read: its types, places and references, each found once."""
 
     def __init__(self, document: Document, find: Find) -> None:
         self.document = document
         self.find = find
+        self.children = Children()
+        self.contents: dict[etree._Element, Hashable] = {}
+        """The tokens of whole elements (``contents``)."""
+        self.absolute: dict[str, Hashable] = {}
+        """The tokens of paths that start at the document."""
         self._types: dict[etree._Element, str] = {document.root: structure().root}
         self._places: dict[etree._Element, str] = {document.root: "ClinicalDocument"}
         self._present: dict[etree._Element, bool] = {}
@@ -232,14 +266,14 @@ class CdaText:
 class Missing:
     """Nothing at a place."""
 
-    __slots__ = ("_holder", "_part")
-    state = ValueState.ABSENT
-    text = ""
-    datatype = ""
+    __slots__ = ("_holder", "_part", "datatype", "state", "text")
 
     def __init__(self, holder: CdaElement | CdaText | Missing, part: str) -> None:
         self._holder = holder
         self._part = part
+        self.state = ValueState.ABSENT
+        self.text = ""
+        self.datatype = ""
 
     @property
     def path(self) -> str:

@@ -1,251 +1,354 @@
-"""The storage SCP's inside: pynetdicom's associations, with objects streamed to the disk.
+"""One association with a sender, in one thread: from the handshake to the last byte.
 
-pynetdicom negotiates, keeps the state machine and answers C-ECHO. Replaced are the
-parts that would read without a limit or hold whole objects in memory: the socket's
-reading (:mod:`adapters.dicom.upper_layer`), the commands, and C-STORE.
+P-DATA and the commands are decoded by hand (:mod:`adapters.dicom.pdus`,
+:mod:`adapters.dicom.command`); an object's bytes go from the connection's buffer straight to
+the storage. Requests are answered one after the other: a sender that puts more forward waits
+in its own TCP window, so that nothing grows here.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
-import struct
-import time
-from typing import Any
+import socket
+import ssl
+import sys
+import threading
+from typing import TYPE_CHECKING
 
-from pynetdicom.association import Association
-from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import DIMSEMessage
-from pynetdicom.pdu_primitives import P_DATA
-from pynetdicom.transport import AddressInformation
-
+from adapters.certificate import PeerCertificate
 from adapters.dicom.command import (
+    C_CANCEL_RQ,
+    C_STORE_RQ,
+    REQUESTS,
+    RESPONSE,
+    Command,
     CommandError,
-    StoreRequest,
-    command_fragments,
-    read_store_request,
-    store_response,
+    Status,
+    read_command,
+    response,
 )
-from adapters.dicom.storage import OUT_OF_RESOURCES, Endless, Incoming, Request, Status, Storage
-from adapters.dicom.upper_layer import WAIT_SECONDS, ProtocolError, UpperLayer
+from adapters.dicom.connection import CLOSED, Connection
+from adapters.dicom.negotiation import AcceptedContext, Negotiated, Rejection
+from adapters.dicom.part10 import IMPLEMENTATION_CLASS_UID
+from adapters.dicom.pdus import (
+    ABORT,
+    ASSOCIATE_RQ,
+    BY_PROVIDER,
+    P_DATA_TF,
+    RELEASE_RQ,
+    UNEXPECTED_PDU,
+    UNRECOGNIZED_PDU,
+    AssociateRequest,
+    ProtocolError,
+    abort,
+    associate_accept,
+    associate_reject,
+    data_pdus,
+    read_associate_request,
+    release_response,
+    values_of,
+)
+from adapters.dicom.storage import OUT_OF_RESOURCES, Endless, Incoming, Request
+from adapters.tls import handshake_fault
+
+if TYPE_CHECKING:
+    from adapters.dicom.listener import Server
 
 log = logging.getLogger("ecluse.dicom")
+
+IMPLEMENTATION_VERSION_NAME = "ECLUSE"
 
 COMMAND_BYTES_MAX = 1 << 16
 """A command set (PS3.7 6.3) takes some hundred bytes."""
 
-IDENTIFIER_BYTES_MAX = 1 << 20
-"""A data set that comes with anything but C-STORE; it is thrown away."""
-
-OUTSTANDING_MAX = 8
-"""Requests that a sender may put forward unanswered, although one is the window (PS3.7 D.3.3.3)."""
+LINGER_SECONDS = 1.0
+"""After our last word: how long the peer may take to close."""
 
 
-class Commands(DIMSEServiceProvider):
-    """Commands and their data sets, put together from P-DATA; objects go to the storage."""
+class Association(threading.Thread):
+    """Serves one connection until it ends; leaves nothing behind."""
 
-    def __init__(self, association: StorageAssociation) -> None:
-        super().__init__(association)
-        self._command = bytearray()
-        self._context_id = 0
-        self._store: StoreRequest | None = None
-        self._thrown_away = 0
-
-    def take_pdvs(self, body: bytearray) -> None:
-        """The body of a P-DATA-TF PDU (PS3.8 9.3.5). Raises ProtocolError."""
-        view, position = memoryview(body), 0
-        while position < len(view):
-            if position + 6 > len(view):
-                raise ProtocolError("a presentation data value without its head")
-            (length,) = struct.unpack_from(">L", view, position)
-            end = position + 4 + length
-            if length < 2 or end > len(view):
-                raise ProtocolError("a presentation data value longer than its PDU")
-            self._take(view[position + 4], view[position + 5], view[position + 6 : end])
-            position = end
-
-    def receive_primitive(self, primitive: Any) -> None:
-        """P-DATA that the state machine hands over (while a release is under way)."""
-        for context_id, data in primitive.presentation_data_value_list:
-            self._take(context_id, data[0], memoryview(data)[1:])
-
-    def get_msg(self, block: bool = False) -> Any:
-        """The next request with its context, or (None, None) when there is none for a while."""
-        try:
-            return self.msg_queue.get(timeout=self.dimse_timeout if block else WAIT_SECONDS)
-        except queue.Empty:
-            return None, None
-
-    def wake(self) -> None:
-        """Let the association's thread look at what it is told (a release, an abort) at once."""
-        self.msg_queue.put((None, None))
-
-    def discard(self) -> None:
-        """Forget what is on its way in and what waits for its turn."""
-        waiting, self._store = [self._store], None
-        while True:
-            try:
-                waiting.append(self.msg_queue.get(block=False)[1])
-            except queue.Empty:
-                break
-        for request in waiting:
-            if isinstance(request, StoreRequest) and request.incoming is not None:
-                request.incoming.discard()
-
-    @property
-    def busy(self) -> bool:
-        """Whether a request is on its way in or waits."""
-        under_way = self._store is not None or self.message is not None or bool(self._command)
-        return under_way or not self.msg_queue.empty()
-
-    def _take(self, context_id: int, control: int, data: memoryview) -> None:
-        if control & 1:
-            if self._store is not None or self.message is not None:
-                raise ProtocolError("a command inside another's data set")
-            if len(self._command) + len(data) > COMMAND_BYTES_MAX:
-                raise ProtocolError("a command set that does not end")
-            self._command += data
-            if control & 2:
-                self._begin(context_id)
-            return
-        if context_id != self._context_id:
-            raise ProtocolError("a data set in another presentation context than its command")
-        if self._store is not None and self._store.incoming is not None:
-            try:
-                self.assoc.storage.take(self._store.incoming, data)
-            except Endless:
-                raise ProtocolError("an object that does not end") from None
-        elif self.message is not None:
-            self._thrown_away += len(data)
-            if self._thrown_away > IDENTIFIER_BYTES_MAX:
-                raise ProtocolError("a data set that this service does not take")
-        else:
-            raise ProtocolError("a data set without its command")
-        if control & 2:
-            self._queue()
-
-    def _begin(self, context_id: int) -> None:
-        """A command is whole: decode it, and open what its data set goes to."""
-        command, self._command = self._command, bytearray()
-        if self.msg_queue.qsize() >= OUTSTANDING_MAX:
-            raise ProtocolError("more requests than may wait")
-        self._context_id, self._thrown_away = context_id, 0
-        try:
-            store = read_store_request(command)
-        except CommandError as error:
-            raise ProtocolError(str(error)) from None
-        if store is not None:
-            if not store.has_data_set:
-                raise ProtocolError("a C-STORE without a data set")
-            store.incoming = self.assoc.begin_store(context_id, store)
-            self._store = store
-            return
-        primitive = P_DATA()
-        primitive.presentation_data_value_list.append([context_id, b"\x03" + bytes(command)])
-        message = DIMSEMessage()
-        try:
-            alone = message.decode_msg(primitive, self.assoc)
-        except Exception as error:  # noqa: BLE001  pynetdicom raises whatever it meets
-            raise ProtocolError(f"an undecodable command ({type(error).__name__})") from None
-        self.message = message
-        if alone:
-            self._queue()
-
-    def _queue(self) -> None:
-        """A request is whole: its turn comes when those before it are answered."""
-        store, self._store = self._store, None
-        if store is not None:
-            self.msg_queue.put((self._context_id, store))
-            return
-        message, self.message = self.message, None
-        try:
-            request = message.message_to_primitive()
-        except Exception as error:  # noqa: BLE001  a value that pynetdicom does not take
-            raise ProtocolError(f"an invalid command ({type(error).__name__})") from None
-        self.msg_queue.put((self._context_id, request))
-
-
-class StorageAssociation(Association):
-    """One association with a sender."""
-
-    def __init__(self, ae: Any, mode: str, storage: Storage) -> None:
-        super().__init__(ae, mode)
-        self.storage = storage
+    def __init__(self, server: Server, connected: socket.socket, address: str, port: int) -> None:
+        super().__init__(name=f"dicom-{server.settings.name}-{next(server.numbers)}", daemon=True)
+        self.server = server
+        self.settings = server.settings
+        self.services = server.services
+        self.address = address
+        self.peer = f"{address}:{port}"
+        self.calling = self.called = ""
         self.stopping = False
         self.serving = False
-        self.dul = UpperLayer(self)
-        self.dimse = Commands(self)
-        # The constructor set these on the provider that was just replaced.
-        self.acse_timeout = ae.acse_timeout
-        self.network_timeout = ae.network_timeout
+        self.standing = False
+        self.contexts: dict[int, AcceptedContext] = {}
+        self.pdu_bytes_max = 0
+        self._socket = connected
+        self._connection: Connection | None = None
+        self._command = bytearray()
+        self._request: Command | None = None
+        self._context: AcceptedContext | None = None
+        self._incoming: Incoming | None = None
+        self._study = ""
+        self._data_set = bytearray()
+
+    # --- from the server's side -----------------------------------------------------
 
     @property
     def idle(self) -> bool:
         """Whether no request is under way."""
-        return not (self.serving or self.dimse.busy)
+        return not self.serving
 
-    def kill(self) -> None:
-        """End the association's threads; a peer that does not let go is cut off in the end."""
-        self._reactor_checkpoint.set()
-        self._kill = True
-        self.is_established = False
-        self._is_paused = True
-        deadline = time.monotonic() + self.acse_timeout
-        while self.dul.is_alive() and not self.dul.stop_dul():
-            time.sleep(0.01)
-            if time.monotonic() > deadline and self.dul.socket is not None:
-                self.dul.socket._shutdown_socket()
+    def interrupt(self) -> None:
+        """End it when it waits for the peer; from any thread."""
+        self.stopping = True
+        if self._connection is not None:
+            self._connection.interrupt()
+        else:
+            try:
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+            except OSError:
+                return
 
-    def run_reactor(self) -> None:
-        """Serve until the association ends, then leave nothing behind."""
+    # --- the thread -----------------------------------------------------------------
+
+    def run(self) -> None:
+        """Negotiate, serve, close. Nothing leaves this thread but counts and log lines."""
         try:
-            super().run_reactor()
-        finally:
-            self.dimse.discard()
-
-    def begin_store(self, context_id: int, request: StoreRequest) -> Incoming:
-        """Open an object. Raises ProtocolError for a context that was not accepted."""
-        context = self._accepted_cx.get(context_id)
-        if context is None:
-            raise ProtocolError("a request in a presentation context that was not accepted")
-        if self.stopping:
-            raise ProtocolError("a request while the source stops")
-        peer: AddressInformation = self.requestor.address_info
-        return self.storage.begin(
-            Request(
-                sop_class=request.sop_class,
-                sop_instance=request.sop_instance,
-                abstract_syntax=str(context.abstract_syntax),
-                transfer_syntax=str(context.transfer_syntax[0]),
-                calling_aet=str(self.requestor.ae_title).strip(),
-                called_aet=str(self.requestor.primitive.called_ae_title).strip(),
-                peer=f"{peer.address}:{peer.port}",
+            connection = self._open()
+            if connection is not None:
+                self._connected(connection)
+        except Exception:  # noqa: BLE001  a fault of ours costs this association only
+            # Without the traceback: an exception's text may carry what it was about.
+            fault = type(sys.exception()).__name__
+            log.error(  # noqa: TRY400
+                "%s: an association ended by a fault (%s)", self.name, fault
             )
-        )
-
-    def _serve_request(self, msg: Any, context_id: int) -> None:
-        """C-STORE here, for every SOP class that was negotiated; the rest in pynetdicom."""
-        self.serving = True
-        try:
-            if isinstance(msg, StoreRequest):
-                self._serve_store(msg, context_id)
-            else:
-                super()._serve_request(msg, context_id)
+            self.server.count("faults")
         finally:
+            self._drop()
+            self._socket.close()
+            self.server.ended(self)
+
+    def _open(self) -> Connection | None:
+        """The connection, after its TLS handshake; None when that fails."""
+        settings = self.settings
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        tls = self.server.tls
+        if tls is not None:
+            try:
+                self._socket.settimeout(tls.settings.handshake_timeout_seconds)
+                self._socket = tls.context.wrap_socket(self._socket, server_side=True)
+            except OSError as error:
+                self.server.refuse(handshake_fault(error), self.address)
+                return None
+        return Connection(self._socket, settings.pdu_bytes_max)
+
+    def _connected(self, connection: Connection) -> None:
+        self._connection = connection
+        try:
+            if self._negotiate(connection):
+                self._serve(connection)
+        except ProtocolError as error:
+            log.warning("%s: %s; the association is aborted", self.name, error)
+            self._last_word(abort(BY_PROVIDER, error.reason), "aborted-by-us")
+        except TimeoutError:
+            log.warning("%s: silence; the association is aborted", self.name)
+            self._last_word(abort(BY_PROVIDER, 0), "timed-out")
+        except OSError:
+            self.server.count("connections-lost")
+
+    def _last_word(self, data: bytes, counted: str) -> None:
+        self.server.count(counted)
+        self._drop()
+        self.standing = False
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            connection.send(data, LINGER_SECONDS)
+        except OSError:
+            return
+        connection.drain(min(LINGER_SECONDS, self.settings.association_timeout_seconds))
+
+    # --- negotiation ----------------------------------------------------------------
+
+    def _negotiate(self, connection: Connection) -> bool:
+        """Whether an association stands now. The time for it is the ARTIM timer's."""
+        kind, body = connection.read_request(self.settings.association_timeout_seconds)
+        if kind == CLOSED:
+            # A load balancer's probe connects and closes.
+            if self.stopping:
+                self._last_word(abort(BY_PROVIDER, 0), "aborted-by-us")
+            return False
+        if kind == ABORT:
+            return False
+        if kind != ASSOCIATE_RQ:
+            raise ProtocolError("something else than an association request", UNEXPECTED_PDU)
+        request = read_associate_request(body)
+        self.calling, self.called = request.calling, request.called
+        rejection = self.server.rejection(self, request, self._certificate())
+        if rejection is not None:
+            self._reject(rejection)
+            return False
+        negotiated = self.server.policy.negotiate(request)
+        self._accept(connection, request, negotiated)
+        return True
+
+    def _certificate(self) -> PeerCertificate | None:
+        if not isinstance(self._socket, ssl.SSLSocket):
+            return None
+        der = self._socket.getpeercert(binary_form=True)
+        return PeerCertificate.of(der, self._socket.getpeercert() or {}) if der else None
+
+    def _reject(self, rejection: Rejection) -> None:
+        self.server.refuse(rejection.name, self.address)
+        word = associate_reject(rejection.result, rejection.source, rejection.reason)
+        self._last_word(word, "rejected")
+
+    def _accept(
+        self, connection: Connection, request: AssociateRequest, negotiated: Negotiated
+    ) -> None:
+        self.contexts, self.pdu_bytes_max = negotiated.contexts, request.pdu_bytes_max
+        word = associate_accept(
+            request, negotiated.answers, negotiated.roles,
+            pdu_bytes_max=self.settings.pdu_bytes_max,
+            implementation=IMPLEMENTATION_CLASS_UID,
+            version_name=IMPLEMENTATION_VERSION_NAME,
+        )  # fmt: skip
+        connection.send(word, self.settings.association_timeout_seconds)
+        self.server.count("accepted")
+
+    # --- requests -------------------------------------------------------------------
+
+    def _serve(self, connection: Connection) -> None:
+        seconds = self.settings.idle_timeout_seconds
+        while True:
+            kind, body = connection.read(seconds, seconds)
+            if kind == P_DATA_TF:
+                for context, control, fragment in values_of(body):
+                    self._take(context, control, fragment)
+                if self.stopping and self.idle:
+                    self._last_word(abort(BY_PROVIDER, 0), "aborted-by-us")
+                    return
+            elif kind == RELEASE_RQ:
+                self._last_word(release_response(), "released")
+                return
+            elif kind in (ABORT, CLOSED):
+                stopped = kind == CLOSED and self.stopping
+                word = "aborted-by-peer" if kind == ABORT else "connections-lost"
+                if stopped:
+                    self._last_word(abort(BY_PROVIDER, 0), "aborted-by-us")
+                else:
+                    self.server.count(word)
+                return
+            else:
+                known = ASSOCIATE_RQ <= kind < ABORT
+                reason = UNEXPECTED_PDU if known else UNRECOGNIZED_PDU
+                raise ProtocolError("a PDU that has no place here", reason)
+
+    def _take(self, context: int, control: int, fragment: memoryview) -> None:
+        """One presentation data value; a request that is whole by it is served at once."""
+        self.serving = True
+        if control & 1:
+            if self._request is not None:
+                raise ProtocolError("a command inside another's data set")
+            if len(self._command) + len(fragment) > COMMAND_BYTES_MAX:
+                raise ProtocolError("a command set that does not end")
+            self._command += fragment
+            if control & 2:
+                self._begin(context)
+            return
+        request = self._request
+        if request is None or self._context is None:
+            raise ProtocolError("a data set without its command")
+        if context != self._context.number:
+            raise ProtocolError("a data set in another presentation context than its command")
+        if self._incoming is not None:
+            try:
+                self.services.storage.take(self._incoming, fragment)
+            except Endless:
+                raise ProtocolError("an object that does not end") from None
+        else:
+            if len(self._data_set) + len(fragment) > self.services.data_set_bytes_max:
+                raise ProtocolError("a data set that this service does not take")
+            self._data_set += fragment
+        if control & 2:
+            self._whole(request, self._context)
+
+    def _begin(self, number: int) -> None:
+        """A command is whole: open what its data set goes to, or serve it without one."""
+        raw, self._command = self._command, bytearray()
+        try:
+            request = read_command(raw)
+            context = self.contexts.get(number)
+            if context is None:
+                raise ProtocolError("a request in a presentation context that was not accepted")
+            if request.field == C_CANCEL_RQ:
+                # It came when what it cancels was answered already.
+                self.serving = False
+                return
+            if request.field & RESPONSE or request.field not in REQUESTS:
+                raise ProtocolError("a command that is no request")
+            if self.stopping:
+                raise ProtocolError("a request while the source stops")
+            if request.field == C_STORE_RQ:
+                if not request.has_data_set:
+                    raise ProtocolError("a C-STORE without a data set")
+                self._incoming = self.services.storage.begin(
+                    Request(
+                        sop_class=request.sop_class,
+                        sop_instance=request.sop_instance,
+                        abstract_syntax=context.abstract_syntax,
+                        transfer_syntax=context.transfer_syntax,
+                        calling_aet=self.calling,
+                        called_aet=self.called,
+                        peer=self.peer,
+                    ),
+                    self._study,
+                )
+            self._request, self._context = request, context
+            if not request.has_data_set:
+                self._whole(request, context)
+        except CommandError as error:
+            raise ProtocolError(str(error)) from None
+
+    def _whole(self, request: Command, context: AcceptedContext) -> None:
+        """A request is whole: serve it, answer it, forget it."""
+        incoming, data_set = self._incoming, bytes(self._data_set)
+        self._data_set.clear()
+        try:
+            if incoming is not None:
+                status = self._stored(incoming)
+                self.answer(context, response(request, status))
+            else:
+                self.services.serve(self, request, context, data_set)
+        finally:
+            self._drop()
             self.serving = False
 
-    def _serve_store(self, request: StoreRequest, context_id: int) -> None:
-        incoming = request.incoming
-        assert incoming is not None
+    def _stored(self, incoming: Incoming) -> Status:
         try:
-            status = self.storage.complete(incoming)
-        except Exception as error:  # noqa: BLE001  the sender gets an answer, whatever is broken
-            # Without the traceback: an exception's text may carry what it was about.
-            log.error("%s: storing failed (%s)", self.name, type(error).__name__)  # noqa: TRY400
-            incoming.discard()
+            status = self.services.storage.complete(incoming)
+        except Exception:  # noqa: BLE001  the sender gets an answer, whatever is broken
+            fault = type(sys.exception()).__name__
+            log.error("%s: storing failed (%s)", self.name, fault)  # noqa: TRY400
             status = Status(OUT_OF_RESOURCES, "an internal fault")
-        limit = self.dimse.maximum_pdu_size or 0
-        for fragment in command_fragments(store_response(request, status), limit):
-            primitive = P_DATA()
-            primitive.presentation_data_value_list.append([context_id, fragment])
-            self.dul.send_pdu(primitive)
+        self._study = incoming.study
+        self.server.count(f"store-{status.code:04x}")
+        return status
+
+    def answer(self, context: AcceptedContext, command: bytes, data_set: bytes = b"") -> None:
+        """Send a response with its data set, if any. Raises OSError."""
+        connection = self._connection
+        assert connection is not None
+        limit = self.pdu_bytes_max
+        pieces = [*data_pdus(context.number, command, is_command=True, pdu_bytes_max=limit)]
+        if data_set:
+            pieces += data_pdus(context.number, data_set, is_command=False, pdu_bytes_max=limit)
+        connection.send(b"".join(pieces), self.settings.idle_timeout_seconds)
+
+    def _drop(self) -> None:
+        """Forget the request that is under way, with what it has left on the disk."""
+        incoming, self._incoming = self._incoming, None
+        self._request = self._context = None
+        if incoming is not None:
+            incoming.discard()

@@ -9,7 +9,7 @@ by an element budget, depth by :data:`DEPTH_MAX`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from typing import BinaryIO, NamedTuple
@@ -48,6 +48,7 @@ _SHORT_VRS = {
 _IMPLICIT_HEAD = struct.Struct("<HHL")
 _LITTLE_HEAD = struct.Struct("<HH2sH")
 _BIG_HEAD = struct.Struct(">HH2sH")
+_LENGTH = struct.Struct("<L")
 
 
 class DataSetError(Exception):
@@ -151,6 +152,11 @@ class Window:
                 raise Truncated("the data set ends inside an element", offset)
         return self._bytes, index
 
+    def held(self, offset: int) -> tuple[bytes, int]:
+        """What is in memory, and the index in it of an offset; no bytes when it is not there."""
+        index = offset - self._base
+        return (self._bytes, index) if 0 <= index < len(self._bytes) else (b"", 0)
+
     def value(self, offset: int, length: int) -> bytes:
         """The bytes of one value. The caller has checked ``length`` against its own limit."""
         if offset + length > self.end:
@@ -178,9 +184,17 @@ class Walk:
         self.irregular = ""
 
     def level(
-        self, start: int, end: int, encoding: Encoding, *, stop: int = NO_TAG
+        self,
+        start: int,
+        end: int,
+        encoding: Encoding,
+        *,
+        stop: int = NO_TAG,
+        wanted: Container[int] | None = None,
     ) -> Iterator[Element]:
         """The elements between two offsets, in file order; nested ones are stepped over.
+
+        With ``wanted`` others may be left out, which is quicker.
 
         The first element whose tag is ``stop`` or above is the last one given, and its
         value is not looked at: of undefined length it is said to reach to the end.
@@ -188,6 +202,10 @@ class Walk:
         """
         position = start
         while position < end:
+            if wanted is not None:
+                position = self._skim(position, end, encoding, wanted)
+                if position >= end:
+                    return
             tag, vr, length, offset = self.head(position, encoding)
             if tag >= stop:
                 undefined = length == UNDEFINED
@@ -203,6 +221,35 @@ class Walk:
                     raise Truncated("a value is longer than the data set", position)
                 yield Element(tag, vr, offset, length, False)
             position = after
+
+    def _skim(self, position: int, end: int, encoding: Encoding, wanted: Container[int]) -> int:
+        """Step over plain elements that nobody wants, as far as the window's bytes go: the
+        offset of the first that needs a closer look, or ``end``."""
+        buffer, index = self._window.held(position)
+        first, last = index, len(buffer) - 12
+        most = index + end - position
+        left = self._left
+        while index <= last and left > 0:
+            if encoding.explicit:
+                if not encoding.little:
+                    break
+                group, number, vr, length = _LITTLE_HEAD.unpack_from(buffer, index)
+                after = index + 8
+                if vr in _LONG_VRS:
+                    (length,) = _LENGTH.unpack_from(buffer, after)
+                    after = index + 12
+                elif vr not in _SHORT_VRS:
+                    break
+            else:
+                group, number, length = _IMPLICIT_HEAD.unpack_from(buffer, index)
+                after = index + 8
+            after += length
+            if length == UNDEFINED or after > most or (group << 16 | number) in wanted:
+                break
+            index = after
+            left -= 1
+        self._left = left
+        return position + index - first
 
     def items(self, start: int, end: int, encoding: Encoding) -> Iterator[tuple[int, int]]:
         """Start and end of each item of a sequence's value. Raises as :meth:`level` does."""

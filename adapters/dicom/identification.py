@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from io import BytesIO
 from typing import BinaryIO
 
@@ -26,6 +27,7 @@ from adapters.dicom.dataset import (
 from adapters.dicom.elements import (
     DataSetError,
     Element,
+    Encoding,
     TooDeep,
     TooMany,
     Walk,
@@ -66,6 +68,7 @@ _READ = frozenset(
         OTHER_PATIENT_IDS,
     }
 )
+_UIDS = frozenset({SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID})
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)*", re.ASCII)
 _OID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]*))+", re.ASCII)
 
@@ -82,7 +85,7 @@ class Identification:
     fault: Cause | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Authorities:
     """How a source names the authorities of its patient identifiers.
 
@@ -127,13 +130,15 @@ def identify(
         stream, start, end = BytesIO(plain), 0, len(plain)
     window = Window(stream, end)
     walk = Walk(window, elements_max=ELEMENTS_MAX)
-    found: list[Element] = []
+    found: list[tuple[Element, bytes]] = []
     fault: Cause | None = None
     irregular = ""
     try:
-        for element in walk.level(start, end, encoding):
+        # Of a deflated data set only the beginning is here, and not gone through to its end.
+        wanted = None if encoding.deflated else _READ
+        for element in walk.level(start, end, encoding, wanted=wanted):
             if element.tag in _READ and element.length <= VALUE_BYTES_MAX:
-                found.append(element)
+                found.append((element, window.value(element.offset, element.length)))
             if encoding.deflated and element.tag > STUDY_INSTANCE_UID:
                 break
     except TooMany:
@@ -142,38 +147,35 @@ def identify(
         fault = Cause(code=CauseCode.HOSTILE_CONTENT, detail=str(error))
     except DataSetError as error:
         fault = Cause(code=CauseCode.UNREADABLE, detail=str(error))
-    kept = _kept(window, found)
-    level = Level(kept, encoding, _moved(found), None)
-    return _identification(level, authorities, irregular or walk.irregular, fault)
-
-
-def _kept(window: Window, found: list[Element]) -> Content:
-    """The values that were found, one after the other, in memory."""
-    raw = b"".join(window.value(element.offset, element.length) for element in found)
-    return Content(raw, 0, len(raw), None)
-
-
-def _moved(found: list[Element]) -> list[Element]:
-    moved, offset = [], 0
-    for element in found:
-        moved.append(element._replace(offset=offset))
-        offset += element.length
-    return moved
-
-
-def _identification(
-    level: Level, authorities: Authorities, irregular: str, fault: Cause | None
-) -> Identification:
-    sop_class, sop_instance = level.text(SOP_CLASS_UID), level.text(SOP_INSTANCE_UID)
-    study = level.text(STUDY_INSTANCE_UID)
+    uids = {element.tag: raw for element, raw in found if element.tag in _UIDS}
+    sop_class, sop_instance, study = (
+        uids.get(tag, b"")[: 1 << 10].decode("ascii", "replace").strip(" \0")
+        for tag in (SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID)
+    )
+    irregular = irregular or walk.irregular
     if fault is None:
         fault = _missing_or_no_uid(sop_class, sop_instance, study)
+    # The instances of a study say the same of their patient, byte for byte.
+    patient = tuple((e.tag, e.vr, raw) for e, raw in found if e.tag not in _UIDS)
     subject: tuple[Identifier, ...] = ()
     try:
-        subject = _subject(level, authorities)
+        subject = _patient(patient, encoding, authorities)
     except DataSetError as error:
         irregular = irregular or f"the patient's identifiers cannot be read: {error}"
     return Identification(sop_class, sop_instance, study, subject, irregular, fault)
+
+
+@lru_cache(maxsize=64)
+def _patient(
+    elements: tuple[tuple[int, str, bytes], ...], encoding: Encoding, authorities: Authorities
+) -> tuple[Identifier, ...]:
+    """The patient's identifiers in the elements that say them. Raises DataSetError."""
+    moved, offset = [], 0
+    for tag, vr, raw in elements:
+        moved.append(Element(tag, vr, offset, len(raw), False))
+        offset += len(raw)
+    kept = b"".join(raw for _, _, raw in elements)
+    return _subject(Level(Content(kept, 0, len(kept), None), encoding, moved, None), authorities)
 
 
 def _missing_or_no_uid(sop_class: str, sop_instance: str, study: str) -> Cause | None:

@@ -1,47 +1,58 @@
-"""A DICOM source: a storage SCP (C-ECHO, C-STORE) in front of intake."""
+"""A DICOM source: the address, and the associations that come there, each in its thread."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import logging
+import os
+import selectors
 import socket
-import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from pynetdicom import AE, _config, evt
-from pynetdicom._globals import MODE_ACCEPTOR
-from pynetdicom.transport import AssociationServer, RequestHandler
-
-from adapters.dicom.association import StorageAssociation
-from adapters.dicom.part10 import IMPLEMENTATION_CLASS_UID
+from adapters.certificate import PeerCertificate
+from adapters.dicom.association import Association
+from adapters.dicom.commitment import Reporter
+from adapters.dicom.ledger import StudyLedger
+from adapters.dicom.negotiation import LIMIT_REACHED, Policy, Rejection
+from adapters.dicom.pdus import AssociateRequest
+from adapters.dicom.services import Services
 from adapters.dicom.settings import DicomSourceSettings
 from adapters.dicom.spool import SpoolFolder
 from adapters.dicom.storage import Storage
-from adapters.dicom.syntaxes import supported_contexts
-from adapters.dicom.upper_layer import NEGOTIATION_BYTES_MAX, Connection
+from adapters.tls import HeldCertificate, ServerTls, TlsUnusable
 from gateway.ports import Clock, Intake
 
 log = logging.getLogger("ecluse.dicom")
 
-IMPLEMENTATION_VERSION_NAME = "ECLUSE"
 POLL_SECONDS = 0.05
 BACKLOG = 128
+ACCEPT_PAUSE_SECONDS = 1.0
+LOOK_SECONDS = 5.0
+"""How often the files of certificates are looked at."""
+TELL_SECONDS = 10.0
+"""Of refused connections one in this time is told in the log, for each reason."""
 
 
 class DicomSource:
     """Implements :class:`gateway.ports.Source`: takes objects, answers after the commit.
 
     ``spool`` should be on the file system of the journal's files, so that intake can
-    take an object by renaming it.
+    take an object by renaming it. Without a ``ledger`` neither performed procedure steps nor
+    storage commitment are offered.
     """
 
     def __init__(
-        self, settings: DicomSourceSettings, intake: Intake, clock: Clock, spool: Path
+        self,
+        settings: DicomSourceSettings,
+        intake: Intake,
+        clock: Clock,
+        spool: Path,
+        ledger: StudyLedger | None = None,
     ) -> None:
         self.name = settings.name
         self._settings = settings
@@ -49,11 +60,15 @@ class DicomSource:
         self._clock = clock
         self._spool = spool
         self._folder: SpoolFolder | None = None
-        self._server: _Server | None = None
+        self._server: Server | None = None
+        self._counts: Counter[str] = Counter()
         self._draining: set[asyncio.Task[None]] = set()
+        self._ledger = ledger
+        self._reporter: Reporter | None = None
 
     async def start(self) -> None:
-        """Bind and listen. Raises OSError when the port or the spool cannot be had."""
+        """Bind and listen. Raises OSError when the port or the spool cannot be had,
+        TlsUnusable when the files of its TLS cannot be used."""
         if self._server is None:
             await asyncio.to_thread(self._start)
 
@@ -62,7 +77,10 @@ class DicomSource:
         server, self._server = self._server, None
         if server is None:
             return
-        await asyncio.to_thread(self._drain, server)
+        await asyncio.to_thread(server.stop)
+        reporter, self._reporter = self._reporter, None
+        if reporter is not None:
+            await asyncio.to_thread(reporter.stop)
         if self._draining:
             await asyncio.wait(self._draining)
         if self._folder is not None:
@@ -72,26 +90,33 @@ class DicomSource:
         """Take new settings from the next association on; those that are open keep theirs.
 
         With another address the new one is listened on before the old one is left, whose
-        associations may end within ``stop_grace_seconds``. Raises OSError, and changes
-        nothing then, when the address cannot be had.
+        associations may end within ``stop_grace_seconds``. Raises OSError or TlsUnusable, and
+        changes nothing then.
         """
         old, folder = self._server, self._folder
         if old is not None and folder is not None:
             if settings.listen == self._settings.listen:
-                old.take(settings, Storage(settings, self._intake, self._clock, folder))
+                await asyncio.to_thread(old.take, settings, self._services(settings, folder))
             else:
                 self._server = await asyncio.to_thread(self._listen, settings, folder)
-                draining = asyncio.create_task(asyncio.to_thread(self._drain, old))
+                draining = asyncio.create_task(asyncio.to_thread(old.stop))
                 self._draining.add(draining)
                 draining.add_done_callback(self._draining.discard)
         self._settings = settings
 
     def address(self) -> str:
         """``host:port`` as it is bound; as it is configured before the start."""
-        if self._server is None:
-            return self._settings.listen
-        host, port = self._server.server_address[:2]
-        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+        return self._settings.listen if self._server is None else self._server.address()
+
+    def statistics(self) -> Mapping[str, int]:
+        """What happened at the door since the start: associations by how they began and
+        ended, objects by their status (``store-0000``), refused connections by reason."""
+        return dict(self._counts)
+
+    def certificates(self) -> Sequence[HeldCertificate]:
+        """The certificates that are in force."""
+        tls = self._server.tls if self._server is not None else None
+        return tls.certificates if tls is not None else ()
 
     def _start(self) -> None:
         folder = SpoolFolder(self._spool, self._settings.name)
@@ -101,151 +126,220 @@ class DicomSource:
             folder.close()
             raise
         self._folder = folder
+        if self._ledger is not None:
+            self._reporter = Reporter(
+                lambda: self._settings, self._ledger, self._clock, self._count
+            )
+            self._reporter.start()
 
-    def _listen(self, settings: DicomSourceSettings, folder: SpoolFolder) -> _Server:
-        # Process-wide switch of the library; its own events would log every command.
-        _config.LOG_HANDLER_LEVEL = "none"
-        address = _host_port(settings.listen)
-        ae = _configured(AE(ae_title=settings.ae_title), settings)
-        storage = Storage(settings, self._intake, self._clock, folder)
-        server = _Server(ae, address, storage, settings)
-        # shutdown() takes the server off this list.
-        ae._servers.append(server)
-        server.thread = threading.Thread(
-            target=server.serve_forever, args=(POLL_SECONDS,), name=f"dicom-{self.name}"
-        )
-        server.thread.start()
+    def _count(self, name: str) -> None:
+        if self._server is not None:
+            self._server.count(name)
+
+    def _services(self, settings: DicomSourceSettings, folder: SpoolFolder) -> Services:
+        storage = Storage(settings, self._intake, self._clock, folder, self._ledger)
+        return Services(settings, storage, self._clock, self._ledger)
+
+    def _listen(self, settings: DicomSourceSettings, folder: SpoolFolder) -> Server:
+        server = Server(settings, self._services(settings, folder), self._counts)
+        server.start()
         return server
 
-    def _drain(self, server: _Server) -> None:
-        """Listen no more; wait for the associations, then abort what is left."""
-        server.shutdown()
-        if server.thread is not None:
-            server.thread.join()
-        deadline = time.monotonic() + self._settings.stop_grace_seconds
-        for association in server.associations():
-            association.stopping = True
-        while associations := server.associations():
-            over = time.monotonic() > deadline
-            ending = [each for each in associations if over or each.idle]
-            with ThreadPoolExecutor(max_workers=16) as aborts:
-                list(aborts.map(StorageAssociation.abort, ending))
-            for association in ending or associations[:1]:
-                association.join(timeout=POLL_SECONDS)
-            if time.monotonic() > deadline + self._settings.commit_timeout_seconds:
-                log.warning("%s: %d associations do not end", self.name, len(associations))
-                break
 
-
-def _host_port(listen: str) -> tuple[str, int]:
-    host, colon, port = listen.rpartition(":")
-    if not colon or not port.isdigit():
-        raise OSError(f"{listen}: host:port is expected")
-    return host.strip("[]") or "127.0.0.1", int(port)
-
-
-def _configured(ae: Any, settings: DicomSourceSettings) -> Any:
-    ae.ae_title = settings.ae_title
-    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    ae.maximum_pdu_size = settings.pdu_bytes_max
-    ae.maximum_associations = settings.associations_max
-    ae.require_called_aet = settings.require_called_aet
-    ae.require_calling_aet = list(settings.calling_aets)
-    ae.acse_timeout = settings.association_timeout_seconds
-    ae.dimse_timeout = settings.idle_timeout_seconds
-    ae.network_timeout = settings.idle_timeout_seconds
-    return ae
-
-
-def _window_of_one(_event: Any) -> tuple[int, int]:
-    """Asynchronous operations are answered with one invoked and one performed (PS3.7 D.3.3.3)."""
-    return 1, 1
-
-
-class _Server(AssociationServer):
-    """Accepts connections; each gets an association and its threads."""
-
-    request_queue_size = BACKLOG
+class Server:
+    """One listening address with its associations."""
 
     def __init__(
-        self, ae: Any, address: tuple[str, int], storage: Storage, settings: DicomSourceSettings
+        self, settings: DicomSourceSettings, services: Services, counts: Counter[str]
     ) -> None:
-        self.storage = storage
-        self.settings = settings
-        self.thread: threading.Thread | None = None
+        """Read the certificates, bind and listen. Raises TlsUnusable, OSError."""
         self.numbers = itertools.count(1)
-        super().__init__(
-            ae,
-            address,
-            settings.ae_title,
-            supported_contexts(settings.sop_classes, settings.transfer_syntaxes),
-            evt_handlers=[(evt.EVT_ASYNC_OPS, _window_of_one)],
-            request_handler=_Handler,
-        )
+        self.settings, self.services = settings, services
+        self.policy = Policy.of(settings, services.syntaxes())
+        self.tls = ServerTls(settings.tls) if settings.tls is not None else None
+        self._counts = counts
+        self._lock = threading.Lock()
+        self._told: dict[str, float] = {}
+        self._complained = ""
+        self._associations: set[Association] = set()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"dicom-{settings.name}")
+        self._listening = _listen(settings.listen)
 
-    def take(self, settings: DicomSourceSettings, storage: Storage) -> None:
-        """Give new settings to the associations that begin from now on."""
-        _configured(self.ae, settings)
-        self.ae_title = settings.ae_title
-        self.contexts = supported_contexts(settings.sop_classes, settings.transfer_syntaxes)
-        self.settings, self.storage = settings, storage
+    def start(self) -> None:
+        """Begin to take connections."""
+        self._thread.start()
 
-    def associations(self) -> list[StorageAssociation]:
-        """Those of this server that have not ended."""
-        return [
-            thread
-            for thread in threading.enumerate()
-            if isinstance(thread, StorageAssociation) and thread._server is self
-        ]
+    def take(self, settings: DicomSourceSettings, services: Services) -> None:
+        """Give new settings to the associations that begin from now on. Raises TlsUnusable."""
+        tls = ServerTls(settings.tls) if settings.tls is not None else None
+        self.settings, self.services, self.tls = settings, services, tls
+        self.policy = Policy.of(settings, services.syntaxes())
 
-    def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept; answers must not wait for the acknowledgement of what went before them."""
-        assert self.socket is not None
-        connection, address = self.socket.accept()
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.settimeout(self.settings.idle_timeout_seconds)
-        return connection, address
+    def address(self) -> str:
+        """``host:port`` as it is bound."""
+        host, port = self._listening[0].getsockname()[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    def verify_request(self, _request: Any, _address: Any) -> bool:
-        """Close at once what comes far beyond the limit; a few more get a proper rejection."""
+    def stop(self) -> None:
+        """Listen no more; wait for the objects in flight, then abort what is left."""
+        self._stopping.set()
+        self._thread.join()
+        for listening in self._listening:
+            listening.close()
+        grace = time.monotonic() + self.settings.stop_grace_seconds
+        hard = grace + self.settings.commit_timeout_seconds
+        associations = self.associations()
+        for association in associations:
+            association.stopping = True
+        while associations := self.associations():
+            now = time.monotonic()
+            if now > hard:
+                log.warning("%s: %d associations do not end", self.settings.name, len(associations))
+                break
+            for association in associations:
+                if now > grace or association.idle:
+                    association.interrupt()
+            associations[0].join(timeout=POLL_SECONDS)
+
+    # --- what associations ask ------------------------------------------------------
+
+    def associations(self) -> list[Association]:
+        """Those that have not ended."""
+        with self._lock:
+            return list(self._associations)
+
+    def rejection(
+        self, association: Association, request: AssociateRequest,
+        certificate: PeerCertificate | None,
+    ) -> Rejection | None:  # fmt: skip
+        """Why an association must not be taken: by the policy, or because there are too many.
+        One that may be taken stands from now on."""
+        found = self.policy.rejection(request, association.address, certificate)
+        if found is not None:
+            return found
+        settings = self.settings
+        with self._lock:
+            standing = [each for each in self._associations if each.standing]
+            near = sum(each.address == association.address for each in standing)
+            if (
+                len(standing) >= settings.associations_max
+                or near >= settings.associations_per_address_max
+            ):
+                return LIMIT_REACHED
+            association.standing = True
+        return None
+
+    def ended(self, association: Association) -> None:
+        """An association's thread is at its end."""
+        with self._lock:
+            self._associations.discard(association)
+
+    def count(self, name: str) -> None:
+        """Count something that happened."""
+        with self._lock:
+            self._counts[name] += 1
+
+    def refuse(self, reason: str, address: str) -> None:
+        """Count a connection that is refused, and say so from time to time."""
+        with self._lock:
+            self._counts[reason] += 1
+            so_far, now = self._counts[reason], time.monotonic()
+            if now - self._told.get(reason, float("-inf")) < TELL_SECONDS:
+                return
+            self._told[reason] = now
+        log.warning(
+            "%s: a connection from %s is refused: %s (%d so far)",
+            self.settings.name, address, reason, so_far,
+        )  # fmt: skip
+
+    # --- new connections ------------------------------------------------------------
+
+    def _run(self) -> None:
+        look = time.monotonic() + LOOK_SECONDS
+        with selectors.DefaultSelector() as selector:
+            for listening in self._listening:
+                selector.register(listening, selectors.EVENT_READ)
+            while not self._stopping.is_set():
+                for key, _ in selector.select(POLL_SECONDS):
+                    assert isinstance(key.fileobj, socket.socket)
+                    self._welcome(key.fileobj)
+                if self.tls is not None and time.monotonic() > look:
+                    look = time.monotonic() + LOOK_SECONDS
+                    self.renew()
+
+    def _welcome(self, listening: socket.socket) -> None:
+        try:
+            connected, found = listening.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:  # no descriptor or memory is left
+            self.count("accept-failed")
+            log.error(  # noqa: TRY400  the system's word says it all
+                "%s: a connection cannot be taken: %s", self.settings.name, error.strerror
+            )
+            self._stopping.wait(ACCEPT_PAUSE_SECONDS)
+            return
+        # A few more than may stand get a proper rejection; what is far beyond is closed.
         allowed = 2 * self.settings.associations_max + 8
-        return len(self.associations()) < allowed
+        with self._lock:
+            crowded = len(self._associations) >= allowed
+        if crowded:
+            self.refuse("refused-connections-limit", str(found[0]))
+            connected.close()
+            return
+        association = Association(self, connected, str(found[0]), int(found[1]))
+        with self._lock:
+            self._associations.add(association)
+        try:
+            association.start()
+        except RuntimeError:  # no thread is left
+            self.ended(association)
+            self.count("accept-failed")
+            connected.close()
 
-    def service_actions(self) -> None:
-        """Nothing: a full garbage collection per sixty rounds would stop all associations."""
+    def renew(self) -> None:
+        """Read the files of the certificates again if they have changed. Unusable files leave
+        what is in force, and are told once for each state in which they are found."""
+        tls = self.tls
+        if tls is None:
+            return
+        try:
+            renewed = tls.renewed()
+        except TlsUnusable as error:
+            if self._complained != str(error):
+                self._complained = str(error)
+                self.count("tls-files-unusable")
+                log.warning("%s: the certificate in force stays: %s", self.settings.name, error)
+            return
+        if renewed is not None and self.tls is tls:
+            self.tls, self._complained = renewed, ""
+            log.info("%s: the certificates were read again", self.settings.name)
 
-    def handle_error(self, _request: Any, _client_address: Any) -> None:
-        """Say that a connection could not be served; the others go on."""
-        fault = type(sys.exception()).__name__
-        log.error("%s: a connection could not be served (%s)", self.settings.name, fault)
 
-
-class _Handler(RequestHandler):
-    """Makes the association of one connection."""
-
-    server: _Server
-
-    def _create_association(self) -> StorageAssociation:
-        server = self.server
-        settings = server.settings
-        association = StorageAssociation(self.ae, MODE_ACCEPTOR, server.storage)
-        association._server = server
-        # pynetdicom knows acceptors by this prefix.
-        association.name = f"AcceptorThread@{settings.name}-{next(server.numbers)}"
-        connection = Connection(association, client_socket=self.request)
-        connection.pdu_bytes_max = max(settings.pdu_bytes_max, NEGOTIATION_BYTES_MAX)
-        connection.negotiation_seconds_max = settings.association_timeout_seconds
-        connection.pdu_seconds_max = settings.idle_timeout_seconds
-        association.set_socket(connection)
-        acceptor, requestor = association.acceptor, association.requestor
-        acceptor.maximum_length = self.ae.maximum_pdu_size
-        acceptor.ae_title = server.ae_title
-        acceptor.address_info = self.local
-        acceptor.implementation_class_uid = self.ae.implementation_class_uid
-        acceptor.implementation_version_name = self.ae.implementation_version_name
-        # Negotiation only reads them, so that one list serves all associations.
-        acceptor.supported_contexts = server.contexts
-        requestor.address_info = self.remote
-        association.bind(evt.EVT_ASYNC_OPS, _window_of_one)
-        return association
+def _listen(address: str) -> list[socket.socket]:
+    """Sockets that listen on every form of an address. Raises OSError."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        raise OSError(f"{address}: host:port is expected")
+    found = socket.getaddrinfo(
+        host.strip("[]") or "127.0.0.1", int(port), type=socket.SOCK_STREAM,
+        flags=socket.AI_PASSIVE,
+    )  # fmt: skip
+    listening: list[socket.socket] = []
+    try:
+        for family, where in dict.fromkeys((each[0], each[4]) for each in found):
+            one = socket.socket(family, socket.SOCK_STREAM)
+            listening.append(one)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            one.bind(where)
+            one.listen(BACKLOG)
+            one.setblocking(False)
+    except OSError as error:
+        for one in listening:
+            one.close()
+        said = os.strerror(error.errno) if error.errno else str(error)
+        raise OSError(error.errno, f"cannot listen on {address}: {said}") from None
+    return listening

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from adapters.certificate import ClientName
+from adapters.tls import ClientTlsSettings, TlsSettings
 
 AeTitle = Annotated[
     str, StringConstraints(strip_whitespace=True, pattern=r"^[\x21-\x5b\x5d-\x7e ]{1,16}$")
@@ -13,6 +24,47 @@ AeTitle = Annotated[
 
 Uid = Annotated[str, StringConstraints(pattern=r"^[0-2](\.(0|[1-9][0-9]*))+$", max_length=64)]
 """A UID (PS3.5 9.1)."""
+
+
+class DicomPeerSettings(BaseModel):
+    """Another application entity: from where it calls, and where it listens itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ae_title: AeTitle = Field(description="Its AE title.")
+    addresses: tuple[str, ...] = Field(
+        default=(),
+        max_length=100,
+        description="IP addresses or networks (CIDR) from which it may call; empty: any.",
+    )
+    certificates: tuple[str, ...] = Field(
+        default=(),
+        max_length=100,
+        description="Names of which its client certificate must have one (as clients of an MLLP "
+        "source); empty: none is asked for. Needs tls.client_ca.",
+    )
+    connect: str = Field(
+        default="",
+        pattern=r"^(.+:[0-9]{1,5})?$",
+        description="host:port where it listens, for associations that we open.",
+    )
+    tls: ClientTlsSettings | None = Field(
+        default=None, description="TLS of associations that we open; nothing: plain."
+    )
+
+    @field_validator("addresses")
+    @classmethod
+    def _networks(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        for text in addresses:
+            ipaddress.ip_network(text)
+        return addresses
+
+    @field_validator("certificates")
+    @classmethod
+    def _names(cls, certificates: tuple[str, ...]) -> tuple[str, ...]:
+        for text in certificates:
+            ClientName.parse(text)
+        return certificates
 
 
 class DicomSourceSettings(BaseModel):
@@ -50,8 +102,29 @@ class DicomSourceSettings(BaseModel):
         description="Transfer syntaxes that are accepted, in order of preference; empty: every "
         "one of the standard that carries its pixels, explicit VR little endian first.",
     )
+    transfer_syntaxes_by_class: dict[Uid, list[Uid]] = Field(
+        default_factory=dict,
+        max_length=500,
+        description="SOP classes, private ones too, that are accepted with a list of their own.",
+    )
+    peers: list[DicomPeerSettings] = Field(
+        default_factory=list,
+        max_length=1_000,
+        description="Application entities whose addresses and certificates are known. One that "
+        "calls by a title named here must fulfil what is said of it.",
+    )
+    only_peers: bool = Field(
+        default=False, description="Reject calling AE titles that peers does not name."
+    )
+    tls: TlsSettings | None = Field(
+        default=None,
+        description="Take TLS only (PS3.15 B.12, the BCP 195 profile); nothing: plain.",
+    )
     associations_max: int = Field(
         default=50, ge=1, le=1_000, description="Associations at one time; more are rejected."
+    )
+    associations_per_address_max: int = Field(
+        default=20, ge=1, le=1_000, description="The same for one address."
     )
     pdu_bytes_max: int = Field(
         default=131_072, ge=4_096, le=1_048_576, description="The longest PDU that is announced."
@@ -79,6 +152,30 @@ class DicomSourceSettings(BaseModel):
     quiet_seconds: float = Field(
         default=60.0, gt=0, le=86_400, description="Silence after which a study is taken as whole."
     )
+    partial_after_seconds: float = Field(
+        default=3_600.0,
+        gt=0,
+        le=7 * 86_400,
+        description="How long a study waits for instances that a performed procedure step or a "
+        "commitment request names; then it goes on as it is.",
+    )
+    count_at: AeTitle | None = Field(
+        default=None,
+        description="A peer (with connect) that is asked by C-FIND which instances a study has, "
+        "once it has been quiet for half of quiet_seconds; nothing: nobody is asked.",
+    )
+    commitment: Literal["held", "delivered", "off"] = Field(
+        default="held",
+        description="What is committed when a sender asks (storage commitment): what is held "
+        "here, or only what every destination has as well; off: the service is not offered. "
+        "Senders need connect in peers.",
+    )
+    commitment_wait_seconds: float = Field(
+        default=3_600.0,
+        gt=0,
+        le=7 * 86_400,
+        description="With commitment delivered: how long the destinations are waited for.",
+    )
     patient_id_authority: Uid | None = Field(
         default=None,
         description="OID of the authority of a PatientID without an issuer; none: such a "
@@ -90,6 +187,20 @@ class DicomSourceSettings(BaseModel):
         description="Issuer of Patient ID to OID of the authority; the empty name is the same as "
         "patient_id_authority.",
     )
+
+    @model_validator(mode="after")
+    def _certificates_are_shown(self) -> DicomSourceSettings:
+        shown = self.tls is not None and self.tls.client_ca is not None
+        if not shown and any(peer.certificates for peer in self.peers):
+            raise ValueError("peers are told apart by certificates: set tls.client_ca")
+        return self
+
+    @model_validator(mode="after")
+    def _counts_at_a_peer(self) -> DicomSourceSettings:
+        known = {peer.ae_title for peer in self.peers if peer.connect}
+        if self.count_at is not None and self.count_at not in known:
+            raise ValueError("count_at must name one of peers that has connect")
+        return self
 
     @model_validator(mode="after")
     def _default_authority(self) -> DicomSourceSettings:

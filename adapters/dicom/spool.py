@@ -1,8 +1,9 @@
-"""Objects on their way in: files that exist only until intake has taken them.
+"""Objects on their way in: in memory while they are small, else in a file that exists only
+until intake has taken it.
 
-Names are random, never from the wire. Each running source has a folder of its
-own, locked as long as it lives; what a dead process left behind was never
-acknowledged and is removed at the next start.
+Names are random, never from the wire. Each running source has a folder of its own, locked as
+long as it lives; what a dead process left behind was never acknowledged and is removed at the
+next start.
 """
 
 from __future__ import annotations
@@ -12,64 +13,78 @@ import hashlib
 import os
 import shutil
 import uuid
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 from gateway.model import Payload
 
 _LOCK = "lock"
-_BUFFER_BYTES = 1 << 17
+MEMORY_BYTES_MAX = 65_536
+"""An object that is no longer stays in memory: the journal keeps it in its own rows."""
 
 
 class SpoolFile:
-    """One object being written. Its digest grows with it; at the end it is forced to the disk."""
+    """One object being written. Its digest grows with it; what holds it after :meth:`finish`
+    makes it durable (``gateway.journal.blobs.Blobs.adopt``, the journal's own commit)."""
 
-    __slots__ = ("_digest", "_stream", "path", "size")
+    __slots__ = ("_descriptor", "_digest", "_memory", "path", "size")
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.size = 0
         self._digest = hashlib.sha256()
-        self._stream: BinaryIO | None = path.open("xb", buffering=_BUFFER_BYTES)
+        self._memory: bytearray | None = bytearray()
+        self._descriptor = -1
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append. Raises OSError (disk full)."""
-        if self._stream is None:
-            return
-        self._stream.write(data)
-        self._digest.update(data)
         self.size += len(data)
+        memory = self._memory
+        if memory is not None:
+            memory += data
+            if self.size <= MEMORY_BYTES_MAX:
+                return
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._descriptor = os.open(self.path, flags, 0o600)
+            self._memory, data = None, memory
+        self._digest.update(data)
+        self._write(data)
 
-    def flush(self) -> None:
-        """Make what was written readable through the path. Raises OSError."""
-        if self._stream is not None:
-            self._stream.flush()
+    def _write(self, data: bytes | bytearray | memoryview) -> None:
+        written = os.write(self._descriptor, data)
+        while written < len(data):
+            written += os.write(self._descriptor, memoryview(data)[written:])
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether there is no file, and never was."""
+        return self._memory is not None
+
+    def open(self) -> BinaryIO:
+        """What was written, from its start; the caller closes it. Raises OSError."""
+        if self._memory is not None:
+            return BytesIO(self._memory)
+        return os.fdopen(os.dup(self._descriptor), "rb", buffering=0)
 
     def finish(self) -> Payload:
-        """Force the bytes to the disk and close; the payload names the file. Raises OSError."""
-        if self._stream is None:
-            raise ValueError("the spool file is closed")
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        """The whole as a payload; take no more after it. Raises OSError."""
+        if self._memory is not None:
+            data = bytes(self._memory)
+            return Payload(hashlib.sha256(data).hexdigest(), self.size, data=data)
         self._close()
         return Payload(self._digest.hexdigest(), self.size, path=self.path)
 
     def discard(self) -> None:
         """Close and remove. Safe to call at any time, from any thread, more than once."""
-        try:
+        if self._memory is None:
             self._close()
-        finally:
             self.path.unlink(missing_ok=True)
 
     def _close(self) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            try:
-                stream.close()
-            except OSError:
-                # A full disk refuses the last block a second time; the descriptor is freed.
-                if not stream.closed:
-                    raise
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 class SpoolFolder:
@@ -87,7 +102,7 @@ class SpoolFolder:
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def new(self) -> SpoolFile:
-        """A fresh, empty file. Raises OSError."""
+        """A fresh, empty object."""
         return SpoolFile(self.path / uuid.uuid4().hex)
 
     def free_bytes(self) -> int:

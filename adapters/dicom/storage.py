@@ -7,14 +7,17 @@ received and is refused for what it is, is kept as evidence.
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 
+from adapters.dicom.command import COMMENT_CHARACTERS_MAX, Status
 from adapters.dicom.identification import Authorities, Identification, identify, is_uid
+from adapters.dicom.ledger import LedgerUnavailable, StudyLedger
 from adapters.dicom.part10 import file_head
 from adapters.dicom.settings import DicomSourceSettings
 from adapters.dicom.spool import SpoolFile, SpoolFolder
 from gateway.model import Cause, CauseCode, Disposition, Format, Payload, Receipt, Received
-from gateway.ports import Clock, Intake, IntakeUnavailable
+from gateway.ports import Clock, Intake, IntakeUnavailable, KeepsBytes
 
 log = logging.getLogger("ecluse.dicom")
 
@@ -30,22 +33,12 @@ IDENTIFIER_MISSING = 0xC001
 FREE_SPACE_EVERY_BYTES = 64 << 20
 """How often the free space is looked at while one object comes in."""
 
-COMMENT_CHARACTERS_MAX = 64
-"""Error Comment (0000,0902) is an LO (PS3.7 annex E)."""
-
+_NOTHING_KEPT = Status(OUT_OF_RESOURCES, "nothing could be kept")
 _PERMISSION = frozenset({CauseCode.FEEDING_OPPOSED, CauseCode.RECORD_CLOSED})
 
 
 class Endless(Exception):
     """The sender goes on far beyond the limit: the association is to be aborted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """A DIMSE status and a comment without patient data."""
-
-    code: int
-    comment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +65,9 @@ class Incoming:
     received: int = 0
     refusal: Status | None = None
     unchecked: int = 0
+    study: str = ""
+    """The study to which it seems to belong: that of the one before it on its association."""
+    told_at: float = 0.0
 
     def discard(self) -> None:
         """Forget the object. Safe at any time, from any thread, more than once."""
@@ -89,16 +85,25 @@ class Storage:
         intake: Intake,
         clock: Clock,
         folder: SpoolFolder,
+        ledger: StudyLedger | None = None,
     ) -> None:
         self._settings = settings
         self._intake = intake
+        self._keeps = intake if isinstance(intake, KeepsBytes) else None
         self._clock = clock
         self._folder = folder
+        self._ledger = ledger
+        self._tell_every = settings.quiet_seconds / 3
         self._authorities = Authorities(settings.authorities, settings.authorities.get("", ""))
 
-    def begin(self, request: Request) -> Incoming:
-        """Open a file for an object. Never raises: an object that cannot be kept has a refusal."""
-        incoming = Incoming(request, self._settings.object_bytes_max)
+    def begin(self, request: Request, study: str = "") -> Incoming:
+        """Open a file for an object. Never raises: an object that cannot be kept has a refusal.
+
+        ``study`` is that of the object before it: while this one takes long to arrive, that
+        study is not quiet.
+        """
+        incoming = Incoming(request, self._settings.object_bytes_max, study=study)
+        incoming.told_at = time.monotonic()
         try:
             if self._folder.free_bytes() < self._settings.free_bytes_min:
                 self._refuse(incoming, "the disk is nearly full")
@@ -114,6 +119,8 @@ class Storage:
     def take(self, incoming: Incoming, data: memoryview) -> None:
         """Append a fragment. Raises Endless when far more comes than is ever kept."""
         incoming.received += len(data)
+        if incoming.study and time.monotonic() - incoming.told_at > self._tell_every:
+            self._arriving(incoming)
         if incoming.refusal is not None:
             if incoming.received > 2 * incoming.object_bytes_max:
                 raise Endless
@@ -133,6 +140,25 @@ class Storage:
         except OSError as error:
             self._refuse(incoming, "the disk takes nothing", error)
 
+    def _arriving(self, incoming: Incoming) -> None:
+        incoming.told_at = time.monotonic()
+        if self._ledger is None:
+            return
+        try:
+            self._ledger.arriving(incoming.study)
+        except LedgerUnavailable:
+            log.warning("%s: a study that still arrives cannot be put off", self._settings.name)
+
+    def _arrived(self, study: str, instance: str) -> None:
+        """The instance is kept: was it the last that its study waited for?"""
+        if self._ledger is None:
+            return
+        try:
+            self._ledger.arrived(study, instance)
+        except LedgerUnavailable:
+            # It is kept all the same; the study goes on when its time is over.
+            log.warning("%s: a study's evidence cannot be looked at", self._settings.name)
+
     def complete(self, incoming: Incoming) -> Status:
         """Commit a whole object and give its status. Blocks until the journal has it."""
         if incoming.refusal is not None:
@@ -149,8 +175,7 @@ class Storage:
         file = incoming.file
         if file is None:
             return Status(OUT_OF_RESOURCES)
-        file.flush()
-        with file.path.open("rb") as stream:
+        with file.open() as stream:
             identification = identify(
                 stream,
                 incoming.head_bytes,
@@ -160,14 +185,21 @@ class Storage:
             )
         status, refusal = _verdict(incoming.request, identification)
         payload = file.finish()
+        if self._keeps is not None:
+            try:
+                payload = self._keeps.keep(payload)
+            except IntakeUnavailable:
+                return _NOTHING_KEPT
         # From here on the file is intake's; whatever it leaves behind goes with the receipt.
         incoming.file = None
         answer = self._submit(
             self._received(incoming.request, identification, refusal, payload), file
         )
         if answer is None:
-            return Status(OUT_OF_RESOURCES, "nothing could be kept")
+            return _NOTHING_KEPT
         if answer.disposition is not Disposition.REFUSED:
+            incoming.study = identification.study
+            self._arrived(identification.study, incoming.request.sop_instance)
             return Status(SUCCESS)
         if refusal is not None:
             return status
@@ -180,7 +212,8 @@ class Storage:
         except BaseException:
             file.discard()
             raise
-        receipt.add_done_callback(lambda _: file.discard())
+        if received.payload.path == file.path:
+            receipt.add_done_callback(lambda _: file.discard())
         try:
             return receipt.result(timeout=self._settings.commit_timeout_seconds)
         except IntakeUnavailable:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from pydicom._uid_dict import UID_dictionary
 from pynetdicom import ALL_TRANSFER_SYNTAXES
-from pynetdicom.presentation import PresentationContext, build_context
-from pynetdicom.sop_class import _STORAGE_CLASSES, Verification
+from pynetdicom.sop_class import _STORAGE_CLASSES
 
-_UNCOMPRESSED = (
+UNCOMPRESSED = (
     "1.2.840.10008.1.2.1",  # explicit VR little endian: says what it holds
     "1.2.840.10008.1.2",
     "1.2.840.10008.1.2.2",
@@ -48,22 +47,29 @@ def transfer_syntaxes() -> tuple[str, ...]:
     others = [
         str(uid)
         for uid in ALL_TRANSFER_SYNTAXES
-        if uid not in _UNCOMPRESSED and uid not in _PIXELS_ELSEWHERE
+        if uid not in UNCOMPRESSED and uid not in _PIXELS_ELSEWHERE
     ]
-    return (*_UNCOMPRESSED, *others)
+    return (*UNCOMPRESSED, *others)
+
+
+VERIFICATION = "1.2.840.10008.1.1"
 
 
 @lru_cache(maxsize=16)
-def _contexts(classes: tuple[str, ...], syntaxes: tuple[str, ...]) -> list[PresentationContext]:
-    verification = build_context(Verification)
-    return [verification, *(build_context(uid, list(syntaxes)) for uid in classes)]
+def _storage(classes: tuple[str, ...], syntaxes: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    return dict.fromkeys(classes, syntaxes)
 
 
-def supported_contexts(
-    classes: Sequence[str] = (), syntaxes: Sequence[str] = ()
-) -> list[PresentationContext]:
-    """Verification and each storage class with all transfer syntaxes; empty means all.
+def accepted_syntaxes(
+    classes: Sequence[str] = (),
+    syntaxes: Sequence[str] = (),
+    by_class: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, tuple[str, ...]]:
+    """For verification and each storage class the transfer syntaxes that are taken.
 
-    When a sender offers several syntaxes in one context, the first of ``syntaxes`` wins.
+    Empty means all. When a sender offers several in one context, the first of ours wins.
+    ``by_class`` has lists of their own for some classes.
     """
-    return _contexts(tuple(classes) or storage_classes(), tuple(syntaxes) or transfer_syntaxes())
+    found: dict[str, tuple[str, ...]] = {VERIFICATION: UNCOMPRESSED}
+    found |= _storage(tuple(classes) or storage_classes(), tuple(syntaxes) or transfer_syntaxes())
+    return found | {uid: tuple(each) for uid, each in (by_class or {}).items()}

@@ -219,7 +219,9 @@ class FolderSource(ABC):
         beside: dict[str, bytes] = {}
         if outcome.cause is not None:
             reason = reason_text(outcome.cause, outcome.message_id, self.reception.phrases, outcome)
-            beside[REASON_SUFFIX] = reason.encode()
+            reasons = self.reception.explain(submitted.contents, outcome)
+            listed = "".join(f"  - {each}\n" for each in reasons)
+            beside[REASON_SUFFIX] = f"{reason}{listed}".encode()
         answer = self.reception.answer(submitted.contents, receipts)
         if answer:
             beside[ANSWER_SUFFIX] = answer

@@ -253,6 +253,7 @@ class HttpSource(ABC):
                 message_id=outcome.message_id,
                 headers=headers,
                 titles=self.titles,
+                reasons=self.reception.explain(contents, outcome),
             )
         told = [
             _told(received, receipt)

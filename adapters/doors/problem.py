@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import orjson
 from starlette.responses import Response
@@ -46,10 +46,12 @@ def problem(
     message_id: int | None = None,
     headers: dict[str, str] | None = None,
     titles: Mapping[int, str] | None = None,
+    reasons: Sequence[str] = (),
 ) -> Response:
     """One problem: ``type`` names the cause, ``location`` the place, no patient value.
 
-    ``titles`` are a format's own words for a status.
+    ``titles`` are a format's own words for a status. ``reasons`` are the sender's own, and
+    may repeat its values.
     """
     title = (titles or {}).get(status) or _TITLES.get(status, "Refused")
     body: dict[str, object] = {"title": title, "status": status}
@@ -61,6 +63,8 @@ def problem(
             body["location"] = cause.location
     if detail:
         body["detail"] = detail
+    if reasons:
+        body["reasons"] = list(reasons)
     if message_id is not None:
         body["message_id"] = message_id
     return Response(orjson.dumps(body), status, headers=headers, media_type=MEDIA_TYPE)

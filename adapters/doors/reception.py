@@ -115,6 +115,14 @@ class Reception(ABC):
         """What the protocol answers, in its own bytes; empty when it has no such answer."""
         return b""
 
+    def explain(
+        self,
+        contents: Contents,  # noqa: ARG002 - for the formats whose refusals have reasons
+        outcome: Verdict,  # noqa: ARG002
+    ) -> Sequence[str]:
+        """Reasons for a refusal, a line each, for the sender: they may repeat its own values."""
+        return ()
+
     def refused(self, arrived: Arrived, cause: Cause) -> Received:
         """Bytes that are kept as evidence of a refusal and go no further."""
         return Received(

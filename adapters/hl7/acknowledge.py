@@ -11,7 +11,7 @@ import re
 import secrets
 import time
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -63,6 +63,7 @@ _LOCATION = re.compile(
 )
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
 _DEFAULT_VERSION = "2.5"
+_SECOND = timedelta(seconds=1)
 _OFFSET_SIGNS = frozenset("+-")
 
 
@@ -145,6 +146,17 @@ class _Form:
     before_2_5: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A positive answer but for its time, its control id and the one that it names."""
+
+    before_time: bytes
+    before_control_id: bytes
+    after_control_id: bytes
+    """Up to the separator before MSA-2."""
+    without_offset: bool
+
+
 _NO_HEADER = _Form(f"MSH|{DEFAULT.encoding_characters}|||||", "||ACK|", f"|P|{_DEFAULT_VERSION}")
 
 
@@ -154,7 +166,7 @@ class Acknowledger:
     def __init__(self, zone: ZoneInfo, control_ids: ControlIds | None = None) -> None:
         self._zone = zone
         self._control_ids = control_ids or ControlIds()
-        self._time: tuple[tuple[int, ...], str] = ((), "")
+        self._time: tuple[datetime, datetime, str, bytes] | None = None
         self._forms: Remembered[_Form] = Remembered()
 
     def accept(
@@ -178,6 +190,35 @@ class Acknowledger:
         if number is not None:
             lines = f"{lines}{separator}{separator}{number}"
         return f"{lines}\r".encode(header.codec)
+
+    def template(self, header: Header, charset: Charset, code: Code) -> Template:
+        """The answer of :meth:`accept`, without MSA-4 and for a header kept byte for byte."""
+        form = self._form(header, charset, "")
+        separator = header.delimiters.field
+        before, between, after = (
+            text.encode(header.codec)
+            for text in (
+                form.before_time,
+                form.before_control_id,
+                f"{form.after_control_id}\rMSA{separator}{code}{separator}",
+            )
+        )
+        return Template(before, between, after, form.without_offset)
+
+    def fill(self, template: Template, control_id: bytes, now: datetime) -> bytes:
+        """The answer to a message with this MSH-10."""
+        stamp = self._stamps(now)[3]
+        return b"".join(
+            (
+                template.before_time,
+                stamp[:14] if template.without_offset else stamp,
+                template.before_control_id,
+                self._control_ids.next().encode("ascii"),
+                template.after_control_id,
+                control_id,
+                b"\r",
+            )
+        )
 
     def refuse(
         self,
@@ -241,13 +282,18 @@ class Acknowledger:
         return form if form is not None else self._forms.keep(key, _form(header, charset, asking))
 
     def _stamp(self, now: datetime) -> str:
-        """MSH-7 with the source's offset; written once a second."""
-        second = (now.second, now.minute, now.hour, now.day, now.month)
-        written_for, text = self._time
-        if second != written_for:
+        """MSH-7 with the source's offset."""
+        return self._stamps(now)[2]
+
+    def _stamps(self, now: datetime) -> tuple[datetime, datetime, str, bytes]:
+        """The second in which ``now`` is, from and until, and MSH-7; written once a second."""
+        written = self._time
+        if written is None or not written[0] <= now < written[1]:
             text = now.astimezone(self._zone).strftime("%Y%m%d%H%M%S%z")
-            self._time = (second, text)
-        return text
+            since = now.replace(microsecond=0)
+            written = (since, since + _SECOND, text, text.encode("ascii"))
+            self._time = written
+        return written
 
 
 def _form(header: Header, charset: Charset | None, asking: str) -> _Form:

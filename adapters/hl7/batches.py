@@ -87,7 +87,7 @@ class BatchReception:
                     "batch": "".join(filter(str.isprintable, control_id)),
                     "batch_message": f"{index - batch.first + 1} of {number}",
                 }
-                yield Arrival(replace(received, attributes=attributes), arrival.envelope)
+                yield arrival.told(replace(received, attributes=attributes))
 
     def answer(
         self, arrived: BatchArrival, words: Sequence[Word], count: Callable[[Code], None]

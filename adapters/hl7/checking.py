@@ -24,6 +24,11 @@ _GROUP_SUGGESTION_CUTOFF = 0.5
 
 def check_versions(versions: Sequence[str]) -> tuple[str, ...]:
     """The declared versions, lowest first. Raises PathError for one without a grammar."""
+    return _known_versions(tuple(versions))
+
+
+@lru_cache(maxsize=256)
+def _known_versions(versions: tuple[str, ...]) -> tuple[str, ...]:
     if not versions:
         return VERSIONS
     for version in versions:
@@ -33,7 +38,7 @@ def check_versions(versions: Sequence[str]) -> tuple[str, ...]:
                 f"HL7 version {version!r} is not one of {', '.join(VERSIONS)}",
                 near[0] if near else "",
             )
-    return tuple(version for version in VERSIONS if version in set(versions))
+    return tuple(version for version in VERSIONS if version in versions)
 
 
 @lru_cache(maxsize=4096)

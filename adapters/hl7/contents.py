@@ -11,22 +11,63 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from adapters.hl7.paths import Path, parse
-from gateway.ports import CompiledPath, Scope
+from gateway.ports import CompiledPath, Scope, Value
 
 _ANY_VALUE_FIELD = ("OBX", 5)
 """The field whose type another field names (OBX-2)."""
 
 
 def compile_content(path: Path) -> Callable[[Scope], Hashable] | None:
-    """The look of a path; None for paths that choose segments or repetitions walked.
+    """The look of a path; None for paths of repetitions walked.
 
     The token is the field as written, with all its repetitions and components, and
-    what else reading depends on: the message's profile and, for OBX-5, its type.
+    what else reading depends on: the message's profile and, for OBX-5, its type. Where
+    a segment is chosen by its number or its fields it is those that there are.
     """
     which = path.which
-    if path.here or not path.field or which.number or which.conditions:
+    if path.here or not path.field:
         return None
+    if which.number or which.conditions:
+        return _of_chosen(path.segment)
     return _of_every(path) if which.every else _of_first(path)
+
+
+def place_of(path: Path) -> Hashable:
+    """What tells a path's content from others of the same scope."""
+    which = path.which
+    if path.here or not path.field:
+        return None
+    if which.number or which.conditions:
+        return (path.segment, 0, True)
+    return (path.segment, path.field, which.every)
+
+
+def presence(segment: str) -> CompiledPath:
+    """Whether a message has a segment at all, wherever: asked before one is walked."""
+
+    def content(scope: Any) -> Hashable:
+        return segment if scope.message.positions(segment) else None
+
+    return CompiledPath(segment, _nothing, content=content, place=segment, everywhere=True)
+
+
+def _nothing(_scope: Scope) -> Sequence[Value]:
+    """A segment is no value."""
+    return ()
+
+
+def _of_chosen(segment: str) -> Callable[[Scope], Hashable]:
+    """Segments of which one is chosen: all that they say."""
+
+    def content(scope: Any) -> Hashable:
+        positions = scope.find(segment)
+        if not positions:
+            return None
+        message = scope.message
+        lines = message.segments
+        return (message.profile, tuple([lines[index] for index in positions]))
+
+    return content
 
 
 def _of_first(path: Path) -> Callable[[Scope], Hashable]:
@@ -73,12 +114,15 @@ def _of_every(path: Path) -> Callable[[Scope], Hashable]:
 
 
 def compile_contents(paths: Sequence[CompiledPath]) -> Callable[[Scope], Sequence[Hashable]]:
-    """The contents of several paths in one look: each segment is found and split once."""
+    """The contents of several paths in one look: each segment is found and split once.
+
+    A token is the text alone: it counts for messages of one profile.
+    """
     groups: dict[str, list[tuple[int, int, bool]]] = {}
     others: list[tuple[int, Callable[[Scope], Hashable]]] = []
     for position, compiled in enumerate(paths):
         path = parse(compiled.text)
-        if path.which.plain and not path.here:
+        if path.field and path.which.plain and not path.here:
             typed = (path.segment, path.field) == _ANY_VALUE_FIELD
             groups.setdefault(path.segment, []).append((position, path.field, typed))
         elif compiled.content is not None:
@@ -89,7 +133,7 @@ def compile_contents(paths: Sequence[CompiledPath]) -> Callable[[Scope], Sequenc
     def contents(scope: Any) -> Sequence[Hashable]:
         tokens: list[Hashable] = [None] * count
         message, find = scope.message, scope.find
-        split, profile = message.split, message.profile
+        split = message.split
         for name, wanted in looks:
             positions = find(name)
             if not positions:
@@ -100,10 +144,7 @@ def compile_contents(paths: Sequence[CompiledPath]) -> Callable[[Scope], Sequenc
             for position, field, typed in wanted:
                 if field < length:
                     text = fields[field]
-                    if text:
-                        tokens[position] = (profile, text, fields[2]) if typed else (profile, text)
-                    else:
-                        tokens[position] = text
+                    tokens[position] = (text, fields[2]) if typed and text else text
         for position, content in others:
             tokens[position] = content(scope)
         return tokens

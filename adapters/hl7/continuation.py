@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 
 from adapters.hl7.charset import BYTE_ORDER_MARK
 from adapters.hl7.header import header_line
+from adapters.hl7.settings import Hl7SourceSettings
 from gateway.model import Cause, CauseCode
 from gateway.ports import Unreadable
 
@@ -114,16 +115,25 @@ class Continuations:
     """
 
     def __init__(self, lifetime: timedelta, fragments_max: int, bytes_max: int) -> None:
-        self.bound(lifetime, fragments_max, bytes_max)
+        self._lifetime = lifetime
+        self._fragments_max = fragments_max
+        self._bytes_max = bytes_max
         self._lock = threading.Lock()
         self._chains: OrderedDict[str, _Chain] = OrderedDict()
         self._pointers: dict[tuple[str, ...], _Chain] = {}
 
-    def bound(self, lifetime: timedelta, fragments_max: int, bytes_max: int) -> None:
+    @classmethod
+    def of(cls, settings: Hl7SourceSettings) -> Continuations:
+        """With the bounds of a source."""
+        made = cls(timedelta(), 0, 0)
+        made.bound(settings)
+        return made
+
+    def bound(self, settings: Hl7SourceSettings) -> None:
         """Take other bounds, for the fragments to come."""
-        self._lifetime = lifetime
-        self._fragments_max = fragments_max
-        self._bytes_max = bytes_max
+        self._lifetime = timedelta(seconds=settings.continuation_timeout_seconds)
+        self._fragments_max = settings.continuation_fragments_max
+        self._bytes_max = settings.continuation_bytes_max
 
     def place(self, fragment: Fragment, now: datetime) -> str | Cause:
         """The group of a fragment, "" for a message that is none, or why it is refused."""
@@ -216,6 +226,11 @@ def needs_joining(payload: bytes) -> bool:
     if b"DSC" in payload and _DSC.search(payload) is not None and _part(payload).continued:
         return True
     return _PATIENT.search(payload) is None and bool(_part(payload).continues)
+
+
+def joined_alone(payload: bytes) -> bytes:
+    """One message with what its ADD segments continue. Raises Unreadable, see :func:`join`."""
+    return join([payload]) if b"ADD" in payload and _ADD.search(payload) else payload
 
 
 def join(payloads: Sequence[bytes]) -> bytes:

@@ -114,9 +114,7 @@ def examine(payload: bytes, rules: Rules) -> Envelope:
         return envelope
     control_id = header.whole(10)
     envelope.control_id = "" if control_id == NULL else _storable(control_id)
-    profile = rules.profiles.get(header.profile)
-    if profile is None:
-        profile = rules.profiles.keep(header.profile, _profile(header, rules))
+    profile = profile_of(header, rules)
     envelope.kind = profile.kind
     envelope.attributes = profile.attributes
     envelope.mode = profile.mode
@@ -176,6 +174,12 @@ def _read_number(envelope: Envelope, header: Header, body: bytes) -> None:
             detail=f"Sequence number {number}: the next one that is expected was told",
             location="MSH-13",
         )
+
+
+def profile_of(header: Header, rules: Rules) -> Profile:
+    """What follows from the header's profile, worked out once."""
+    known = rules.profiles.get(header.profile)
+    return known or rules.profiles.keep(header.profile, _profile(header, rules))
 
 
 def _profile(header: Header, rules: Rules) -> Profile:
@@ -241,10 +245,20 @@ def _read_body(
     for name in rules.permission_segments:
         if text.find(name, start) >= 0:
             envelope.carries_permission = True
-    if rules.requirements is not None and envelope.refusal is None:
-        judgement = rules.requirements.judge(payload, charset.name)
-        envelope.refusal = judgement.refusal
-        envelope.attributes = {**envelope.attributes, **(judgement.attributes or {})}
+    if not (envelope.continues or envelope.continued):
+        require(envelope, payload, rules)
+
+
+def require(envelope: Envelope, payload: bytes, rules: Rules) -> None:
+    """Hold a message against the source's profile, unless it is refused already.
+
+    Not a fragment: part of a message cannot have all that is asked of the whole.
+    """
+    if rules.requirements is None or envelope.refusal is not None or envelope.charset is None:
+        return
+    judgement = rules.requirements.judge(payload, envelope.charset.name)
+    envelope.refusal = judgement.refusal
+    envelope.attributes = {**envelope.attributes, **(judgement.attributes or {})}
 
 
 def _subject(line: bytes, header: Header, charset: Charset, rules: Rules) -> tuple[Identifier, ...]:

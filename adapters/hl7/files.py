@@ -13,8 +13,10 @@ from adapters.doors.reception import Reception as FileReception
 from adapters.hl7.acknowledge import ControlIds
 from adapters.hl7.batch import Batch, MessageFile, answer_file, read_file
 from adapters.hl7.charset import BYTE_ORDER_MARK, charset_named
+from adapters.hl7.continuation import Continuations
 from adapters.hl7.header import read_header
 from adapters.hl7.reception import Arrival, Reception
+from adapters.hl7.requirements import Judgement
 from adapters.hl7.sender import is_framed, unwrapped
 from adapters.hl7.settings import Hl7FolderSourceSettings, Hl7HttpSourceSettings
 from gateway.model import Cause, CauseCode, Format, Receipt
@@ -49,14 +51,16 @@ class Hl7FileReception(FileReception):
         intake: Intake,
         clock: Clock,
         documents: DocumentHeaders | None = None,
+        continuations: Continuations | None = None,
     ) -> None:
         super().__init__(settings, intake, bytes_max=settings.file_bytes_max)
         self._documents = documents
+        self.continuations = continuations or Continuations.of(settings)
         self._settings = settings
         self._clock = clock
         self._zone = ZoneInfo(settings.zone)
         self._control_ids = ControlIds()
-        self._messages = Reception(settings, clock, documents)
+        self._messages = Reception(settings, clock, documents, self.continuations)
         self._by_charset: dict[str, Reception] = {}
 
     async def open(self, arrived: Arrived) -> Hl7Contents:
@@ -116,8 +120,19 @@ class Hl7FileReception(FileReception):
             if file.mismatch is not None:
                 attributes["batch_count"] = file.mismatch.detail
             received = replace(arrival.received, attributes=attributes)
-            arrivals.append(Arrival(received, arrival.envelope))
+            arrivals.append(arrival.told(received))
         return Hl7Contents(tuple(each.received for each in arrivals), arrivals, file)
+
+    def under(self, settings: Hl7HttpSourceSettings | Hl7FolderSourceSettings) -> Hl7FileReception:
+        """The same under other settings, with what is open of continued messages."""
+        self.continuations.bound(settings)
+        return Hl7FileReception(
+            settings, self.intake, self._clock, self._documents, self.continuations
+        )
+
+    def judge_joined(self, fragments: Sequence[bytes]) -> Judgement:
+        """See :meth:`adapters.hl7.reception.Reception.judge_joined`."""
+        return self._messages.judge_joined(fragments)
 
     def _reception(self, charset: str) -> Reception:
         """As configured, with the transport's character set as the default of MSH-18."""
@@ -127,7 +142,7 @@ class Hl7FileReception(FileReception):
         if reception is None:
             settings = self._settings.model_copy(update={"charset_default": charset})
             reception = self._by_charset[charset] = Reception(
-                settings, self._clock, self._documents
+                settings, self._clock, self._documents, self.continuations
             )
         return reception
 
@@ -146,7 +161,7 @@ class Hl7FileReception(FileReception):
             sequence_number=None,
             later_answer=None,
         )
-        arrival = Arrival(received, arrival.envelope)
+        arrival = arrival.told(received)
         file = MessageFile([content], [Batch(0, 1)])
         return Hl7Contents((received,), [arrival], file, faulty)
 

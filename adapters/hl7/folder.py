@@ -11,6 +11,8 @@ from gateway.ports import Clock, DocumentHeaders, Intake
 class Hl7FolderSource(FolderSource):
     """One watched folder of HL7 v2 files. The answer is the file's name with ``.ack``."""
 
+    reception: Hl7FileReception
+
     def __init__(
         self,
         settings: Hl7FolderSourceSettings,
@@ -20,8 +22,7 @@ class Hl7FolderSource(FolderSource):
         documents: DocumentHeaders | None = None,
     ) -> None:
         super().__init__(settings, Hl7FileReception(settings, intake, clock, documents), clock)
-        self._documents = documents
 
     def make_reception(self, settings: Hl7FolderSourceSettings) -> Hl7FileReception:
         """See :meth:`adapters.doors.folder.FolderSource.make_reception`."""
-        return Hl7FileReception(settings, self.reception.intake, self.clock, self._documents)
+        return self.reception.under(settings)

@@ -47,11 +47,10 @@ class Hl7HttpSource(HttpSource):
         documents: DocumentHeaders | None = None,
     ) -> None:
         super().__init__(settings, Hl7FileReception(settings, intake, clock, documents), clock)
-        self._documents = documents
 
     def make_reception(self, settings: Hl7HttpSourceSettings) -> Hl7FileReception:
         """See :meth:`adapters.doors.http.HttpSource.make_reception`."""
-        return Hl7FileReception(settings, self.reception.intake, self.clock, self._documents)
+        return self.reception.under(settings)
 
     def takes(self, media_type: str) -> bool:
         """ER7 by any of its names."""

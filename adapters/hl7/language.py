@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import cast
 
 from adapters.hl7.checking import (
@@ -15,7 +16,7 @@ from adapters.hl7.checking import (
     groups_with,
 )
 from adapters.hl7.compiling import compile_here, compile_path, select_repetitions, select_segments
-from adapters.hl7.contents import compile_content, compile_contents
+from adapters.hl7.contents import compile_content, compile_contents, place_of, presence
 from adapters.hl7.continuation import join, needs_joining
 from adapters.hl7.message import Message
 from adapters.hl7.paths import EVERY, Path, Which, parse
@@ -59,19 +60,9 @@ class Hl7Language:
 
     def path(self, text: str, *, versions: Sequence[str], within: object) -> CompiledPath:
         """Compile a path; see :mod:`adapters.hl7.paths`. Raises PathError."""
-        declared = check_versions(versions)
         kind = cast("Within", within)
-        path = parse(text)
-        if path.here:
-            if not kind.field:
-                raise PathError("$ is the repetition of an 'each: {path: …}', and there is none")
-            datatype = check_here(path, kind.segment, kind.field, declared)
-            return CompiledPath(path.text, compile_here(path), datatype, repeats=False)
-        datatype = check_path(path, declared)
-        if not path.field:
-            raise PathError(f"{text!r} names a segment, not a field", f"{path.segment}-1")
-        repeats = path.which.every or path.repetition.every
-        return CompiledPath(path.text, compile_path(path), datatype, repeats, compile_content(path))
+        here = kind if text.lstrip().startswith("$") else None
+        return _compiled_path(text, check_versions(versions), here)
 
     def scope(
         self, spec: Mapping[str, str], *, versions: Sequence[str], within: object
@@ -118,7 +109,8 @@ class Hl7Language:
             for index in select_segments(place, every):
                 yield SegmentScope(root, index, path.segment)
 
-        return CompiledScope(path.text, walk, Within(kind.group, path.segment))
+        within = Within(kind.group, path.segment)
+        return CompiledScope(path.text, walk, within, presence(path.segment))
 
     def _repetitions(self, text: str, versions: Sequence[str], kind: Within) -> CompiledScope:
         path = parse(text)
@@ -165,6 +157,32 @@ class Hl7Language:
             "receiving_facility": message.text(0, 6),
             "character_set": message.charset.name,
         }
+
+
+@lru_cache(maxsize=16_384)
+def _compiled_path(text: str, versions: tuple[str, ...], here: Within | None) -> CompiledPath:
+    """A path of some versions: mappings use the same ones many times. ``here`` is the kind of
+    scope that a path beginning with ``$`` is in."""
+    path = parse(text)
+    if path.here and here is not None:
+        if not here.field:
+            raise PathError("$ is the repetition of an 'each: {path: …}', and there is none")
+        datatype = check_here(path, here.segment, here.field, versions)
+        return CompiledPath(path.text, compile_here(path), datatype, repeats=False)
+    datatype = check_path(path, versions)
+    if not path.field:
+        raise PathError(f"{text!r} names a segment, not a field", f"{path.segment}-1")
+    repeats = path.which.every or path.repetition.every
+    which = path.which
+    return CompiledPath(
+        path.text,
+        compile_path(path),
+        datatype,
+        repeats,
+        compile_content(path),
+        place_of(path),
+        recurs=not (which.number or which.conditions),
+    )
 
 
 def _every(which: Which) -> Which:

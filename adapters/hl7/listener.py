@@ -7,7 +7,6 @@ import contextlib
 import logging
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
 from adapters.hl7.acknowledge import Code
@@ -50,7 +49,7 @@ class MllpSource:
         self.settings = settings
         self.name = settings.name
         self.intake = intake
-        self.continuations = Continuations(*_bounds(settings))
+        self.continuations = Continuations.of(settings)
         self.reception = Reception(settings, clock, documents, self.continuations)
         self.batches = BatchReception(settings, self.reception, clock)
         self.port: Port | None = None
@@ -108,7 +107,7 @@ class MllpSource:
         before, old = self.settings, self.port
         port = await self._ports.join(self, settings) if old is not None else None
         self.settings, self.port = settings, port
-        self.continuations.bound(*_bounds(settings))
+        self.continuations.bound(settings)
         self.reception = Reception(settings, self._clock, self._documents, self.continuations)
         self.batches = BatchReception(settings, self.reception, self._clock)
         if old is not None and old is not port:
@@ -213,12 +212,12 @@ class MllpSource:
             self._counts[_ANSWERS[code]] += 1
         else:
             self._count_unanswered(exchange.arrival)
-        if exchange.arrival.envelope.mode.unknown:
+        if exchange.arrival.mode.unknown:
             self.count("unknown-acknowledgement-type")
         return answer
 
     def _count_unanswered(self, arrival: Arrival) -> None:
-        silent = arrival.envelope.mode is SILENT
+        silent = arrival.mode is SILENT
         self.count("acknowledgements" if silent else "unanswered")
 
     def _count_answer(self, code: Code) -> None:
@@ -305,12 +304,3 @@ def _trust(settings: MllpSourceSettings) -> tuple[object, ...]:
     if tls is None:
         return (None,)
     return (tls.client_ca, tls.client_certificate, tls.minimum_version)
-
-
-def _bounds(settings: MllpSourceSettings) -> tuple[timedelta, int, int]:
-    """Time, fragments and bytes of one continued message."""
-    return (
-        timedelta(seconds=settings.continuation_timeout_seconds),
-        settings.continuation_fragments_max,
-        settings.continuation_bytes_max,
-    )

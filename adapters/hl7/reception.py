@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -21,26 +23,46 @@ from adapters.hl7.continuation import (
     Continuations,
     Fragment,
     fingerprint,
+    join,
     sender_of,
 )
-from adapters.hl7.envelope import Envelope, Rules, examine
+from adapters.hl7.envelope import Envelope, Rules, examine, require
 from adapters.hl7.framing import Truncated
-from adapters.hl7.header import Header
+from adapters.hl7.modes import Mode
 from adapters.hl7.profiles import ProfileChecks
+from adapters.hl7.requirements import Judgement
 from adapters.hl7.settings import Hl7SourceSettings
+from adapters.hl7.skeletons import Plain, Skeletons
 from gateway.model import Cause, CauseCode, Disposition, Format, Payload, Received
-from gateway.ports import Clock, DocumentHeaders, IntakeUnavailable, Word
-from gateway.value_class import value_class
+from gateway.ports import Clock, DocumentHeaders, IntakeUnavailable, Unreadable, Word
 
 log = logging.getLogger("ecluse.hl7")
 
 
-@value_class(frozen=True, slots=True)
 class Arrival:
     """A message ready for intake, with what its answer will need."""
 
-    received: Received
-    envelope: Envelope
+    __slots__ = ("_envelope", "_rules", "mode", "received")
+
+    def __init__(
+        self, received: Received, mode: Mode, rules: Rules, envelope: Envelope | None = None
+    ) -> None:
+        self.received = received
+        self.mode = mode
+        self._rules = rules
+        self._envelope = envelope
+
+    @property
+    def envelope(self) -> Envelope:
+        """All that was read of it. A plain message is read again for it: only one that is
+        refused after all needs more than its mode."""
+        if self._envelope is None:
+            self._envelope = examine(self.received.payload.read(), self._rules)
+        return self._envelope
+
+    def told(self, received: Received) -> Arrival:
+        """The same message, of which intake is told something else."""
+        return Arrival(received, self.mode, self._rules, self._envelope)
 
 
 class Reception:
@@ -55,6 +77,8 @@ class Reception:
     ) -> None:
         self._name = settings.name
         self._rules = Rules.of(settings)
+        # The numbers of its fragments were judged one by one.
+        self._rules_of_joined = replace(self._rules, sequence_numbers=False)
         self._frame_bytes_max = settings.frame_bytes_max
         self._control_id_unique = settings.duplicates == "refuse"
         self._clock = clock
@@ -65,6 +89,9 @@ class Reception:
             if settings.profile_checks
             else None
         )
+        self._skeletons = Skeletons(
+            self._rules, self._acknowledger, profiles=self._profiles is not None
+        )
 
     def open(self, payload: bytes, peer: str, cut: Truncated | None = None) -> Arrival:
         """Examine a whole block.
@@ -72,13 +99,54 @@ class Reception:
         ``cut`` is a block that was cut just before: when this one has no header it
         is the rest of that one, and its answer names that one's control id.
         """
+        if cut is None:
+            plain = self._skeletons.read(payload)
+            if plain is not None:
+                return self._plain(payload, peer, plain)
         envelope = examine(payload, self._rules)
         if cut is not None and envelope.header is None:
             envelope.header = examine(cut.kept, self._rules).header
             envelope.refusal = _truncated(len(payload) + cut.count)
-        if envelope.header is not None and envelope.header.parts[20]:
-            self._check_profile(envelope, envelope.header, payload)
+        if not (envelope.continues or envelope.continued):
+            self._check_profile(envelope, payload)
         return self._arrive(envelope, payload, peer)
+
+    def judge_joined(self, fragments: Sequence[bytes]) -> Judgement:
+        """What the profiles say of a message that came in fragments, each acknowledged by itself.
+
+        Says nothing of one that cannot be joined or read: the stage that reads it does.
+        """
+        try:
+            whole = join(fragments)
+        except Unreadable:
+            return Judgement()
+        envelope = examine(whole, self._rules_of_joined)
+        self._check_profile(envelope, whole)
+        noted = envelope.attributes.get("profile")
+        return Judgement(envelope.refusal, {"profile": noted} if noted else None)
+
+    def _plain(self, payload: bytes, peer: str, plain: Plain) -> Arrival:
+        """As :meth:`_arrive`, of a message whose header repeats that of others."""
+        skeleton, control_id, charset, subject, carries_permission, named = plain
+        profile, now = skeleton.profile, self._clock.now()
+        template = skeleton.template(charset)
+        received = Received(
+            source=self._name,
+            format=Format.HL7V2,
+            payload=Payload.from_bytes(payload),
+            received_at=now,
+            peer=peer,
+            control_id=control_id,
+            kind=profile.kind,
+            encoding=charset.name,
+            subject=subject,
+            carries_permission=carries_permission,
+            answer=b"" if template is None else self._acknowledger.fill(template, named, now),
+            attributes=profile.attributes,
+            control_id_unique=self._control_id_unique,
+            later_answer=profile.mode.later,
+        )
+        return Arrival(received, profile.mode, self._rules)
 
     def oversized(self, kept: bytes, peer: str) -> Arrival:
         """A block beyond the limit, of which the first bytes are kept as evidence."""
@@ -103,29 +171,31 @@ class Reception:
 
         Its bytes are empty when the sender does not want to hear of that.
         """
-        envelope, received = arrival.envelope, arrival.received
+        received, mode = arrival.received, arrival.mode
         if isinstance(word, Exception):
             if not isinstance(word, IntakeUnavailable):
                 # The type only: a message's content may stand in an exception's text.
                 log.error("intake failed with %s at source %s", type(word).__name__, self._name)
-            return self._refuse(envelope, UNAVAILABLE)
+            return self._refuse(arrival.envelope, UNAVAILABLE)
         if received.refusal is not None and word.expected_number is None:
-            return _refusal_code(envelope, received.refusal), received.answer
+            return _refusal_code(mode, received.refusal), received.answer
         if received.refusal is not None and received.refusal.code is CauseCode.LINK_CONTROL:
-            return self._accept(envelope, word.expected_number)
+            return self._accept(arrival.envelope, word.expected_number)
         if word.disposition is Disposition.REFUSED:
-            return self._refuse(envelope, word.cause or _UNEXPLAINED, word.expected_number)
-        code = Code.COMMIT_ACCEPT if envelope.mode.accept else Code.ACCEPT
+            cause = word.cause or _UNEXPLAINED
+            return self._refuse(arrival.envelope, cause, word.expected_number)
+        code = Code.COMMIT_ACCEPT if mode.accept else Code.ACCEPT
         if word.disposition is Disposition.DUPLICATE and word.answer:
             return code, word.answer
         return code, received.answer
 
-    def _check_profile(self, envelope: Envelope, header: Header, payload: bytes) -> None:
+    def _check_profile(self, envelope: Envelope, payload: bytes) -> None:
         """Let the profile that MSH-21 names refuse what the protocol does not."""
+        header = envelope.header
+        if header is None or not header.parts[20]:
+            return
         if self._profiles is None or envelope.refusal is not None or envelope.charset is None:
             return
-        if envelope.continues or envelope.continued:
-            return  # part of a message cannot have all that the profile asks of the whole
         envelope.refusal = self._profiles.refusal(
             payload, header, envelope.charset, envelope.subject
         )
@@ -137,11 +207,14 @@ class Reception:
 
     def _arrive(self, envelope: Envelope, payload: bytes, peer: str) -> Arrival:
         now = self._clock.now()
-        content, group, attributes = Payload.from_bytes(payload), "", envelope.attributes
+        content, group = Payload.from_bytes(payload), ""
         if envelope.refusal is None and (envelope.continues or envelope.continued):
             group = self._place(envelope, content, now)
-            attributes = {
-                **attributes,
+            if not group:  # a whole message whose sender fills MSH-14 for reasons of its own
+                require(envelope, payload, self._rules)
+                self._check_profile(envelope, payload)
+            envelope.attributes = {
+                **envelope.attributes,
                 CONTINUES: envelope.continues,
                 CONTINUED: envelope.continued,
             }
@@ -177,12 +250,12 @@ class Reception:
             group_complete=bool(group) and not envelope.continued,
             refusal=refusal,
             answer=answer,
-            attributes=attributes,
+            attributes=envelope.attributes,
             sequence_number=envelope.sequence_number,
             control_id_unique=self._control_id_unique,
             later_answer=mode.later,
         )
-        return Arrival(received, envelope)
+        return Arrival(received, mode, self._rules, envelope)
 
     def _place(self, envelope: Envelope, content: Payload, now: datetime) -> str:
         """The chain of a fragment; sets the refusal of one that has none."""
@@ -217,16 +290,16 @@ class Reception:
         self, envelope: Envelope, cause: Cause, number: int | None = None
     ) -> tuple[Code, bytes]:
         if not envelope.mode.negative:
-            return _refusal_code(envelope, cause), b""
+            return _refusal_code(envelope.mode, cause), b""
         header, charset = envelope.header, envelope.charset
         answer = self._acknowledger.refuse(
             header, charset, self._clock.now(), cause, commit=envelope.mode.accept, number=number
         )
-        return _refusal_code(envelope, cause), answer
+        return _refusal_code(envelope.mode, cause), answer
 
 
-def _refusal_code(envelope: Envelope, cause: Cause) -> Code:
-    return commit_code_for(cause) if envelope.mode.accept else code_for(cause)
+def _refusal_code(mode: Mode, cause: Cause) -> Code:
+    return commit_code_for(cause) if mode.accept else code_for(cause)
 
 
 _UNEXPLAINED = Cause(

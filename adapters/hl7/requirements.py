@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from adapters.hl7.conformance import Finding
+from adapters.hl7.continuation import joined_alone
 from adapters.hl7.message import Message
 from adapters.hl7.scopes import MessageScope
 from adapters.hl7.site_profiles import CompiledProfile, load_profile
@@ -47,7 +48,7 @@ class Requirements:
         for what a message may hold; no value of the message is told.
         """
         try:
-            scope = MessageScope(Message.read(payload, encoding=charset))
+            scope = MessageScope(Message.read(joined_alone(payload), encoding=charset))
         except Unreadable as fault:
             cause = Cause(
                 code=CauseCode.UNREADABLE,

@@ -8,17 +8,24 @@ MSH-16 is NE.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from zoneinfo import ZoneInfo
+
+import structlog
 
 from adapters.hl7.acknowledge import Acknowledger, Code, code_for
 from adapters.hl7.answer import COMMIT, NOTHING, code_of, control_id_of
 from adapters.hl7.charset import ASCII, charset_named
 from adapters.hl7.header import Header, header_line
 from adapters.hl7.modes import Condition
+from adapters.hl7.release2_sender import Release2Client
 from adapters.hl7.sender import MllpClient, NoAnswer
 from adapters.hl7.settings import MllpSourceSettings
+from adapters.tls import ClientTls, HeldCertificate, TlsUnusable, connect_fault
 from gateway.model import Again, Cause, CauseCode, Delivered, Outcome, Refused
 from gateway.ports import Clock, Unreadable, Worded
+
+log = structlog.get_logger("ecluse.return_link")
 
 _TAKEN = frozenset({"CA", "AA"})
 
@@ -27,13 +34,23 @@ class MllpReturnLink:
     """Implements :class:`gateway.ports.ReturnLink` over one connection, kept open."""
 
     def __init__(self, settings: MllpSourceSettings, clock: Clock) -> None:
+        """Read the files of its TLS. Raises ``adapters.tls.TlsUnusable``."""
         address = settings.return_host_and_port()
         if address is None:
             raise ValueError(f"the source {settings.name} has no return_link")
         self.source = settings.name
         self.hold_seconds = settings.return_link_timeout_seconds
         self._confirmed = settings.return_link_confirmed
-        self._client = MllpClient(*address, timeout_seconds=settings.return_link_timeout_seconds)
+        self._tls = _client_tls(settings)
+        self._complained: str | None = None
+        secure = settings.return_link_tls
+        kind = Release2Client if settings.return_link_mllp_release == 2 else MllpClient
+        self._client = kind(
+            *address,
+            timeout_seconds=settings.return_link_timeout_seconds,
+            tls=self._tls.context if self._tls is not None else None,
+            server_name=secure.server_name if secure is not None else "",
+        )
         self._acknowledger = Acknowledger(ZoneInfo(settings.zone))
         self._clock = clock
         self._runner: asyncio.Runner | None = None
@@ -59,18 +76,19 @@ class MllpReturnLink:
         if self._runner is None:
             self._runner = asyncio.Runner()
         asked = COMMIT if self._confirmed else NOTHING
+        self._renew()
         try:
             exchange = self._runner.run(self._client.exchange(acknowledgement, asked=asked))
             if not self._confirmed:
                 # What is known of it is that the peer read to the end.
                 self._runner.run(self._client.close())
                 return Delivered(evidence="written")
-        except ValueError as error:
-            return Refused(cause=Cause(code=CauseCode.INTERNAL, detail=str(error)))
         except NoAnswer as error:
             return _again(str(error))
-        except OSError as error:
-            return _again(error.strerror or type(error).__name__)
+        except OSError as error:  # before ValueError: a fault of a certificate is both
+            return _again(connect_fault(error))
+        except ValueError as error:
+            return Refused(cause=Cause(code=CauseCode.INTERNAL, detail=str(error)))
         told = code_of(exchange.answers[0])
         if told in _TAKEN:
             return Delivered(evidence=told)
@@ -82,12 +100,43 @@ class MllpReturnLink:
             )
         )
 
+    def certificates(self) -> Sequence[HeldCertificate]:
+        """Those that it relies on, as their files are now; empty without TLS."""
+        self._renew()
+        return self._tls.certificates if self._tls is not None else ()
+
+    def _renew(self) -> None:
+        """Take up other files of TLS for the next connection; unusable ones leave what there is."""
+        tls = self._tls
+        if tls is None:
+            return
+        try:
+            renewed = tls.renewed()
+        except TlsUnusable as error:
+            if self._complained != str(error):
+                self._complained = str(error)
+                log.warning("return link: the former certificate stays", source=self.source,
+                            error=str(error))  # fmt: skip
+            return
+        if renewed is not None:
+            self._tls, self._client.tls, self._complained = renewed, renewed.context, None
+            log.info("return link: the certificates were read again", source=self.source)
+
     def close(self) -> None:
         """See :meth:`gateway.ports.ReturnLink.close`."""
         runner, self._runner = self._runner, None
         if runner is not None:
             runner.run(self._client.close())
             runner.close()
+
+
+def _client_tls(settings: MllpSourceSettings) -> ClientTls | None:
+    if settings.return_link_tls is None:
+        return None
+    try:
+        return ClientTls(settings.return_link_tls)
+    except TlsUnusable as error:
+        raise TlsUnusable(error.setting, str(error), block="return_link_tls") from None
 
 
 def _header(head: bytes) -> Header | None:

@@ -35,6 +35,11 @@ class MessageScope:
         return "message"
 
     @property
+    def profile(self) -> object:
+        """One for all messages that are read alike."""
+        return self.message.profile
+
+    @property
     def structure_name(self) -> str:
         """The structure by which the message's groups are bound, or empty."""
         return grammar(self.message.grammar_version).structure_name(*self.structure)

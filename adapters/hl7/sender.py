@@ -91,7 +91,8 @@ class MllpClient:
     late answer cannot be taken for the next one's. ``strays`` counts such answers.
 
     A message is written once. Only connecting is tried again (``reconnect``, told to
-    ``on_pause`` with the fault and the pause): nothing has been sent then.
+    ``on_pause`` with the fault and the pause): nothing has been sent then. ``tls`` may be
+    replaced at any time; it holds for the connections to come.
     """
 
     link_type: ClassVar[type[Link]] = Link
@@ -115,7 +116,7 @@ class MllpClient:
         self._timeout_seconds = timeout_seconds
         self._connect_seconds = min(connect_seconds, timeout_seconds)
         self._answer_bytes_max = answer_bytes_max
-        self._tls = tls
+        self.tls = tls
         self._server_name = server_name or host
         self._on_pause = on_pause
         self._link: Link | None = None
@@ -264,9 +265,9 @@ class MllpClient:
 
     async def _connect(self) -> Link:
         options: dict[str, Any] = {}
-        if self._tls is not None:
+        if self.tls is not None:
             options = {
-                "ssl": self._tls,
+                "ssl": self.tls,
                 "server_hostname": self._server_name,
                 "ssl_handshake_timeout": self._connect_seconds,
                 "ssl_shutdown_timeout": _CLOSE_SECONDS,

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from adapters.certificate import ClientName
 from adapters.doors.settings import MIB, FolderDoorSettings, HttpDoorSettings
 from adapters.hl7.charset import charset_named
-from adapters.tls import TlsSettings
+from adapters.tls import ClientTlsSettings, TlsSettings
 
 _OID = re.compile(r"[0-2](\.(0|[1-9]\d*))+\Z")
 _LOCAL_TYPE = re.compile(r"[A-Z][A-Z0-9]{2}(\^[A-Z][A-Z0-9]{2})?\Z")
@@ -84,6 +84,19 @@ class Hl7SourceSettings(BaseModel):
         "that; of a larger one only the message around them is judged",
     )
     frame_bytes_max: int = Field(16 << 20, ge=1 << 10, description="Largest message, in bytes")
+    continuation_timeout_seconds: float = Field(
+        300.0,
+        gt=0,
+        le=86_400,
+        description="How long after its newest fragment a continued message (DSC) waits for "
+        "the next one before it goes to the dead letters",
+    )
+    continuation_fragments_max: int = Field(
+        100, ge=2, le=10_000, description="Fragments of one continued message"
+    )
+    continuation_bytes_max: int = Field(
+        64 << 20, ge=1 << 10, le=256 << 20, description="Bytes of one continued message"
+    )
 
     @property
     def linked(self) -> bool:
@@ -162,6 +175,14 @@ class MllpSourceSettings(Hl7SourceSettings):
         description="The return link confirms each acknowledgement with CA (its MSH-15 is AL); "
         "false: it says nothing, and what was written to it counts as sent",
     )
+    return_link_tls: ClientTlsSettings | None = Field(
+        None,
+        description="TLS of the return link, with our own certificate where its listener asks "
+        "for one; nothing: acknowledgements travel in the clear",
+    )
+    return_link_mllp_release: Literal[1, 2] = Field(
+        1, description="The release of MLLP that the sender's own listener speaks"
+    )
     junk_bytes_max: int = Field(
         64 << 10, ge=0, description="Bytes outside a block after which the connection is closed"
     )
@@ -209,19 +230,6 @@ class MllpSourceSettings(Hl7SourceSettings):
     batch_messages_max: int = Field(
         1000, ge=1, le=4000, description="Messages in one block that holds a batch (FHS, BHS)"
     )
-    continuation_timeout_seconds: float = Field(
-        300.0,
-        gt=0,
-        le=86_400,
-        description="How long after its newest fragment a continued message (DSC) waits for "
-        "the next one before it goes to the dead letters",
-    )
-    continuation_fragments_max: int = Field(
-        100, ge=2, le=10_000, description="Fragments of one continued message"
-    )
-    continuation_bytes_max: int = Field(
-        64 << 20, ge=1 << 10, le=256 << 20, description="Bytes of one continued message"
-    )
 
     @field_validator("clients")
     @classmethod
@@ -239,6 +247,8 @@ class MllpSourceSettings(Hl7SourceSettings):
             host, port = split_address(self.return_link)
             if not host or not 0 < port <= 65535:
                 raise ValueError(f"return_link: {self.return_link!r} is not host:port")
+        if self.return_link_tls is not None and not self.return_link:
+            raise ValueError("return_link_tls is given without a return_link")
         if self.return_link and self.acknowledgement == "original":
             raise ValueError("the original mode has no use for a return_link")
         if self.held_bytes_max < self.frame_bytes_max:

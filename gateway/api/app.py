@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from adapters.doors.http import current_intake_router
 from gateway.api.configuration import configuration_routes
 from gateway.api.dead_letters import dead_letter_routes
+from gateway.api.desk import desk_routes
 from gateway.api.door_metrics import DoorCollector
 from gateway.api.health import health_routes
 from gateway.api.mappings import mapping_routes
@@ -20,6 +21,7 @@ from gateway.api.messages import message_routes
 from gateway.api.metrics import Exposition
 from gateway.api.reprocessing import reprocessing_routes
 from gateway.api.security import Gate, policy_for, read_token
+from gateway.api.standing import standing_routes
 from gateway.console.context import Console
 from gateway.console.router import console_router
 from gateway.journal.faults import JournalUnavailable
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("ecluse.http")
 
-ROUTES = ("cda", "hl7", "hprim")
+ROUTES = ("cda", "hl7", "hprim", "xdm")
 """The formats that have an HTTP intake; a source of each may come with a reload."""
 _MACHINE_PREFIXES = ("/api/", "/fhir/", "/intake/", "/metrics", "/livez", "/readyz")
 
@@ -53,7 +55,9 @@ def build(gateway: Gateway) -> FastAPI:
     app.include_router(health_routes(gateway, exposition))
     app.include_router(configuration_routes(gateway))
     app.include_router(message_routes(gateway))
+    app.include_router(desk_routes(gateway))
     app.include_router(dead_letter_routes(gateway))
+    app.include_router(standing_routes(gateway))
     app.include_router(reprocessing_routes(gateway))
     app.include_router(mapping_routes(gateway))
     app.include_router(fhir_router(gateway.record, gateway.journal.read))

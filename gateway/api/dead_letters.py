@@ -15,7 +15,7 @@ from deadletter import triage
 from deadletter.selection import Report
 from gateway import shapes
 from gateway.api.security import REPAIR_BYTES_MAX
-from gateway.journal import deadletters
+from gateway.journal import deadletters, desk_actions
 from gateway.journal.values import DeadLetterFilter
 from gateway.model import Payload, Stage
 
@@ -39,6 +39,10 @@ class Action(BaseModel):
     group: str = Field(default="", max_length=64, description="A fingerprint.")
     cause: str = Field(default="", max_length=64, description="A cause code.")
     all: bool = Field(default=False, description="Every unresolved one.")
+    source: str = Field(default="", max_length=128, description="Of these, only a source's.")
+    destination: str = Field(
+        default="", max_length=128, description="Of these, only deliveries to a destination."
+    )
     reason: str = Field(default="", max_length=REASON_MAX, description="Why.")
     dry_run: bool = Field(default=False, description="Only say what would happen.")
     key: str = Field(
@@ -56,7 +60,10 @@ class Action(BaseModel):
 
     def filter(self) -> DeadLetterFilter:
         """The journal's filter."""
-        return DeadLetterFilter(ids=tuple(self.ids), fingerprint=self.group, code=self.cause)
+        return DeadLetterFilter(
+            ids=tuple(self.ids), fingerprint=self.group, code=self.cause, source=self.source,
+            destination=self.destination,
+        )  # fmt: skip
 
     def operation(self) -> str:
         """The operation's key: the given one, or a new one that nobody else has."""
@@ -81,13 +88,21 @@ def _add_reading(router: APIRouter, gateway: Gateway) -> None:
         cause: str = "",
         source: str = "",
         stage: Stage | None = None,
+        destination: str = "",
+        assignee: str = "",
         resolved: bool | None = False,
         before: int | None = None,
         limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 50,
     ) -> Any:
         """Dead letters, newest first; those that nobody has settled unless told otherwise."""
         wanted = DeadLetterFilter(
-            resolved=resolved, fingerprint=group, code=cause, source=source, stage=stage
+            resolved=resolved,
+            fingerprint=group,
+            code=cause,
+            source=source,
+            stage=stage,
+            destination=destination,
+            assignee=assignee,
         )
         found = triage.letters(journal, wanted, before_id=before, limit=limit)
         return {
@@ -102,12 +117,17 @@ def _add_reading(router: APIRouter, gateway: Gateway) -> None:
 
     @router.get("/{number}")
     def show_letter(number: int) -> Any:
-        """One dead letter."""
+        """One dead letter, and who did what about it."""
         with journal.read() as connection:
             found = deadletters.get(connection, number)
+            told = desk_actions.page(
+                connection, dead_letter_id=number,
+                fingerprint=found.fingerprint if found is not None else "",
+            )  # fmt: skip
         if found is None:
             raise HTTPException(404, f"there is no dead letter {number}")
-        return shapes.dead_letter(found)
+        actions = [shapes.desk_action(each) for each in told]
+        return {**shapes.dead_letter(found), "actions": actions}
 
 
 def _add_actions(router: APIRouter, gateway: Gateway) -> None:
@@ -146,7 +166,7 @@ def _add_actions(router: APIRouter, gateway: Gateway) -> None:
         key: Annotated[str, Query(max_length=KEY_MAX)] = "",
     ) -> Any:
         """Replay one dead letter with repaired bytes, which are the body; empty: as it is."""
-        body = await _read_body(request)
+        body = await read_body(request)
         operation = key or secrets.token_hex(16)
 
         def act() -> Report:
@@ -166,7 +186,7 @@ def _add_actions(router: APIRouter, gateway: Gateway) -> None:
         return _answer(request, report)
 
 
-async def _read_body(request: Request) -> bytes:
+async def read_body(request: Request) -> bytes:
     """The whole body, within the limit. Raises HTTPException."""
     body = bytearray()
     async for block in request.stream():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import structlog
@@ -68,14 +69,16 @@ def _add_reading(router: APIRouter, gateway: Gateway) -> None:
     @router.get("")
     def in_force() -> Any:
         """What messages are read with now. ``version`` 0: the folders as they were at the
-        start, nothing was ever deployed."""
-        now = gateway.mappings.now
+        start, nothing was ever deployed. ``checking``: how far a check is that is at work, as
+        ``step`` (``loading`` or ``testing``), ``done`` and ``of``."""
+        now, checking = gateway.mappings.now, gateway.deployer.checking
         return {
             "version": now.version,
             "digest": now.files.digest,
             "site": now.files.site or None,
             "mappings": {each.name: each.version for each in now.library.programs},
             "files": len(now.files.files),
+            "checking": asdict(checking) if checking is not None else None,
         }
 
     @router.get("/versions")

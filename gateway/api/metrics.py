@@ -17,11 +17,14 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
+from sqlalchemy import Connection
 
 from gateway import figures, telemetry
-from gateway.journal import acknowledgements, messages
+from gateway.journal import acknowledgements, messages, standings, standstills
 from gateway.journal.journal import Journal, JournalUnavailable
+from gateway.journal.standstills import Kind
 from gateway.release import version
+from gateway.shares import standing_of
 
 log = structlog.get_logger("ecluse.metrics")
 
@@ -115,7 +118,34 @@ class JournalCollector(Collector):
                 pending.add_metric([queue.destination], queue.pending)
                 since = (now - queue.oldest_due).total_seconds() if queue.oldest_due else 0.0
                 late.add_metric([queue.destination], max(since, 0.0))
-        return [states, dead, held, pending, late]
+            still = self._standing_still(connection, now)
+        return [states, dead, held, pending, late, *still]
+
+    @staticmethod
+    def _standing_still(connection: Connection, now: datetime) -> list[Metric]:
+        """Only of what was ever paused, drained or left alone."""
+        still = GaugeMetricFamily(
+            "ecluse_standing_still",
+            "1 for a source or destination that a person has paused or is draining.",
+            labels=["kind", "name", "mode"],
+        )
+        closed = GaugeMetricFamily(
+            "ecluse_destination_left_alone_seconds",
+            "For how long nothing will be attempted at a destination: its breaker is open, or it "
+            "asked for it; 0 when something may be.",
+            labels=["destination"],
+        )
+        found = standstills.current(connection)
+        for name in sorted(found.paused_sources | found.draining_sources):
+            still.add_metric(["source", name, found.mode(Kind.SOURCE, name).value], 1)
+        draining = frozenset(found.draining_destinations or ())
+        for name in sorted(found.paused_destinations | draining):
+            still.add_metric(["destination", name, found.mode(Kind.DESTINATION, name).value], 1)
+        for row in standings.all_of(connection):
+            until = standing_of(row, row["destination"]).closed_until(now)
+            seconds = (until - now).total_seconds() if until else 0.0
+            closed.add_metric([row["destination"]], seconds)
+        return [still, closed]
 
 
 class _Kept:

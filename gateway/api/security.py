@@ -26,6 +26,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from adapters.cda.rendering.page import policy as rendering_policy
+
 log = structlog.get_logger("ecluse.http")
 
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
@@ -52,9 +54,11 @@ PDF_POLICY = (
 """Chromium's PDF viewer does not start in a sandboxed frame; it runs no script of the page."""
 
 _SET_PATHS = frozenset({"/api/v1/mappings/check", "/api/v1/mappings/deploy"})
-_REPAIR_PATH = re.compile(r"/api/v1/dead-letters/\d+/replay")
+_REPAIR_PATH = re.compile(r"/api/v1/dead-letters/\d+/(replay|entries)")
 _INTAKE_PREFIX = "/intake/"
 _DOCUMENT_PREFIX = "/fhir/Binary/"
+_DROP_PATH = "/documents"
+_RENDERED = re.compile(r"/documents/.+/(?:(rendering)|pdf/\d+)")
 _ACTOR = re.compile(r"[\w.@-]{1,64}")
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -138,6 +142,8 @@ class Gate:
             return None  # the source has a limit of its own, and keeps the evidence
         if path in _SET_PATHS:
             return SET_BYTES_MAX
+        if path == _DROP_PATH:
+            return REPAIR_BYTES_MAX
         return REPAIR_BYTES_MAX if _REPAIR_PATH.fullmatch(path) else self.policy.body_bytes_max
 
     async def _refusal(self, scope: Scope) -> Response | None:
@@ -230,11 +236,15 @@ class _Guarded:
 
 
 def _protect(headers: MutableHeaders, path: str) -> None:
-    document = path.startswith(_DOCUMENT_PREFIX)
+    rendered = _RENDERED.fullmatch(path)
+    document = path.startswith(_DOCUMENT_PREFIX) or rendered is not None
     pdf = document and headers.get("content-type", "").split(";")[0].strip() == "application/pdf"
-    headers["Content-Security-Policy"] = (
-        PDF_POLICY if pdf else DOCUMENT_POLICY if document else CONSOLE_POLICY
-    )
+    if rendered is not None and rendered[1] is not None:
+        headers["Content-Security-Policy"] = rendering_policy()
+    else:
+        headers["Content-Security-Policy"] = (
+            PDF_POLICY if pdf else DOCUMENT_POLICY if document else CONSOLE_POLICY
+        )
     headers["X-Frame-Options"] = "SAMEORIGIN" if document else "DENY"
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "no-referrer"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     from gateway.journal.journal import Journal
@@ -117,8 +117,10 @@ def ask(
     json_body: Any = None,
     content: bytes | None = None,
     parameters: dict[str, str] | None = None,
+    method: str = "POST",
+    seconds: float = REQUEST_SECONDS,
 ) -> Any:
-    """POST to the running gateway's API; the JSON that it answers.
+    """Ask the running gateway's API; the JSON that it answers within so many seconds.
 
     Raises Refused when it answers with an error and ConnectionError when it does not answer.
     """
@@ -132,9 +134,9 @@ def ask(
     if content is not None:
         headers["Content-Type"] = "application/octet-stream"
     try:
-        answer = httpx2.post(
-            f"{gateway.url}/api/v1{path}", json=json_body, content=content,
-            params=parameters, headers=headers, timeout=REQUEST_SECONDS,
+        answer = httpx2.request(
+            method, f"{gateway.url}/api/v1{path}", json=json_body, content=content,
+            params=parameters, headers=headers, timeout=seconds,
         )  # fmt: skip
     except httpx2.HTTPError as error:
         raise ConnectionError(f"{gateway.http}: {type(error).__name__}") from None
@@ -147,6 +149,35 @@ def ask(
         told = body if isinstance(body, dict) else None
         raise Refused(answer.status_code, str(detail or f"HTTP {answer.status_code}"), told)
     return body
+
+
+def fetch(
+    settings: Settings, gateway: Running, path: str, parameters: dict[str, str], stream: BinaryIO
+) -> None:
+    """GET a file from the running gateway's API into a stream.
+
+    Raises Refused when it answers with an error, ConnectionError when it does not answer,
+    OSError when the stream cannot be written.
+    """
+    import httpx2
+
+    from gateway.api.security import read_token
+
+    headers = {}
+    if settings.http.token_file is not None:
+        headers["Authorization"] = f"Bearer {read_token(settings.http.token_file)}"
+    address = f"{gateway.url}/api/v1{path}"
+    try:
+        with httpx2.stream(
+            "GET", address, params=parameters, headers=headers, timeout=REQUEST_SECONDS
+        ) as answer:
+            if answer.status_code >= 400:
+                answer.read()
+                raise Refused(answer.status_code, str(answer.json().get("detail", "")))
+            for block in answer.iter_bytes():
+                stream.write(block)
+    except httpx2.HTTPError as error:
+        raise ConnectionError(f"{gateway.http}: {type(error).__name__}") from None
 
 
 def read_bounded(path: Path, limit: int) -> bytes:

@@ -9,9 +9,13 @@ from typing import Annotated
 
 import typer
 
+from gateway.cli.cda import app as cda
 from gateway.cli.configuration import app as config
 from gateway.cli.dead import app as dead
+from gateway.cli.dead_jobs import app as dead_jobs
 from gateway.cli.deployment import deploy, export, rollback, versions
+from gateway.cli.desk import COMMANDS as DESK_COMMANDS
+from gateway.cli.dicom import app as dicom
 from gateway.cli.doctor import doctor
 from gateway.cli.hl7 import app as hl7
 from gateway.cli.mapping import app as mapping
@@ -24,7 +28,9 @@ from gateway.cli.reprocessing import app as reprocessing
 from gateway.cli.reprocessing import reprocess
 from gateway.cli.running import demo, run
 from gateway.cli.sending import send
+from gateway.cli.standing import drain, pause, resume
 from gateway.cli.status import status
+from gateway.cli.verify import verify
 
 app = typer.Typer(
     name="ecluse",
@@ -61,6 +67,9 @@ app.command("reload")(reload)
 app.command("demo")(demo)
 app.command("send")(send)
 app.add_typer(message, name="message")
+dead.add_typer(dead_jobs, name="jobs")
+for _name, _command in DESK_COMMANDS.items():
+    dead.command(_name)(_command)
 app.add_typer(dead, name="dead")
 app.add_typer(record, name="record")
 mapping.command("deploy")(deploy)
@@ -71,7 +80,13 @@ mapping.command("reprocess")(reprocess)
 mapping.add_typer(reprocessing, name="reprocessing")
 app.add_typer(mapping, name="mapping")
 app.add_typer(hl7, name="hl7")
+app.add_typer(cda, name="cda")
+app.add_typer(dicom, name="dicom")
 app.command("status")(status)
+app.command("verify")(verify)
+app.command("pause")(pause)
+app.command("drain")(drain)
+app.command("resume")(resume)
 app.command("doctor")(doctor)
 app.add_typer(config, name="config")
 
@@ -99,6 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _known(error: Exception) -> Code | None:
     """The exit code of an error that needs no traceback, after saying what is wrong."""
+    from adapters.cda.validation.pack import PackUnusable
     from adapters.hl7.profile_files import ProfileError
     from adapters.tls import TlsUnusable
     from gateway.api.security import TokenUnusable
@@ -123,7 +139,7 @@ def _known(error: Exception) -> Code | None:
                 say(problem)
             say("ecluse: the profile cannot be used")
             return Code.USAGE
-        case TokenUnusable() | TlsUnusable():
+        case TokenUnusable() | TlsUnusable() | PackUnusable():
             say(f"ecluse: {error}")
             return Code.USAGE
         case CannotDeploy() | NotASet():

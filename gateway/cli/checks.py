@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from adapters.tls import HeldCertificate
+    from adapters.tls import ClientTls, HeldCertificate, ServerTls
     from gateway.cli.access import Running
     from gateway.settings import Loaded, Settings
 
@@ -55,21 +55,31 @@ def configuration_check(gateway: Running | None) -> Check:
 
 def certificate_checks(effective: Settings, now: datetime | None = None) -> Iterator[Check]:
     """The TLS of every source: can its files be used, and until when?"""
-    from adapters.tls import ServerTls, TlsUnusable
+    from adapters.tls import TlsUnusable
 
     at = now or datetime.now(UTC)
     for source in effective.sources:
-        tls = getattr(source, "tls", None)
-        if tls is None:
-            continue
-        name = f"certificate {source.name}"
-        try:
-            held = ServerTls(tls).certificates
-        except TlsUnusable as error:
-            yield Check(name=name, level=Level.ERROR, found=str(error),
-                        advice="Look with the account that runs the gateway.")  # fmt: skip
-        else:
-            yield _validity(name, held, at)
+        for block, read in _tls_of(source):
+            what = "certificate" if block == "tls" else "certificate of the return link"
+            name = f"{what} {source.name}"
+            try:
+                held = read().certificates
+            except TlsUnusable as error:
+                yield Check(name=name, level=Level.ERROR, found=str(error),
+                            advice="Look with the account that runs the gateway.")  # fmt: skip
+            else:
+                if held:
+                    yield _validity(name, held, at)
+
+
+def _tls_of(source: object) -> Iterator[tuple[str, Callable[[], ServerTls | ClientTls]]]:
+    """The blocks of TLS in a source's settings, and what reads the files of each."""
+    from adapters.tls import ClientTls, ServerTls
+
+    if (tls := getattr(source, "tls", None)) is not None:
+        yield "tls", lambda: ServerTls(tls)
+    if (client := getattr(source, "return_link_tls", None)) is not None:
+        yield "return_link_tls", lambda: ClientTls(client)
 
 
 def _validity(name: str, held: Sequence[HeldCertificate], at: datetime) -> Check:
@@ -103,7 +113,7 @@ def unusable_files(loaded: Loaded) -> list[str]:
     """Files that a configuration names and that cannot be used, each with its place."""
     from adapters.hl7.profile_files import ProfileError
     from adapters.hl7.site_profiles import load_profile
-    from adapters.tls import ServerTls, TlsUnusable
+    from adapters.tls import TlsUnusable
     from gateway.api.security import TokenUnusable, read_token
 
     found = []
@@ -114,12 +124,11 @@ def unusable_files(loaded: Loaded) -> list[str]:
         except TokenUnusable as error:
             found.append(loaded.problem(("http", "token_file"), str(error)))
     for index, source in enumerate(loaded.settings.sources):
-        tls = getattr(source, "tls", None)
-        try:
-            if tls is not None:
-                ServerTls(tls)
-        except TlsUnusable as error:
-            found.append(loaded.problem(("sources", index, "tls", error.setting), str(error)))
+        for block, read in _tls_of(source):
+            try:
+                read()
+            except TlsUnusable as error:
+                found.append(loaded.problem(("sources", index, block, error.setting), str(error)))
         profile = getattr(source, "profile", None)
         try:
             if profile is not None:

@@ -26,6 +26,9 @@ Numbers = Annotated[
 ]
 GroupOption = Annotated[str, typer.Option("--group", help="A group's fingerprint.")]
 CauseOption = Annotated[str, typer.Option("--cause", help="A cause code.")]
+DestinationOption = Annotated[
+    str, typer.Option("--destination", help="Only deliveries to this destination.")
+]
 AllOption = Annotated[bool, typer.Option("--all", help="Every one that nobody has settled.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")]
 KeyOption = Annotated[
@@ -43,6 +46,8 @@ def list_letters(
     group: GroupOption = "",
     cause: CauseOption = "",
     source: Annotated[str, typer.Option(help="Only of this source.")] = "",
+    destination: DestinationOption = "",
+    assignee: Annotated[str, typer.Option(help="Only those of this person.")] = "",
     settled: Annotated[bool, typer.Option("--settled", help="Those that are settled.")] = False,
     before: Annotated[
         int | None, typer.Option(help="Only with a lower number.", show_default=False)
@@ -58,7 +63,10 @@ def list_letters(
     from gateway.journal import deadletters
     from gateway.journal.values import DeadLetterFilter
 
-    wanted = DeadLetterFilter(resolved=settled, fingerprint=group, code=cause, source=source)
+    wanted = DeadLetterFilter(
+        resolved=settled, fingerprint=group, code=cause, source=source, destination=destination,
+        assignee=assignee,
+    )  # fmt: skip
     with reading(settings(config, state_folder)) as journal, journal.read() as connection:
         if groups:
             found = [shapes.group(each) for each in deadletters.groups(connection)]
@@ -100,15 +108,20 @@ def show_letter(
     """Show one dead letter: why, what it means, what to do, and its message's life."""
     from gateway import shapes
     from gateway.cli.access import reading
-    from gateway.journal import deadletters, messages
+    from gateway.journal import deadletters, desk_actions, messages
 
     with reading(settings(config, state_folder)) as journal, journal.read() as connection:
         letter = deadletters.get(connection, number)
         if letter is None:
             fail(Code.FAILED, f"there is no dead letter {number}")
         message = messages.get(connection, letter.message_id)
+        told = desk_actions.page(connection, dead_letter_id=number, fingerprint=letter.fingerprint)
         life = shapes.life(connection, message, resources=False) if message else None
-    shape = {**shapes.dead_letter(letter), "message": life}
+    shape = {
+        **shapes.dead_letter(letter),
+        "message": life,
+        "actions": [shapes.desk_action(each) for each in told],
+    }
     if json_output:
         data(shape)
         return
@@ -122,12 +135,42 @@ def show_letter(
             ("it means", cause["means"]), ("what to do", cause["do"]), ("group", shape["group"]),
             ("attempts", shape["attempts"]), ("buried", shape["buried_at"]),
             ("settled", shape["resolution"]), ("by", shape["actor"]), ("reason", shape["reason"]),
-            ("went on as", shape["child_message_id"]),
+            ("went on as", shape["child_message_id"]), ("destination", shape["destination"]),
+            ("whose", shape["assignee"]),
         ]
     )  # fmt: skip
+    _print_life(shape)
+
+
+def words_of(action: dict[str, Any]) -> str:
+    """A person's own words of an action, or to whom it was assigned."""
+    if action["what"] == "assign":
+        return f"to {action['detail'].get('assignee') or 'nobody'}"
+    return str(action["reason"] or "")
+
+
+def _print_life(shape: dict[str, Any]) -> None:
+    life = shape["message"]
     if life:
         heading("\nEvents")
         table(["at", "stage", "what"], [(e["at"], e["stage"], e["what"]) for e in life["events"]])
+        for sent in life["deliveries"]:
+            heading(f"\nTo {sent['destination']}: {sent['state']}")
+            table(
+                ["attempt", "at", "outcome", "what the destination answered"],
+                [
+                    (a["number"], a["started_at"], a["outcome"],
+                     a["evidence"] or (a["cause"] or {}).get("detail"))
+                    for a in sent["attempts"]
+                ],
+                numbers=["attempt"],
+            )  # fmt: skip
+    if shape["actions"]:
+        heading("\nWho did what")
+        table(
+            ["at", "who", "what", "reason"],
+            [(a["at"], a["actor"], a["what"], words_of(a)) for a in shape["actions"]],
+        )
 
 
 @app.command("replay")
@@ -137,6 +180,28 @@ def replay(
     group: GroupOption = "",
     cause: CauseOption = "",
     every: AllOption = False,
+    source: Annotated[str, typer.Option("--source", help="Of these, only a source's.")] = "",
+    destination: DestinationOption = "",
+    rate: Annotated[
+        float | None,
+        typer.Option("--rate", help="As a job: how many a second.", show_default=False),
+    ] = None,
+    ramp: Annotated[
+        str | None,
+        typer.Option(
+            "--ramp",
+            help="As a job: sizes of the first steps, each of which must have gone well: 1,5,25.",
+            show_default=False,
+        ),
+    ] = None,
+    stop_percent: Annotated[
+        int | None,
+        typer.Option(
+            "--stop-percent",
+            help="As a job: share of failures above which it halts by itself (10).",
+            show_default=False,
+        ),
+    ] = None,
     repaired: Annotated[
         Path | None,
         typer.Option(
@@ -157,19 +222,30 @@ def replay(
 ) -> None:
     """Let dead letters go again, in order. Through the gateway when it runs.
 
+    With --rate, --ramp or --stop-percent it is a job of the running gateway: see ecluse dead jobs.
     Exit 1 when one of them did not go.
     """
     selection = _selection(numbers or [], group=group, cause=cause, every=every)
+    selection |= {n: v for n, v in (("source", source), ("destination", destination)) if v}
     effective = settings(config, state_folder)
     press = key or secrets.token_hex(16)
+    pace = {"per_second": rate, "ramp": ramp, "stop_percent": stop_percent}
+    if any(value is not None for value in pace.values()) and not dry_run:
+        from gateway.cli.dead_jobs import submit
+
+        submit(
+            effective, {**selection, "reason": reason, "key": press}, pace,
+            json_output=json_output,
+        )  # fmt: skip
+        return
     if repaired is None:
         action = {**selection, "reason": reason, "dry_run": dry_run, "key": press}
         report = _act(effective, "replay", action)
     else:
         if len(selection.get("ids", [])) != 1 or dry_run:
             fail(Code.USAGE, "--with goes with one number, and without --dry-run")
-        report = _repair(effective, selection["ids"][0], repaired, reason=reason, key=press)
-    _print(report, json_output=json_output)
+        report = repair_with(effective, selection["ids"][0], repaired, reason=reason, key=press)
+    print_report(report, json_output=json_output)
 
 
 @app.command("discard")
@@ -190,7 +266,7 @@ def discard(
     selection = _selection(numbers or [], group=group, cause=cause, every=every)
     press = key or secrets.token_hex(16)
     action = {**selection, "reason": reason, "dry_run": dry_run, "key": press}
-    _print(_act(settings(config, state_folder), "discard", action), json_output=json_output)
+    print_report(_act(settings(config, state_folder), "discard", action), json_output=json_output)
 
 
 def _selection(numbers: list[int], *, group: str, cause: str, every: bool) -> dict[str, Any]:
@@ -209,13 +285,14 @@ def _act(effective: Settings, what: str, action: dict[str, Any]) -> dict[str, An
 
     gateway = running(effective)
     if gateway is not None:
-        return _asked(lambda: ask(effective, gateway, f"/dead-letters/{what}", json_body=action))
+        return asked(lambda: ask(effective, gateway, f"/dead-letters/{what}", json_body=action))
     from deadletter import replay as desk
     from gateway.journal.values import DeadLetterFilter
 
     wanted = DeadLetterFilter(
         ids=tuple(action.get("ids", ())), fingerprint=action.get("group", ""),
-        code=action.get("cause", ""),
+        code=action.get("cause", ""), source=action.get("source", ""),
+        destination=action.get("destination", ""),
     )  # fmt: skip
     take = desk.replay if what == "replay" else desk.discard
     with writing(effective) as journal:
@@ -227,7 +304,7 @@ def _act(effective: Settings, what: str, action: dict[str, Any]) -> dict[str, An
         )  # fmt: skip
 
 
-def _repair(
+def repair_with(
     effective: Settings, number: int, path: Path, *, reason: str, key: str
 ) -> dict[str, Any]:
     from gateway.cli.access import ask, read_bounded, running, writing
@@ -241,7 +318,7 @@ def _repair(
     gateway = running(effective)
     if gateway is not None:
         parameters = {"reason": reason, "key": key}
-        return _asked(
+        return asked(
             lambda: ask(
                 effective, gateway, f"/dead-letters/{number}/replay", content=content,
                 parameters=parameters,
@@ -257,7 +334,7 @@ def _repair(
         )
 
 
-def _asked(request: Any) -> dict[str, Any]:
+def asked(request: Any) -> dict[str, Any]:
     from gateway.api.security import TokenUnusable
     from gateway.cli.access import Refused
 
@@ -290,7 +367,7 @@ def account() -> str:
         return "command line"
 
 
-def _print(report: dict[str, Any], *, json_output: bool) -> None:
+def print_report(report: dict[str, Any], *, json_output: bool) -> None:
     counts = report["counts"]
     if json_output:
         data(report)

@@ -19,8 +19,10 @@ INTAKES = {
     "cda": ("/intake/cda", "application/xml"),
     "hl7": ("/intake/hl7", "application/hl7-v2"),
     "hprim": ("/intake/hprim", "text/plain"),
+    "xdm": ("/intake/xdm", "application/zip"),
 }
 """Where a file of a format goes when the address has no path, and its type."""
+SCHEMES = ("mllp", "mllps", "mllp2", "mllp2s", "dicom", "http", "https")
 ERROR_MAX = 500
 
 
@@ -69,6 +71,16 @@ class Peer:
     application: bool = False
 
     @property
+    def over_mllp(self) -> bool:
+        """Is it MLLP, of any release, with TLS or without?"""
+        return self.scheme.startswith("mllp")
+
+    @property
+    def release(self) -> int:
+        """Of MLLP."""
+        return 2 if self.scheme.startswith("mllp2") else 1
+
+    @property
     def name(self) -> str:
         """For people."""
         return f"{self.scheme}://{self.host}:{self.port}"
@@ -84,10 +96,9 @@ class Peer:
         except ValueError as error:
             raise ValueError(f"{to}: {error}") from None
         scheme, host = parts.scheme.lower(), parts.hostname or ""
-        if scheme not in {"mllp", "mllps", "mllp2", "dicom", "http", "https"}:
-            raise ValueError(
-                f"{to}: begins with mllp://, mllps://, mllp2://, dicom://, http:// or https://"
-            )
+        if scheme not in SCHEMES:
+            *most, last = (f"{each}://" for each in SCHEMES)
+            raise ValueError(f"{to}: begins with {', '.join(most)} or {last}")
         if not host:
             raise ValueError(f"{to}: has no host")
         if port is None:
@@ -117,9 +128,9 @@ def answers(peer: Peer, files: Sequence[Path]) -> Iterator[tuple[int, Answer]]:
     """
     from gateway.cli.mllp_delivery import mllp_answers
 
-    mllp = dict.fromkeys(("mllp", "mllps", "mllp2"), mllp_answers)
-    send = {**mllp, "dicom": _dicom}.get(peer.scheme, _http)
-    return send(peer, files)
+    if peer.over_mllp:
+        return mllp_answers(peer, files)
+    return _dicom(peer, files) if peer.scheme == "dicom" else _http(peer, files)
 
 
 # --- DICOM and HTTP ------------------------------------------------------------------
@@ -185,6 +196,8 @@ def _kind_of(path: Path) -> str:
 
     with path.open("rb") as stream:
         head = stream.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if head.startswith(b"PK\x03\x04"):
+        return "xdm"
     if head.startswith((b"MSH", b"FHS", b"BHS", b"\x0b")):
         return "hl7"
     return "hprim" if is_hprim(path) else "cda"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.checking import show, shown
 from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
 from gateway.cli.output import Code, data, fail, say, table
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from gateway.deployment.deploying import Deployer
     from gateway.deployment.files import FileSet
     from gateway.settings import Settings
+
+CHECK_SECONDS = 330.0
+"""For the gateway's answer: a check may take 300 s (``gateway.deployment.apart``)."""
 
 ReasonOption = Annotated[
     str, typer.Option("--reason", help="Why; kept with the history.", metavar="TEXT")
@@ -76,14 +80,23 @@ def deploy(
         if gateway is None:
             told = _alone(effective, files, reason, expected, overwrite=overwrite, dry_run=dry_run)
         elif dry_run:
-            told = ask(effective, gateway, "/mappings/check", content=files.pack())
+            with shown(effective, gateway):
+                told = ask(
+                    effective,
+                    gateway,
+                    "/mappings/check",
+                    content=files.pack(),
+                    seconds=CHECK_SECONDS,
+                )
         else:
             given = {"reason": reason, "overwrite": str(overwrite).lower()}
             if expected is not None:
                 given["expected"] = str(expected)
-            told = ask(
-                effective, gateway, "/mappings/deploy", content=files.pack(), parameters=given
-            )
+            with shown(effective, gateway):
+                told = ask(
+                    effective, gateway, "/mappings/deploy", content=files.pack(), parameters=given,
+                    seconds=CHECK_SECONDS,
+                )  # fmt: skip
     except ConnectionError as error:
         fail(Code.UNREACHABLE, str(error))
     except Refused as error:
@@ -130,7 +143,10 @@ def rollback(
                 )
         else:
             body = {"version": version, "reason": reason, "expected": expected}
-            told = ask(effective, gateway, "/mappings/rollback", json_body=body)
+            with shown(effective, gateway):
+                told = ask(
+                    effective, gateway, "/mappings/rollback", json_body=body, seconds=CHECK_SECONDS
+                )
     except ConnectionError as error:
         fail(Code.UNREACHABLE, str(error))
     except Conflict as conflict:
@@ -227,7 +243,12 @@ def _deployer(effective: Settings) -> Iterator[Deployer]:
     from gateway.cli.access import writing
 
     with writing(effective) as journal:
-        yield make_deployer(effective, journal)
+        deployer = make_deployer(effective, journal)
+        deployer.on_progress = show
+        try:
+            yield deployer
+        finally:
+            show(None)
 
 
 def _alone(

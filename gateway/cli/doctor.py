@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import typer
 
 from gateway.cli.checks import Check, Level, certificate_checks, configuration_check
+from gateway.cli.doctor_return_links import return_link_checks
 from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
 from gateway.cli.output import Code, data, table
 
@@ -87,7 +88,7 @@ def examine(effective: Settings, gateway: Running | None) -> Iterator[Check]:
     yield _journal(effective)
     yield _redis(effective)
     yield from _ports(effective, gateway)
-    yield from _return_links(effective)
+    yield from return_link_checks(effective)
     yield _clock()
     yield _mappings(effective)
     yield _identity(effective)
@@ -273,52 +274,6 @@ def _taken(listen: str) -> str:
     return ""
 
 
-def _return_links(effective: Settings) -> Iterator[Check]:
-    """Whether application acknowledgements find their way, and those that have none."""
-    from adapters.hl7.settings import Hl7SourceSettings, MllpSourceSettings
-
-    standing = _acknowledgements(effective)
-    for each in effective.sources:
-        if not isinstance(each, Hl7SourceSettings):
-            continue
-        counted, name = standing.get(each.name, {}), f"return link {each.name}"
-        address = each.return_host_and_port() if isinstance(each, MllpSourceSettings) else None
-        if not isinstance(each, MllpSourceSettings) or address is None:
-            if owed := counted.get("unlinked", 0):
-                yield Check(name=name, level=Level.WARNING,
-                            found=f"none, and {owed} application acknowledgements were asked for",
-                            advice="Let the sender put NE into MSH-16, or "
-                            "(MLLP only) set return_link.",
-                            )  # fmt: skip
-            continue
-        try:
-            socket.create_connection(address, CONNECT_SECONDS).close()
-        except OSError as error:
-            yield Check(name=name, level=Level.WARNING,
-                        found=f"{each.return_link}: {error.strerror or type(error).__name__}",
-                        advice=f"{counted.get('due', 0)} acknowledgements wait for it.",
-                        )  # fmt: skip
-            continue
-        lost = counted.get("dead", 0) + counted.get("refused", 0)
-        yield Check(name=name, level=Level.WARNING if lost else Level.OK,
-                    found=f"{each.return_link}, {counted.get('due', 0)} due, {lost} not taken",
-                    )  # fmt: skip
-
-
-def _acknowledgements(effective: Settings) -> dict[str, dict[str, int]]:
-    """How many acknowledgements of each source stand where; nothing without a journal."""
-    from gateway import shapes
-    from gateway.cli.access import reading
-    from gateway.journal import acknowledgements
-    from gateway.journal.faults import JournalFault, JournalUnavailable
-
-    try:
-        with reading(effective) as journal, journal.read() as connection:
-            return shapes.acknowledgements(acknowledgements.counts(connection))
-    except (JournalUnavailable, JournalFault):
-        return {}  # the check of the journal says why
-
-
 def _clock() -> Check:
     now = datetime.now(UTC)
     said = now.isoformat(timespec="seconds")
@@ -374,10 +329,15 @@ def _transport(effective: Settings) -> Check:
 
     clear = [each for each in effective.sources if getattr(each, "tls", None) is None]
     listens = [effective.http.listen, *(getattr(each, "listen", "") for each in clear)]
+    listens += [
+        getattr(each, "return_link", "")
+        for each in effective.sources
+        if getattr(each, "return_link_tls", None) is None
+    ]
     outside = [each for each in listens if each and policy_for(each, None).hosts is None]
     if not outside:
         return Check(name="transport", level=Level.OK,
-                     found="what listens beyond the loopback speaks TLS")  # fmt: skip
+                     found="what goes beyond the loopback speaks TLS")  # fmt: skip
     return Check(name="transport", level=Level.NOTE, found=f"without TLS: {', '.join(outside)}",
-                 advice="Give MLLP sources a tls block; put a TLS proxy or a VPN in front of the "
-                 "rest.")  # fmt: skip
+                 advice="Give MLLP sources a tls block, return links return_link_tls; put a TLS "
+                 "proxy or a VPN in front of the rest.")  # fmt: skip

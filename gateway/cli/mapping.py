@@ -46,6 +46,12 @@ def check(
     twins: Annotated[
         bool, typer.Option("--twins/--no-twins", help="Run the tests beside the mappings.")
     ] = True,
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again", help="Check and test everything, also what was found right before."
+        ),
+    ] = False,
     sarif_output: Annotated[
         bool, typer.Option("--sarif", help="Print SARIF 2.1.0 for code hosts and editors.")
     ] = False,
@@ -53,10 +59,15 @@ def check(
     config: ConfigOption = None,
     state_folder: StateOption = None,
 ) -> None:
-    """Check every mapping and table, then run their tests. Exit 3 when anything is wrong."""
+    """Check every mapping and table, then run their tests. Exit 3 when anything is wrong.
+
+    What this user checked before with the same program, and what ships, is not checked again.
+    The tests of what ships run without the changes of the site; a test that these make differ is
+    a warning.
+    """
     effective = _with_folders(settings(config, state_folder), folders or [])
     log_to_standard_error(effective)
-    findings, results, count = _check(effective, twins=twins)
+    findings, results, count = _check(effective, twins=twins, again=again)
     errors = [each for each in findings if each.severity == "error"]
     failed = [each for each in results if not each.passed]
     if sarif_output:
@@ -93,23 +104,31 @@ def _with_folders(effective: Settings, folders: list[Path]) -> Settings:
     return effective.model_copy(update={"mappings": more})
 
 
-def _check(effective: Settings, *, twins: bool) -> tuple[list[Finding], list[TwinResult], int]:
-    from gateway.bootstrap import encoders, load_library, readers
-    from gateway.mapping import MappingError, run_twins
+def _check(
+    effective: Settings, *, twins: bool, again: bool
+) -> tuple[list[Finding], list[TwinResult], int]:
+    from gateway.deployment.files import MappingFolders
+    from gateway.deployment.loading import checked_mappings, load_folders
+    from gateway.deployment.testing import Tests
+    from gateway.formats import encoders, readers
+    from gateway.mapping import MappingError
     from gateway.workbench.linting import unreachable
 
+    folders = MappingFolders.of(effective.mappings)
+    checked = None if again else checked_mappings()
     try:
-        library = load_library(effective, check=True)
+        library = load_folders(folders, checked)
     except MappingError as error:
         return list(error.findings), [], 0
     findings = [*library.findings, *unreachable(_files(effective))]
     if not twins:
         return findings, [], len(library.programs)
+    tests = Tests(lambda each: load_folders(each, checked), readers(), encoders(), checked)
     try:
-        results = run_twins(library, readers(), encoders=encoders())
+        tested = tests.run(library, folders)
     except MappingError as error:
         return [*findings, *error.findings], [], len(library.programs)
-    return findings, results, len(library.programs)
+    return [*findings, *tested.warnings], list(tested.results), len(library.programs)
 
 
 def _files(effective: Settings) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -57,10 +58,13 @@ FoldersOption = Annotated[
     ),
 ]
 
+VERSIONS_MAX = 1_000
+"""Versions among which one is looked up."""
+
 SOURCE_TYPES = {
     "hl7v2": {"mllp", "hl7-http", "hl7-folder"},
     "dicom": {"dicom"},
-    "cda": {"cda-http", "cda-folder"},
+    "cda": {"cda-http", "cda-folder", "xdm-http", "xdm-folder"},
     "hprim": {"hprim-http", "hprim-folder"},
 }
 
@@ -77,7 +81,7 @@ def effective_settings(
 
 def make_bench(effective: Settings) -> Bench:
     """The bench of these settings. Ends the command with the findings of wrong mappings."""
-    from gateway.bootstrap import inventories, readers
+    from gateway.formats import inventories, readers
     from gateway.workbench.examining import Bench
 
     return Bench(readers=readers(), library=load(effective), inventories=inventories())
@@ -85,11 +89,12 @@ def make_bench(effective: Settings) -> Bench:
 
 def load(effective: Settings) -> Library:
     """The mappings of these settings. Ends the command with the findings of wrong ones."""
-    from gateway.bootstrap import load_library
+    from gateway.deployment.files import MappingFolders
+    from gateway.deployment.loading import checked_mappings, load_folders
     from gateway.mapping import MappingError
 
     try:
-        return load_library(effective)
+        return load_folders(MappingFolders.of(effective.mappings), checked_mappings())
     except MappingError as error:
         for finding in error.findings:
             say(str(finding))
@@ -145,22 +150,58 @@ def examined_messages(
         yield examined
 
 
+def load_version(named: str, effective: Settings) -> Library:
+    """The mappings of a deployed version: its number, the beginning of its digest, or
+    ``in-force``. Ends the command where there is none, or its files are not kept."""
+    from gateway.cli.access import reading
+    from gateway.deployment.files import FileSet
+    from gateway.deployment.loading import checked_mappings, load_folders
+    from gateway.journal import mappings as kept
+    from gateway.mapping import MappingError
+
+    with reading(effective) as journal, journal.read() as connection:
+        last = kept.latest(connection)
+        if last is None:
+            fail(Code.FAILED, "nothing was deployed: name a folder of mappings")
+        known = kept.versions(connection, limit=VERSIONS_MAX)
+        fitting = [
+            each.number
+            for each in known
+            if named in (str(each.number), "in-force" if each.number == last.version else "")
+            or (not named.isdecimal() and each.digest.startswith(named))
+        ]
+        if len(set(fitting)) != 1:
+            fail(Code.FAILED, f"{len(set(fitting)) or 'no'} versions are called {named}; "
+                 "ecluse mapping versions lists them")  # fmt: skip
+        packed = kept.content(connection, fitting[0])
+    if packed is None:
+        fail(Code.FAILED, f"the files of version {fitting[0]} are not kept")
+    files = FileSet.unpack(packed)
+    with tempfile.TemporaryDirectory(prefix="ecluse-mappings-") as parent:
+        folders = files.folders_below(files.extract(Path(parent)))
+        try:
+            return load_folders(folders, checked_mappings())
+        except MappingError as error:
+            _say_findings(error.findings)
+
+
 def load_folder(folder: Path, effective: Settings) -> Library:
     """One folder of mappings: by itself when it is whole, else on those that are shipped.
 
     Ends the command with the findings when it is wrong either way.
     """
-    from gateway.bootstrap import languages
-    from gateway.mapping import Library, MappingError, packaged_mappings
+    from gateway.deployment.files import MappingFolders
+    from gateway.deployment.loading import checked_mappings, load_folders
+    from gateway.mapping import MappingError, packaged_mappings
 
-    sites, site = effective.mappings.sites, effective.mappings.site or None
+    sites, site, checked = effective.mappings.sites, effective.mappings.site, checked_mappings()
     try:
-        return Library.load([folder], languages(), sites=sites, site=site)
+        return load_folders(MappingFolders((folder,), sites, site), checked)
     except MappingError as alone:
         if not any(finding.code in _LEANING for finding in alone.findings):
             _say_findings(alone.findings)
     try:
-        return Library.load([packaged_mappings(), folder], languages(), sites=sites, site=site)
+        return load_folders(MappingFolders((packaged_mappings(), folder), sites, site), checked)
     except MappingError as error:
         _say_findings(error.findings)
 

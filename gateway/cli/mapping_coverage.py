@@ -108,9 +108,7 @@ def as_json(found: Coverage) -> dict[str, Any]:
         "measures": found.measures(),
         "faults": [asdict(fault) for fault in found.faults],
         "not_counted": {
-            "no_message": found.no_messages,
-            "unmapped": found.unmapped,
-            "refused": found.refused,
+            **{heading.value: number for heading, number in found.apart.items()},
             "listed": [asdict(fault) for fault in found.set_apart],
         },
         "paths": [{**asdict(count), "reasons": list(count.reasons)} for count in found.paths()],
@@ -153,11 +151,15 @@ def _print(found: Coverage, *, every_path: bool) -> None:
             ("messages", found.messages),
             ("entries", found.entries),
             *((name.replace("_", " "), str(value)) for name, value in found.measures().items()),
-            ("no message", f"{found.no_messages} (not counted)"),
-            ("no mapping", f"{found.unmapped} (not counted)"),
-            ("refused", f"{found.refused} (not counted)"),
+            *(
+                (heading.value.replace("_", " "), f"{number} (not counted)")
+                for heading, number in found.apart.items()
+            ),
         ]
     )
+    for apart in found.set_apart[:FAULTS_SHOWN]:
+        where = " ".join(part for part in (apart.path, apart.detail) if part)
+        say(f"{apart.message}: {apart.heading.value.replace('_', ' ')}: {where}")
     for fault in found.faults[:FAULTS_SHOWN]:
         say(f"{fault.message}: {fault.path} {fault.detail}")
 

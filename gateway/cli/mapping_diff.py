@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -18,9 +19,10 @@ from gateway.cli.mapping_bench import (
     contexts,
     effective_settings,
     load_folder,
+    load_version,
 )
 from gateway.cli.options import ConfigOption, JsonOption, StateOption
-from gateway.cli.output import Code, console, data, heading, say
+from gateway.cli.output import Code, console, data, fail, heading, say
 
 if TYPE_CHECKING:
     from gateway.mapping import Library
@@ -28,20 +30,21 @@ if TYPE_CHECKING:
     from gateway.workbench.comparing import Differences
 
 FACTS_SHOWN = 50
+IN_FORCE = "in-force"
+
+_DIGEST = re.compile("[0-9a-f]{7,64}")
 
 
 def diff(
     files: FilesArgument,
     *,
     old: Annotated[
-        Path,
-        typer.Option("--from", help="The mappings as they are.", metavar="FOLDER", exists=True,
-                     file_okay=False),
-    ],
+        str,
+        typer.Option("--from", help="The mappings as they are.", metavar="FOLDER|VERSION"),
+    ] = IN_FORCE,
     new: Annotated[
-        Path,
-        typer.Option("--to", help="The mappings as they would be.", metavar="FOLDER", exists=True,
-                     file_okay=False),
+        str,
+        typer.Option("--to", help="The mappings as they would be.", metavar="FOLDER|VERSION"),
     ],
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Exit 3 when anything differs.")
@@ -54,10 +57,11 @@ def diff(
 ) -> None:  # fmt: skip
     """Map messages with two versions of the mappings and tell every fact that differs.
 
-    A folder stands by itself, or on the mappings that are shipped where it uses them.
+    A folder stands by itself, or on the mappings that are shipped where it uses them. A version is
+    one that was deployed: its number, the beginning of its digest, or `in-force`.
     """
     effective = effective_settings(config, state_folder)
-    libraries = (load_folder(old, effective), load_folder(new, effective))
+    libraries = (_load(old, effective), _load(new, effective))
     found = _compared(effective, files, libraries, chosen_format(form), source)
     counted, differing, kept = 0, 0, []
     for differences in found:
@@ -76,6 +80,17 @@ def diff(
     raise typer.Exit(Code.FINDINGS if exit_code and differing else Code.DONE)
 
 
+def _load(given: str, effective: Settings) -> Library:
+    """The mappings of a folder or a version. Ends the command where there are none."""
+    path = Path(given)
+    version = given == IN_FORCE or given.isdecimal() or _DIGEST.fullmatch(given) is not None
+    if path.is_dir() and not (version and path.parent == Path()):
+        return load_folder(path, effective)
+    if not version:
+        fail(Code.USAGE, f"{given}: no folder, and no version's number or digest")
+    return load_version(given, effective)
+
+
 def _compared(
     effective: Settings,
     files: list[Path],
@@ -83,7 +98,7 @@ def _compared(
     form: Any,
     source: str,
 ) -> Iterator[Differences]:
-    from gateway.bootstrap import inventories, readers
+    from gateway.formats import inventories, readers
     from gateway.mapping import MappingContext
     from gateway.workbench.comparing import compare
     from gateway.workbench.examining import Bench, examine

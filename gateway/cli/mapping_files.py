@@ -88,19 +88,25 @@ def run_tests(
 ) -> None:
     """Run the tests beside the mappings; of one that fails every differing target is told.
 
-    Exit 3 when one fails, or when there is none.
+    The tests of what ships run without the changes of the site; a test that these make differ is
+    a warning. Exit 3 when one fails, or when there is none.
     """
-    from gateway.bootstrap import encoders, readers
-    from gateway.mapping import MappingError, run_twins
+    from gateway.deployment.files import MappingFolders
+    from gateway.deployment.loading import checked_mappings, load_folders
+    from gateway.deployment.testing import Tests
+    from gateway.formats import encoders, readers
+    from gateway.mapping import MappingError
 
-    library = load(effective_settings(config, state_folder, folders or []))
+    effective = effective_settings(config, state_folder, folders or [])
+    library, known = load(effective), checked_mappings()
+    tests = Tests(lambda each: load_folders(each, known), readers(), encoders())
     try:
-        results = run_twins(library, readers(), encoders=encoders())
+        tested = tests.run(library, MappingFolders.of(effective.mappings))
     except MappingError as error:
         for finding in error.findings:
             say(str(finding))
         raise typer.Exit(Code.FINDINGS) from None
-    results = [each for each in results if only in each.file or only in each.name]
+    results = [each for each in tested.results if only in each.file or only in each.name]
     failed = [each for each in results if not each.passed]
     if json_output:
         data([{**asdict(each), "passed": each.passed} for each in results])
@@ -109,5 +115,7 @@ def run_tests(
             typer.echo(f"{each.file}:{each.line}:1 test-failed {each.name}")
             for difference in each.differences:
                 typer.echo(f"    {difference}")
+        for warning in tested.warnings:
+            typer.echo(f"warning: {warning}")
         say(f"{len(results) - len(failed)} of {len(results)} tests passed")
     raise typer.Exit(Code.FINDINGS if failed or not results else Code.DONE)

@@ -54,7 +54,7 @@ def import_(
     """
     if any(out.glob("v2-to-fhir/**/*.yaml")) and not replace:
         fail(Code.USAGE, f"{out}: an import is there already; --replace writes over it")
-    from gateway.bootstrap import languages
+    from gateway.formats import languages
     from gateway.workbench.importing import TablesUnreadable, import_tables
 
     try:

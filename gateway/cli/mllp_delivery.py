@@ -68,7 +68,7 @@ class _MllpSender:
         self._peer = peer
         self.reached = False
         self._runner = asyncio.Runner()
-        kind = Release2Client if peer.scheme == "mllp2" else MllpClient
+        kind = Release2Client if peer.release == 2 else MllpClient
         self._client = kind(
             peer.host,
             peer.port,
@@ -102,11 +102,13 @@ class _MllpSender:
                 if attempt <= self._peer.resend:
                     say(f"sent again ({attempt + 1}): {told}: {said}")
             except OSError as error:  # before ValueError: a fault of a certificate is both
+                from adapters.tls import connect_fault
+
                 if not self.reached:
-                    raise ConnectionError(_connect_fault(error)) from None
+                    raise ConnectionError(connect_fault(error)) from None
                 sent_before = attempt - 1
                 prefix = "not sent again" if sent_before else "not sent"
-                return _failed(told, f"{prefix}: {_connect_fault(error)}", sent_before)
+                return _failed(told, f"{prefix}: {connect_fault(error)}", sent_before)
             except ValueError as error:
                 return _failed(told, f"not sent: {error}", attempt - 1)
         return _failed(told, said, self._peer.resend + 1)
@@ -152,7 +154,9 @@ class _MllpSender:
         self._client.reconnect = Reconnect(within_seconds=self._peer.reconnect_seconds)
 
     def _pause(self, error: OSError, seconds: float) -> None:
-        say(f"no connection ({_connect_fault(error)}); trying again in {seconds:.1f} s")
+        from adapters.tls import connect_fault
+
+        say(f"no connection ({connect_fault(error)}); trying again in {seconds:.1f} s")
 
 
 def _client_context(peer: Peer) -> ssl.SSLContext | None:
@@ -166,15 +170,6 @@ def _failed(told: _Told, error: str, attempts: int) -> Answer:
         file=told.file, index=told.index, control_id=told.control_id, code="", answered=False,
         accepted=False, error=error[:ERROR_MAX], attempts=attempts,
     )  # fmt: skip
-
-
-def _connect_fault(error: OSError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"TLS: the receiver's certificate is not trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        words = (error.reason or "").lower().replace("_", " ")
-        return f"TLS: {words or 'the handshake failed'}"
-    return _said(error)
 
 
 def _said(error: BaseException) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
 from gateway.cli.output import Code, data, facts, fail, say
 
+NAMED_MAX = 5
+"""Mapping files that are named."""
+
 
 def reload(
     config: ConfigOption = None,
@@ -13,6 +16,8 @@ def reload(
 ) -> None:
     """Let the running gateway read its configuration again, without a connection being closed.
 
+    Mapping files are not part of it: `ecluse mapping deploy` checks them, runs their tests and puts
+    them in force as a whole. What differs from those in force is named.
     Sources that are new start, changed ones take their settings, and those that are gone stop
     when what they had in flight is answered. A configuration that cannot be used changes
     nothing: exit 2 says where it is wrong. Exit 4 when no gateway runs.
@@ -46,3 +51,7 @@ def reload(
             say("No source changed.")
     for name in told["restart"]:
         say(f"{name} has changed and waits for a restart.")
+    if told["undeployed"]:
+        names = told["undeployed"]
+        listed = ", ".join(names[:NAMED_MAX]) + (", …" if len(names) > NAMED_MAX else "")
+        say(f"Not in force: {listed}. Mapping files go by ecluse mapping deploy.")

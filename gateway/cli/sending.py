@@ -34,9 +34,9 @@ To = Annotated[
     str,
     typer.Option(
         "--to",
-        help="mllp://host:port, mllps://host:port (with TLS), mllp2://host:port (MLLP release 2), "
-        "dicom://AET@host:port or http://host:port[/path]; without a path each file goes to the "
-        "intake of its format: /intake/cda, hl7 or hprim.",
+        help="mllp://host:port or mllp2://host:port (MLLP release 2), with TLS mllps:// or "
+        "mllp2s://; dicom://AET@host:port; http://host:port[/path], without a path to the "
+        "intake of each file's format: /intake/cda, hl7, hprim or xdm.",
     ),
 ]
 Calling = Annotated[str, typer.Option("--calling", help="DICOM: our own AE title.", metavar="AET")]
@@ -47,7 +47,7 @@ TokenFile = Annotated[
 Timeout = Annotated[
     float, typer.Option("--timeout", help="Seconds to wait for one answer.", min=0.1)
 ]
-Tls = Annotated[bool, typer.Option("--tls", help="MLLP: with TLS, as mllps:// does.")]
+Tls = Annotated[bool, typer.Option("--tls", help="MLLP: with TLS, as mllps:// and mllp2s:// do.")]
 Ca = Annotated[
     Path | None,
     typer.Option(
@@ -163,13 +163,15 @@ def _tls(
     from adapters.tls import ClientTlsSettings
 
     given = bool(wanted or ca or cert or key or server_name)
-    if peer.scheme not in {"mllp", "mllps"}:
+    if not peer.over_mllp:
         if given:
-            raise ValueError("--tls, --ca, --cert, --key and --server-name are for mllp:// only")
+            raise ValueError("--tls, --ca, --cert, --key and --server-name are for MLLP only")
         return None
-    if peer.scheme == "mllp" and not wanted:
+    if not peer.scheme.endswith("s") and not wanted:
         if given:
-            raise ValueError("--ca, --cert, --key and --server-name need --tls or mllps://")
+            raise ValueError(
+                f"--ca, --cert, --key and --server-name need --tls or {peer.scheme}s://"
+            )
         return None
     if key is not None and cert is None:
         raise ValueError("--key needs --cert")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from gateway.cli.access import Running
+    from gateway.settings import Settings
 
 COLUMNS = (
     "received", "accepted", "refused", "duplicates", "delivered", "pending", "held", "unmapped",
@@ -31,7 +32,7 @@ def status(
     effective = settings(config, state_folder)
     gateway = running(effective)
     with reading(effective) as journal, journal.read() as connection:
-        account = _account(connection, gateway)
+        account = _account(connection, effective, gateway)
     if json_output:
         data(account)
         return
@@ -51,6 +52,21 @@ def status(
     for queue in account["destinations"]:
         heading(f"\nTo {queue['destination']}")
         facts([("pending", queue["pending"]), ("oldest due", queue["oldest_due"])])
+    if account["rooms"]:
+        heading("\nHeld, not dead")
+        table(
+            ["room", "count", "of", "oldest", "what to do"],
+            [
+                (each["title"], each["count"], each["what"], each["oldest_at"], each["do"])
+                for each in account["rooms"]
+            ],
+            numbers=("count",),
+        )
+    for each in account["standing"]:
+        if each["mode"] != "running":
+            say(f"The {each['kind']} {each['name']} stands still: {each['mode']}.")
+        if each.get("closed_until"):
+            say(f"To {each['name']} nothing is sent until {each['closed_until']}: {each['cause']}")
     last = gateway.configuration if gateway else {}
     for problem in last.get("problems", ()):
         say(f"The configuration read at {last['at']} is not in force: {problem}")
@@ -58,10 +74,17 @@ def status(
         say(f"{name} has changed and waits for a restart.")
 
 
-def _account(connection: Connection, gateway: Running | None) -> dict[str, Any]:
-    from gateway import figures, shapes
+def _account(
+    connection: Connection, effective: Settings, gateway: Running | None
+) -> dict[str, Any]:
+    from gateway import figures, rooms, shapes
     from gateway.journal import acknowledgements, messages
+    from gateway.shares import Shares
 
+    now = datetime.now(UTC)
+    sources = [each.name for each in effective.sources]
+    destinations = [each.name for each in effective.destinations]
+    shares = Shares(destinations)
     return {
         "at": shapes.instant(datetime.now(UTC)),
         "running": asdict(gateway) if gateway else None,
@@ -69,6 +92,10 @@ def _account(connection: Connection, gateway: Running | None) -> dict[str, Any]:
         "held": figures.held_by_cause(connection),
         "dead_letters": figures.dead_by_cause(connection),
         "acknowledgements": shapes.acknowledgements(acknowledgements.counts(connection)),
+        "standing": [
+            shapes.standing(each) for each in rooms.standing(connection, sources, destinations, now)
+        ],
+        "rooms": [shapes.room(each) for each in rooms.rooms(connection, shares, now)],
         "destinations": [
             {**asdict(each), "oldest_due": shapes.instant(each.oldest_due)}
             for each in figures.lateness(connection)

@@ -103,12 +103,10 @@ def _add_many(router: APIRouter, console: Console) -> None:
         source: Annotated[str, Form(max_length=128)] = "",
         last: Annotated[int, Form(ge=1, le=LAST_MAX)] = 50,
     ) -> Response:
-        opened = _open(console, draft_id)
-        try:
-            library = _library(console, opened)
-        except DoesNotLoad as reason:
-            return _part(console, request, draft_id, "workbench_nothing.html",
-                         {"said": str(reason), "id": "many"})  # fmt: skip
+        loaded = _loaded(console, request, draft_id)
+        if isinstance(loaded, Response):
+            return loaded
+        opened, library = loaded
         found = readings.cover_last(console, library, opened, source, last)
         return _part(console, request, draft_id, "workbench_coverage.html",
                      {"found": found, "draft_id": draft_id, "site": opened.after.site})  # fmt: skip
@@ -121,12 +119,10 @@ def _add_many(router: APIRouter, console: Console) -> None:
         source: Annotated[str, Form(max_length=128)] = "",
         last: Annotated[int, Form(ge=1, le=LAST_MAX)] = 50,
     ) -> Response:
-        opened = _open(console, draft_id)
-        try:
-            library = _library(console, opened)
-        except DoesNotLoad as reason:
-            return _part(console, request, draft_id, "workbench_nothing.html",
-                         {"said": str(reason), "id": "many"})  # fmt: skip
+        loaded = _loaded(console, request, draft_id)
+        if isinstance(loaded, Response):
+            return loaded
+        _, library = loaded
         found = readings.diff_last(console, library, source, last)
         console.saw(request, "facts shown", count=found.examined)
         return _part(console, request, draft_id, "workbench_diff.html", {"found": found})
@@ -147,6 +143,16 @@ def _library(console: Console, opened: Opened) -> Library:
             f"The draft has {count} error{'' if count == 1 else 's'}: nothing is read with it."
         )
     return checked.library
+
+
+def _loaded(console: Console, request: Request, draft_id: str) -> tuple[Opened, Library] | Response:
+    """A draft and its library; the answer to give where it has errors."""
+    opened = _open(console, draft_id)
+    try:
+        return opened, _library(console, opened)
+    except DoesNotLoad as reason:
+        return _part(console, request, draft_id, "workbench_nothing.html",
+                     {"said": str(reason), "id": "many"})  # fmt: skip
 
 
 def _both(console: Console, draft_id: str, given: Given) -> tuple[Subject, Library]:

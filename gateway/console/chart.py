@@ -23,6 +23,7 @@ HISTORIES_MAX = 60
 """Observations whose earlier versions are looked up, to tell which were corrected."""
 DOCUMENTS_MAX = 100
 AUTHORS_MAX = 3
+CDA_TYPES = frozenset({"text/xml", "application/xml", "application/hl7-cda+xml"})
 
 _BINARY = re.compile(r"Binary/([0-9a-f]{64})")
 _MEDIA = {
@@ -44,7 +45,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentLine:
-    """One document. ``pdf`` is the address of its PDF, or empty."""
+    """One document. ``pdf`` is the address of its PDF, ``cda`` that of its page, or empty."""
 
     title: str
     type: str
@@ -53,6 +54,7 @@ class DocumentLine:
     status: str
     contents: tuple[Content, ...]
     pdf: str
+    cda: str
     shown: bool
     reference: str
 
@@ -245,6 +247,9 @@ def _document(connection: Connection, record: Record, stored: Stored) -> Documen
         status=clinical.STATUSES.get(status, "") or clinical.status(resource),
         contents=tuple(contents),
         pdf=next((c.url for c in contents if c.media_type == "application/pdf"), ""),
+        cda=f"/documents/record/{stored.patient_id}/{stored.reference.partition('/')[2]}"
+        if any(c.media_type in CDA_TYPES for c in contents)
+        else "",
         shown=False,
         reference=stored.reference,
     )

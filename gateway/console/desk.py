@@ -1,163 +1,177 @@
-"""The dead-letter desk: groups, one letter, dry run, replay, discard, repair.
-
-Every action is a form that carries an operation key made when the form was shown: pressed
-twice it acts once, and the second press shows what the first did.
-"""
+"""The dead-letter desk: groups, letters, who did what; words and names that people add."""
 
 from __future__ import annotations
 
-import secrets
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException, Query, Request
+from sqlalchemy import Connection
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from deadletter import replay as desk
-from deadletter.selection import Report
+from deadletter import notes
 from gateway.console import letters
 from gateway.console.context import Console, actor
+from gateway.console.deciding import deciding_routes
+from gateway.console.desk_rows import action_row, alert_row, cards, job_rows
+from gateway.console.entry_repair import entry_repair_routes
 from gateway.console.repair import repair_routes
-from gateway.journal import deadletters, operations
+from gateway.console.replays import replay_routes
+from gateway.journal import alerting, deadletters, deliveries, desk_actions, replaying
 from gateway.journal.values import DeadLetterFilter
-from gateway.wording import plural
+from gateway.shapes import explanation
 
 PAGE_ROWS = 50
 SETTLED_ROWS = 12
-IDS_MAX = 500
-KEY_MAX = 64
+ACTIONS_SHOWN = 30
+ACTIONS_PAGE = 100
+JOBS_SHOWN = 5
 
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which dead letters an action takes: some, a group, all of one cause."""
-
-    ids: str = ""
-    group: str = ""
-    cause: str = ""
-
-    def filter(self) -> DeadLetterFilter:
-        """The journal's filter. Raises HTTPException when nothing is selected."""
-        if self.ids:
-            parts = self.ids.split(",")
-            if len(parts) > IDS_MAX or not all(p.isdigit() and len(p) < 16 for p in parts):
-                raise HTTPException(422, "the dead letters are named by their numbers")
-            return DeadLetterFilter(ids=tuple(int(part) for part in parts))
-        if self.group:
-            return DeadLetterFilter(fingerprint=self.group)
-        if self.cause:
-            return DeadLetterFilter(code=self.cause)
-        raise HTTPException(422, "nothing is selected")
-
-    def hidden(self, key: str) -> list[tuple[str, str]]:
-        """What the form carries unseen."""
-        pairs = (("ids", self.ids), ("group", self.group), ("cause", self.cause), ("key", key))
-        return [(name, value) for name, value in pairs if value]
-
-
-Ids = Annotated[str, Query(max_length=10_000)]
-Name = Annotated[str, Query(max_length=64)]
-FormText = Annotated[str, Form(max_length=10_000)]
-FormName = Annotated[str, Form(max_length=KEY_MAX)]
-Reason = Annotated[str, Form(max_length=500)]
+Name = Annotated[str, Query(max_length=128)]
+Words = Annotated[str, Form(max_length=2048)]
 
 
 def desk_routes(console: Console) -> APIRouter:
     """``/dead`` and below."""
     router = APIRouter(include_in_schema=False)
-    _add_reading(router, console)
-    _add_actions(router, console)
+    _add_groups(router, console)
+    _add_lists(router, console)
+    _add_words(router, console)
+    # Before what takes a letter's number at the same place.
+    router.include_router(deciding_routes(console))
+    router.include_router(replay_routes(console))
+    _add_letter(router, console)
     router.include_router(repair_routes(console))
+    router.include_router(entry_repair_routes(console))
     return router
 
 
-def _add_reading(router: APIRouter, console: Console) -> None:
+def _add_groups(router: APIRouter, console: Console) -> None:
     @router.get("/dead", response_class=HTMLResponse)
     def groups_page() -> Response:
+        now = console.now()
         with console.journal.read() as connection:
-            groups = [letters.card(connection, each) for each in deadletters.groups(connection)]
+            groups = cards(connection, deadletters.groups(connection, now=now))
             count = deadletters.count(connection, DeadLetterFilter())
             settled = deadletters.page(
                 connection, DeadLetterFilter(resolved=True), limit=SETTLED_ROWS
             )
-            resolved = letters.read_letters(connection, settled)
-        context = {"groups": groups, "open_count": count, "resolved": resolved}
+            context = {
+                "groups": groups,
+                "open_count": count,
+                "resolved": letters.read_letters(connection, settled),
+                "jobs": job_rows(connection, replaying.jobs(connection, active=True)),
+            }
         return console.page("dead.html", "Dead letters", context)
 
     @router.get("/dead/groups/{fingerprint}", response_class=HTMLResponse)
     def group_page(fingerprint: str, before: int | None = None) -> Response:
         with console.journal.read() as connection:
-            known = deadletters.groups(connection)
-            group = next((g for g in known if g.fingerprint == fingerprint), None)
+            group = deadletters.group(connection, fingerprint, now=console.now())
             if group is None:
-                return console.not_found("open dead letter of this group any more")
+                return _past(console, connection, fingerprint)
             wanted = DeadLetterFilter(fingerprint=fingerprint)
             found = deadletters.page(connection, wanted, before_id=before, limit=PAGE_ROWS + 1)
             rows = letters.read_letters(connection, found[:PAGE_ROWS])
-            shown = letters.card(connection, group)
-        here = f"/dead/groups/{fingerprint}"
-        more = len(found) > PAGE_ROWS
-        context = {
-            "group": shown,
-            "rows": rows,
-            "newer": here if before is not None else "",
-            "older": f"{here}?before={rows[-1].id}" if more else "",
-        }
+            (shown,) = cards(connection, [group])
+            context = {
+                "group": shown,
+                "rows": rows,
+                **_told(connection, fingerprint),
+                **_pages(f"/dead/groups/{fingerprint}?", found, before),
+            }
         return console.page("dead_group.html", "Dead letters", context)
 
-    @router.get("/dead/operations/{key}", response_class=HTMLResponse)
-    def operation_page(key: str) -> Response:
+
+def _past(console: Console, connection: Connection, fingerprint: str) -> Response:
+    """A group in which nothing is open any more: what became of it."""
+    wanted = DeadLetterFilter(resolved=True, fingerprint=fingerprint)
+    found = deadletters.page(connection, wanted, limit=PAGE_ROWS)
+    if not found:
+        return console.not_found("group of dead letters of this name")
+    context = {
+        "title": explanation(found[0].cause.code)["title"],
+        "fingerprint": fingerprint,
+        "rows": letters.read_letters(connection, found),
+        **_told(connection, fingerprint),
+    }
+    return console.page("dead_group_past.html", "Dead letters", context)
+
+
+def _told(connection: Connection, fingerprint: str) -> dict[str, Any]:
+    actions = desk_actions.page(connection, fingerprint=fingerprint, limit=ACTIONS_SHOWN)
+    jobs = replaying.jobs(connection, fingerprint=fingerprint, limit=JOBS_SHOWN)
+    return {
+        "actions": [action_row(each) for each in actions],
+        "jobs": job_rows(connection, jobs),
+    }
+
+
+def _pages(here: str, found: list[Any], before: int | None) -> dict[str, str]:
+    more = len(found) > PAGE_ROWS
+    return {
+        "newer": here.rstrip("?&") if before is not None else "",
+        "older": f"{here}before={found[PAGE_ROWS - 1].id}" if more else "",
+    }
+
+
+def _add_lists(router: APIRouter, console: Console) -> None:
+    @router.get("/dead/letters", response_class=HTMLResponse)
+    def letters_page(
+        *,
+        source: Name = "",
+        cause: Name = "",
+        destination: Name = "",
+        whose: Name = "",
+        settled: bool = False,
+        before: int | None = None,
+    ) -> Response:
+        wanted = DeadLetterFilter(
+            resolved=settled, source=source, code=cause, destination=destination, assignee=whose
+        )
         with console.journal.read() as connection:
-            known = operations.get(connection, key)
-        if known is None or known.result is None:
-            return console.not_found("finished action of this name")
-        report = Report.from_json(known.result)
-        return console.page("decided.html", "Dead letters", _decided(report))
+            found = deadletters.page(connection, wanted, before_id=before, limit=PAGE_ROWS + 1)
+            rows = letters.read_letters(connection, found[:PAGE_ROWS])
+            groups = deadletters.groups(connection)
+        chosen = {
+            "source": source, "cause": cause, "destination": destination, "whose": whose,
+            "settled": "true" if settled else "",
+        }  # fmt: skip
+        query = filter_query(chosen)
+        context = {
+            "rows": rows,
+            "chosen": chosen,
+            "sources": sorted({name for each in groups for name in each.by_source}),
+            "causes": sorted({(each.code, explanation(each.code)["title"]) for each in groups}),
+            "destinations": sorted({each.destination for each in groups if each.destination}),
+            **_pages(f"/dead/letters?{query}", found, before),
+        }
+        return console.page("dead_letters.html", "Dead letters", context)
+
+    @router.get("/dead/audit", response_class=HTMLResponse)
+    def audit_page(before: int | None = None) -> Response:
+        with console.journal.read() as connection:
+            found = desk_actions.page(connection, before_id=before, limit=ACTIONS_PAGE + 1)
+            told = alerting.newest(connection, limit=20) if before is None else []
+        more = len(found) > ACTIONS_PAGE
+        context = {
+            "actions": [action_row(each) for each in found[:ACTIONS_PAGE]],
+            "alerts": [alert_row(each) for each in told],
+            "channels": [each.name for each in console.gateway.alerts.channels],
+            "newer": "/dead/audit" if before is not None else "",
+            "older": f"/dead/audit?before={found[ACTIONS_PAGE - 1].id}" if more else "",
+        }
+        return console.page("dead_audit.html", "Dead letters", context)
 
 
-def _add_actions(router: APIRouter, console: Console) -> None:
-    @router.get("/dead/replay", response_class=HTMLResponse)
-    def plan_replay(ids: Ids = "", group: Name = "", cause: Name = "") -> Response:
-        chosen = Selection(ids, group, cause)
-        report = desk.replay(
-            console.journal, chosen.filter(), actor="", key="dry-run", dry_run=True
-        )
-        return _decide(console, chosen, report)
+def filter_query(chosen: dict[str, str]) -> str:
+    """The chosen filters as the start of a query, ending in ``&`` where there is one."""
+    from urllib.parse import urlencode
 
-    @router.get("/dead/discard", response_class=HTMLResponse)
-    def plan_discard(ids: Ids = "", group: Name = "", cause: Name = "") -> Response:
-        chosen = Selection(ids, group, cause)
-        report = desk.discard(
-            console.journal, chosen.filter(), actor="", key="dry-run", reason="dry run",
-            dry_run=True,
-        )  # fmt: skip
-        return _decide(console, chosen, report)
+    said = urlencode({name: value for name, value in chosen.items() if value})
+    return f"{said}&" if said else ""
 
-    @router.post("/dead/replay")
-    def replay(
-        request: Request, *, ids: FormText = "", group: FormName = "", cause: FormName = "",
-        key: FormName, reason: Reason = "",
-    ) -> Response:  # fmt: skip
-        wanted = Selection(ids, group, cause).filter()
-        report = desk.replay(
-            console.journal, wanted, actor=actor(request), key=key, reason=reason.strip()
-        )
-        return _done(console, request, report)
 
-    @router.post("/dead/discard")
-    def discard(
-        request: Request, *, ids: FormText = "", group: FormName = "", cause: FormName = "",
-        key: FormName, reason: Reason = "",
-    ) -> Response:  # fmt: skip
-        wanted = Selection(ids, group, cause).filter()
-        try:
-            report = desk.discard(
-                console.journal, wanted, actor=actor(request), key=key, reason=reason.strip()
-            )
-        except ValueError as error:
-            raise HTTPException(422, str(error)) from None
-        return _done(console, request, report)
-
+def _add_letter(router: APIRouter, console: Console) -> None:
     @router.get("/dead/{letter_id}", response_class=HTMLResponse)
     def letter_page(letter_id: int) -> Response:
         with console.journal.read() as connection:
@@ -165,58 +179,55 @@ def _add_actions(router: APIRouter, console: Console) -> None:
             if found is None:
                 return console.not_found(f"dead letter {letter_id}")
             (letter,) = letters.read_letters(connection, [found])
-        return console.page("dead_letter.html", "Dead letters", {"letter": letter})
+            actions = desk_actions.page(
+                connection, dead_letter_id=letter_id, fingerprint=found.fingerprint,
+                limit=ACTIONS_SHOWN,
+            )  # fmt: skip
+            attempts = (
+                deliveries.attempts(connection, found.delivery_id, limit=PAGE_ROWS)
+                if found.delivery_id is not None
+                else []
+            )
+        context = {
+            "letter": letter,
+            "actions": [action_row(each) for each in actions],
+            "attempts": attempts,
+        }
+        return console.page("dead_letter.html", "Dead letters", context)
 
 
-def _decide(console: Console, chosen: Selection, report: Report) -> HTMLResponse:
-    with console.journal.read() as connection:
-        plan = letters.plan(connection, report)
-    discards = report.what == "discard"
-    noun = f"{plan.count} dead {plural(plan.count, 'letter')}"
-    context = {
-        "heading": f"{'Discard' if discards else 'Replay'} {noun}",
-        "lede": "They stay readable, with who decided and why, but go nowhere."
-        if discards
-        else "Each goes to its old place in line, under the key that its destination knows: "
-        "what was delivered before is not delivered twice.",
-        "plan": plan,
-        "action": f"/dead/{report.what}",
-        "hidden": chosen.hidden(secrets.token_hex(16)),
-        "reason_required": discards,
-        "reason_hint": "Why it does not go" if discards else "What was corrected",
-        "danger": discards,
-        "button": f"{'Discard' if discards else 'Replay'} {noun}",
-    }
-    return console.page("decide.html", "Dead letters", context)
+def _add_words(router: APIRouter, console: Console) -> None:
+    """Notes and names, of a group and of a letter."""
 
+    def keep(request: Request, *, text: str, assigns: bool, **of: Any) -> Response:
+        try:
+            if assigns:
+                letter = of.get("dead_letter_id")
+                notes.assign(
+                    console.journal, text, actor=actor(request), group=of.get("group", ""),
+                    ids=(letter,) if letter is not None else (),
+                )  # fmt: skip
+            else:
+                notes.write_note(console.journal, text, actor=actor(request), **of)
+        except notes.NotThere as error:
+            raise HTTPException(404, f"{error}.") from None
+        except ValueError as error:
+            raise HTTPException(422, f"{error}.") from None
+        place = of.get("dead_letter_id") or f"groups/{of['group']}"
+        return RedirectResponse(f"/dead/{place}#who", 303)
 
-def _done(console: Console, request: Request, report: Report) -> Response:
-    console.counts.forget()
-    if not report.again:
-        console.saw(
-            request, "dead letters settled", operation=report.operation, outcome=report.what,
-            dead_letters=sum(report.counts.values()),
-        )  # fmt: skip
-    if not report.finished:
-        raise HTTPException(409, "the same action is at work already; look again in a moment")
-    return RedirectResponse(f"/dead/operations/{report.operation}", 303)
+    @router.post("/dead/groups/{fingerprint}/assign")
+    def assign_group(request: Request, fingerprint: str, text: Words = "") -> Response:
+        return keep(request, text=text, assigns=True, group=fingerprint)
 
+    @router.post("/dead/groups/{fingerprint}/notes")
+    def note_on_group(request: Request, fingerprint: str, text: Words = "") -> Response:
+        return keep(request, text=text, assigns=False, group=fingerprint)
 
-def _decided(report: Report) -> dict[str, Any]:
-    total = sum(report.counts.values())
-    said = [f"{count} {letters.RESULTS[verdict]}" for verdict, count in report.counts.items()]
-    lede = "; ".join(said) if said else "Nothing was left to do."
-    if report.more:
-        lede += ". There are more than one action takes: do it again for the rest"
-    return {
-        "heading": f"{total} dead {plural(total, 'letter')}",
-        "lede": f"{lede}.",
-        "rows": [
-            {
-                "id": item.dead_letter_id,
-                "result": letters.RESULTS[item.verdict],
-                "message_id": item.child or item.message_id,
-            }
-            for item in report.items
-        ],
-    }
+    @router.post("/dead/{letter_id}/assign")
+    def assign_letter(request: Request, letter_id: int, text: Words = "") -> Response:
+        return keep(request, text=text, assigns=True, dead_letter_id=letter_id)
+
+    @router.post("/dead/{letter_id}/notes")
+    def note_on_letter(request: Request, letter_id: int, text: Words = "") -> Response:
+        return keep(request, text=text, assigns=False, dead_letter_id=letter_id)

@@ -1,42 +1,54 @@
-"""Where each value of an entry came from: the mapping is run again, with a trace."""
+"""Where each value of a message's entries came from: the mapping is run again and watched.
+
+What is told is what ``ecluse mapping explain`` tells (:mod:`gateway.workbench.provenance`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from itertools import islice
 
 from gateway.console import clinical
+from gateway.console.readings import bench_of
 from gateway.console.source_text import field_anchor
+from gateway.deployment.force import InForce
 from gateway.journal.journal import Journal
 from gateway.journal.values import Message
-from gateway.model import Cause, Format, Mapped, TraceStep
-from gateway.normalise import Unusable
+from gateway.mapping import MappingContext
+from gateway.model import Cause, Format
 from gateway.originals import original_of
 from gateway.shapes import explanation
-from gateway.workbench import elements
+from gateway.workbench.examining import Examined, examine
+from gateway.workbench.provenance import Explained, Provenance
 
-if TYPE_CHECKING:
-    from gateway.normalise import Normaliser
+VALUES_MAX = 3000
 
-STEPS_MAX = 3000
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceShown:
+    """A place of the message that a value came from, and where the page shows it."""
+
+    path: str
+    anchor: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainedValue:
-    """One value: its element, what it is, its place in the source, the steps, the rule."""
+    """One value: its element, what it is, its places in the source, the steps, the rule.
+    ``because`` is the table's row, or what the mapping writes beside a constant or policy."""
 
     path: str
     value: str
-    source: str
-    anchor: str
+    sources: tuple[SourceShown, ...]
     steps: tuple[str, ...]
+    because: str
     rule: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainedEntry:
-    """One entry with its values, in the mapping's order."""
+    """One entry with its values, in its own order."""
 
     type: str
     says: str
@@ -45,31 +57,48 @@ class ExplainedEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """A whole message explained, or the problem that stopped its reading."""
+    """A whole message explained, or the problem that stopped its reading.
+
+    ``more``: it has more values than are shown.
+    """
 
     mapping: str = ""
     version: str = ""
     changed: bool = False
     entries: tuple[ExplainedEntry, ...] = field(default=())
+    more: bool = False
     problem: dict[str, str] | None = None
 
 
-def explain(journal: Journal, normaliser: Normaliser, message: Message) -> Explanation:
-    """Read and map a message again, as the loaded mappings do it now."""
+def explain(journal: Journal, now: InForce, message: Message) -> Explanation:
+    """Read and map a message again, as the mappings in force do it now."""
     try:
         original = original_of(journal, message)
     except KeyError:
         return _problem("The bytes are not there", "The store has no such bytes any more.")
     except OverflowError:
-        return _problem("Too large to explain here", "Use ecluse mapping run on the file.")
-    found = normaliser.explain(original)
-    if isinstance(found, Unusable):
-        return _unusable(found.cause)
+        return _problem("Too large to explain here", "Use ecluse mapping explain on the file.")
+    context = now.normaliser.contexts.get(message.source, MappingContext(source=message.source))
+    found = examine(bench_of(now.library), original.format, original.payloads, context)
+    if isinstance(found, Cause):
+        return _unusable(found)
+    values = list(islice(_values(found, message.format), VALUES_MAX + 1))
+    by_entry: dict[str, list[ExplainedValue]] = {}
+    for reference, value in values[:VALUES_MAX]:
+        by_entry.setdefault(reference, []).append(value)
     return Explanation(
-        mapping=found.mapping,
-        version=found.version,
-        changed=bool(message.mapping_digest) and found.digest != message.mapping_digest,
-        entries=tuple(_entries(found, message.format)),
+        mapping=found.mapped.mapping,
+        version=found.mapped.version,
+        changed=bool(message.mapping_digest) and found.mapped.digest != message.mapping_digest,
+        entries=tuple(
+            ExplainedEntry(
+                type=str(entry.resource["resourceType"]),
+                says=clinical.says(entry.resource),
+                steps=tuple(by_entry.get(entry.reference, ())),
+            )
+            for entry in found.mapped.entries
+        ),
+        more=len(values) > VALUES_MAX,
     )
 
 
@@ -82,54 +111,26 @@ def _unusable(cause: Cause) -> Explanation:
     return _problem(words["title"], cause.detail or words["means"], cause.location)
 
 
-def _entries(mapped: Mapped, form: Format) -> list[ExplainedEntry]:
-    by_entry: dict[str, list[TraceStep]] = {}
-    for step in mapped.trace[:STEPS_MAX]:
-        by_entry.setdefault(step.target.partition("#")[0], []).append(step)
-    return [
-        ExplainedEntry(
-            type=str(entry.resource["resourceType"]),
-            says=clinical.says(entry.resource),
-            steps=tuple(_values(entry.resource, by_entry.get(entry.reference, ()), form)),
-        )
-        for entry in mapped.entries
-    ]
+def _values(examined: Examined, form: Format) -> Iterator[tuple[str, ExplainedValue]]:
+    """Every value with the reference of its entry."""
+    for _, _, _, explained in Provenance(examined).everything():
+        if explained is not None:
+            reference, _, path = explained.target.partition("#")
+            yield reference, _shown(path, explained, form)
 
 
-def _values(
-    resource: dict[str, Any], steps: Sequence[TraceStep], form: Format
-) -> list[ExplainedValue]:
-    return [
-        ExplainedValue(
-            path=(path := step.target.partition("#")[2]),
-            value=value_at(resource, path),
-            source=step.source,
-            anchor=field_anchor(step.source) if form is Format.HL7V2 else "",
-            steps=step.steps,
-            rule=step.rule,
-        )
-        for step in steps
-    ]
-
-
-def value_at(resource: Any, path: str) -> str:
-    """The value at a trace's path (``name[0].family``) as text; empty when it is not there.
-
-    An object is shown by what it says: a coding by its code, a quantity by its number.
-    """
-    try:
-        return _shown(elements.value_at(resource, elements.parse(path)))
-    except elements.NoTarget:
-        return ""
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(_shown(each) for each in value[:5])
-    if not isinstance(value, dict):
-        return "" if value is None else str(value)
-    if "value" in value:
-        # In the entry's own digits: this page is about what is stored.
-        written = (value.get("comparator"), value["value"], value.get("unit"))
-        return " ".join(str(each) for each in written if each is not None)
-    return clinical.concept(value) or str(value.get("code") or value.get("reference") or "")
+def _shown(path: str, explained: Explained, form: Format) -> ExplainedValue:
+    row = explained.row
+    return ExplainedValue(
+        path=path,
+        value=explained.value,
+        sources=tuple(
+            SourceShown(
+                path=each.path, anchor=field_anchor(each.path) if form is Format.HL7V2 else ""
+            )
+            for each in explained.sources
+        ),
+        steps=explained.steps,
+        because=f"{row.table} {row.version}: {row.code} → {row.to}" if row else explained.reason,
+        rule=explained.rule,
+    )

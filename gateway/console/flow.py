@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from fastapi import APIRouter, Request
@@ -20,6 +20,7 @@ from gateway.console.typography import ago
 from gateway.journal import deadletters, deliveries, messages
 from gateway.journal.states import DeliveryState
 from gateway.journal.values import LedgerLine, MessageFilter
+from gateway.rooms import Standstill, standing
 from gateway.wording import PROTOCOLS, plural
 
 RECENT = 12
@@ -54,6 +55,7 @@ class SourceRow:
     dead: int
     share: Markup
     trend: Markup
+    mode: str = "running"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,9 @@ class DestinationRow:
     oldest_due: datetime | None
     last_outcome: str
     last_at: datetime | None
+    configured: bool = True
+    mode: str = "running"
+    resting: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,23 +102,32 @@ class FlowReader:
 
     def _read(self) -> Flow:
         arrivals, now = self._arrivals.get(), self._console.now()
+        addresses = {each.name: each.address() for each in self._console.gateway.sources}
+        protocols = {
+            each.name: PROTOCOLS.get(each.type, each.type)
+            for each in self._console.gateway.settings.sources
+        }
         with self._console.journal.read() as connection:
             ledger = messages.ledger(connection)
             rooms = figures.held_rooms(connection, now)
             destinations = self._destinations(connection)
             groups = deadletters.groups(connection)
             newest = messages.page(connection, MessageFilter(), limit=RECENT)
-        addresses = {each.name: each.address() for each in self._console.gateway.sources}
-        protocols = {
-            each.name: PROTOCOLS.get(each.type, each.type)
-            for each in self._console.gateway.settings.sources
-        }
+            modes = {each.name: each.mode for each in standing(connection, [*protocols], [], now)}
         names = [*addresses, *sorted(set(ledger) - set(addresses))]
         sources = tuple(
-            _source(name, protocols.get(name, "no longer configured"), addresses.get(name, ""),
-                    ledger.get(name, LedgerLine()), arrivals)
+            replace(
+                _source(
+                    name,
+                    protocols.get(name, "no longer configured"),
+                    addresses.get(name, ""),
+                    ledger.get(name, LedgerLine()),
+                    arrivals,
+                ),
+                mode=modes.get(name, ""),
+            )
             for name in names
-        )  # fmt: skip
+        )
         reasons = len(groups)
         mllp = next((a for n, a in addresses.items() if protocols.get(n) == PROTOCOLS["mllp"]), "")
         return Flow(
@@ -133,6 +147,8 @@ class FlowReader:
         configured = [each.name for each in self._console.gateway.settings.destinations]
         names = [*configured, *sorted({name for name, _ in counts} - set(configured))]
         last = figures.last_answers(connection, names)
+        now = self._console.now()
+        stands = {each.name: each for each in standing(connection, [], configured, now)}
         return [
             DestinationRow(
                 name=name,
@@ -142,9 +158,19 @@ class FlowReader:
                 oldest_due=queues[name].oldest_due if name in queues else None,
                 last_outcome=last[name][0] if name in last else "",
                 last_at=last[name][1] if name in last else None,
+                configured=name in stands,
+                mode=stands[name].mode if name in stands else "not configured",
+                resting=_resting(stands[name]) if name in stands else "",
             )
             for name in names
         ]
+
+
+def _resting(found: Standstill) -> str:
+    """Why nothing is attempted at a destination now; empty when something is."""
+    if found.closed_until is None:
+        return ""
+    return "breaker open" if found.breaker != "closed" else "at its request"
 
 
 def _window(arrivals: figures.Arrivals) -> str:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from sqlalchemy import Connection, select
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from deadletter.replay import replay_unmapped
+from deadletter.unmapped import replay_unmapped
 from gateway import figures
 from gateway.console.context import Console, actor
 from gateway.console.rows import kind_label
@@ -18,6 +18,7 @@ from gateway.console.typography import masked
 from gateway.journal import messages
 from gateway.journal.states import MessageState
 from gateway.journal.tables import message
+from gateway.rooms import rooms as all_rooms
 from gateway.shapes import explanation
 
 ROWS_SHOWN = 50
@@ -73,7 +74,14 @@ def held_routes(console: Console) -> APIRouter:
             rooms = [
                 _room(connection, each) for each in figures.held_rooms(connection, console.now())
             ]
-        return console.page("held.html", "Held", {"rooms": rooms, "again": again})
+            codes = {each.code for each in rooms}
+            others = [
+                each
+                for each in all_rooms(connection, console.gateway.shares, console.now())
+                if each.code not in codes
+            ]
+        found = {"rooms": rooms, "others": others, "again": again}
+        return console.page("held.html", "Held", found)
 
     @router.post("/held/read-again")
     def read_again(request: Request) -> Response:

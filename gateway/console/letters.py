@@ -13,30 +13,12 @@ from deadletter.selection import Item, Report, Verdict
 from gateway.console.rows import kind_label
 from gateway.journal import deadletters, deliveries
 from gateway.journal.tables import message
-from gateway.journal.values import DeadLetter, DeadLetterFilter, DeadLetterGroup
+from gateway.journal.values import DeadLetter, DeadLetterFilter
 from gateway.model import Format
 from gateway.shapes import explanation
 from gateway.wording import STAGES
 
-PLAN_ROWS = 50
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupCard:
-    """One group of one fingerprint, with what to do."""
-
-    fingerprint: str
-    title: str
-    code: str
-    stage: str
-    sources: tuple[str, ...]
-    location: str
-    detail: str
-    meaning: str
-    remedy: str
-    count: int
-    first_at: datetime
-    last_at: datetime
+PLAN_ROWS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +48,8 @@ class Letter:
     reason: str
     actor: str
     child_message_id: int | None
+    destination: str
+    assignee: str
     repairable: bool
     effect: str = ""
 
@@ -83,26 +67,6 @@ class Plan:
         return self.count - len(self.rows)
 
 
-def card(connection: Connection, group: DeadLetterGroup) -> GroupCard:
-    """A group as a card, with the detail of its newest letter."""
-    words = explanation(group.code)
-    sample = deadletters.get(connection, group.sample_id)
-    return GroupCard(
-        fingerprint=group.fingerprint,
-        title=words["title"],
-        code=group.code,
-        stage=STAGES[group.stage],
-        sources=group.sources,
-        location=group.location,
-        detail=sample.cause.detail if sample is not None else "",
-        meaning=words["means"],
-        remedy=words["do"],
-        count=group.count,
-        first_at=group.first_at,
-        last_at=group.last_at,
-    )
-
-
 def read_letters(connection: Connection, found: Sequence[DeadLetter]) -> list[Letter]:
     """Dead letters with the labels of their messages."""
     wanted = {each.message_id for each in found}
@@ -114,10 +78,14 @@ def read_letters(connection: Connection, found: Sequence[DeadLetter]) -> list[Le
             )
         )
     }
-    return [_letter(each, known.get(each.message_id)) for each in found]
+    owners = deadletters.owners(connection, (each.fingerprint for each in found))
+    return [
+        _letter(each, known.get(each.message_id), owners.get(each.fingerprint, ""))
+        for each in found
+    ]
 
 
-def _letter(letter: DeadLetter, row: Any) -> Letter:
+def _letter(letter: DeadLetter, row: Any, owner: str) -> Letter:
     words = explanation(letter.cause.code)
     form = Format(row.format) if row is not None else None
     return Letter(
@@ -144,12 +112,15 @@ def _letter(letter: DeadLetter, row: Any) -> Letter:
         reason=letter.reason,
         actor=letter.actor,
         child_message_id=letter.child_message_id,
+        destination=letter.destination,
+        assignee=letter.assignee or owner,
         repairable=form is Format.HL7V2,
     )
 
 
-def plan(connection: Connection, report: Report) -> Plan:
-    """A dry run's report with its first letters and what would happen to each."""
+def plan(connection: Connection, report: Report, count: int) -> Plan:
+    """A dry run's report with its first letters and what would happen to each; ``count`` is of
+    how many."""
     items = report.items[:PLAN_ROWS]
     by_id = {each.dead_letter_id: each for each in items}
     found = deadletters.page(
@@ -160,7 +131,7 @@ def plan(connection: Connection, report: Report) -> Plan:
     order = {number: place for place, number in enumerate(by_id)}
     rows = sorted(read_letters(connection, found), key=lambda each: order[each.id])
     return Plan(
-        count=sum(report.counts.values()),
+        count=count,
         rows=tuple(replace(row, effect=_effect(connection, by_id[row.id])) for row in rows),
     )
 

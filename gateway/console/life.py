@@ -22,7 +22,7 @@ from gateway.journal.values import (
     Normalised,
     StoredAttachment,
 )
-from gateway.model import Identifier, Stage
+from gateway.model import Format, Identifier, Stage
 from gateway.shapes import explanation
 from gateway.wording import FORMATS, STAGES, state_label
 
@@ -136,6 +136,7 @@ class Life:
     cause: CauseNotice | None
     waiting: tuple[Identifier, ...]
     facts: tuple[tuple[str, Fact], ...]
+    document: str
     mapping: str
     mapping_version: str
     mapping_digest: str
@@ -171,6 +172,7 @@ def read_life(connection: Connection, message: Message) -> Life:
         cause=_notice(message, sent),
         waiting=messages.waiting_for(connection, message.id),
         facts=_facts(message, connection),
+        document=f"/documents/messages/{message.id}" if message.format is Format.CDA else "",
         mapping=made.mapping if made else message.mapping,
         mapping_version=made.version if made else message.mapping_version,
         mapping_digest=made.digest if made else message.mapping_digest,
@@ -293,6 +295,10 @@ def _facts(message: Message, connection: Connection) -> tuple[tuple[str, Fact], 
     child = _child(connection, message)
     if child is not None:
         facts.append(("Repaired by", _number(child)))
+    errors = message.attributes.get("check_errors", "")
+    if errors:
+        warnings = message.attributes.get("check_warnings", "0")
+        facts.append(("Check", Fact(text=f"errors: {errors}, warnings: {warnings}")))
     return tuple((name, fact) for name, fact in facts if fact.text)
 
 

@@ -123,6 +123,7 @@ def _overview(console: Console, deployed: int | None) -> dict[str, Any]:
         open_drafts = drafts.drafts(connection)
     return {
         "in_force": now.version,
+        "checking": console.gateway.deployer.checking,
         "since": history[0] if history else None,
         "site": now.files.site,
         "programs": sorted(

@@ -102,7 +102,7 @@ def message_routes(console: Console) -> APIRouter:
         if found is None:
             return console.not_found(f"message {number}")
         console.saw(request, "trace shown", message_id=number)
-        trace = explain(console.journal, console.gateway.normaliser, found)
+        trace = explain(console.journal, console.gateway.mappings.now, found)
         return console.fragment(request, "trace.html", {"trace": trace}, _alone(found, "Reading"))
 
     return router

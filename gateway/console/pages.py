@@ -45,7 +45,9 @@ def navigation(current: str, *, dead: int, held: int) -> list[NavigationItem]:
         ("Messages", "/messages", 0, ""),
         ("Dead letters", "/dead", dead, "dead"),
         ("Held", "/held", held, "held"),
+        ("Studies", "/studies", 0, ""),
         ("Patients", "/patients", 0, ""),
+        ("Documents", "/documents", 0, ""),
         ("Mappings", "/mappings", 0, ""),
     )
     return [NavigationItem(n, h, n == current, count, tone) for n, h, count, tone in items]

@@ -174,7 +174,7 @@ class Differing:
 
 def bench_of(library: Library) -> Bench:
     """What the workbench's functions work with."""
-    from gateway.bootstrap import inventories, readers
+    from gateway.formats import inventories, readers
 
     return Bench(readers=readers(), library=library, inventories=inventories())
 

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from gateway.console.context import Console
 from gateway.console.desk import desk_routes
+from gateway.console.documents import document_routes
 from gateway.console.drafts import draft_routes
 from gateway.console.flow import flow_routes
 from gateway.console.held import held_routes
@@ -15,6 +16,8 @@ from gateway.console.messages import message_routes
 from gateway.console.pages import STATIC, static_bytes
 from gateway.console.patients import patient_routes
 from gateway.console.reprocessing import reprocessing_routes
+from gateway.console.standing import standing_routes
+from gateway.console.studies import study_routes
 
 STATIC_SECONDS = 31_536_000
 """Pages name static files with their version, so that a browser may keep them for a year."""
@@ -38,7 +41,7 @@ def console_router(console: Console) -> APIRouter:
 
     for routes in (
         flow_routes, message_routes, desk_routes, held_routes, patient_routes, mapping_routes,
-        draft_routes, reprocessing_routes,
+        draft_routes, reprocessing_routes, document_routes, standing_routes, study_routes,
     ):  # fmt: skip
         router.include_router(routes(console))
     return router

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gateway.deployment.files import FileSet, MappingFolders
+from gateway.deployment.files import MappingFolders
+from gateway.deployment.testing import Results, Told
 from gateway.mapping import Finding, Library, MappingError, TwinResult
 
 Load = Callable[[MappingFolders], Library]
-Test = Callable[[Library, MappingFolders], Sequence[TwinResult]]
+Test = Callable[[Library, MappingFolders, Told], Results]
+Progress = Callable[[str, int, int], None]
+"""Told the step in hand, ``loading`` or ``testing``, how many are done and of how many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +23,6 @@ class Checked:
     ``library`` is there when they load.
     """
 
-    files: FileSet
     findings: tuple[Finding, ...]
     tests: tuple[TwinResult, ...] = ()
     library: Library | None = None
@@ -42,43 +43,34 @@ class Checked:
         return self.library is not None and not self.errors and not self.failed
 
 
-def check(files: FileSet, load: Load, test: Test) -> Checked:
-    """Load a set and run its tests."""
-    with tempfile.TemporaryDirectory(prefix="ecluse-mappings-") as parent:
-        try:
-            root = files.extract(Path(parent))
-        except OSError as error:
-            said = f"the files cannot be written: {error.strerror}"
-            return Checked(files=files, findings=(Finding("", 1, 1, "unreadable", said),))
-        return _check(files, root, load, test)
-
-
-def _check(files: FileSet, root: Path, load: Load, test: Test) -> Checked:
-    folders = files.folders_below(root)
+def check(folders: MappingFolders, load: Load, test: Test | None, progress: Progress) -> Checked:
+    """Load folders and run their tests (without ``test``: only load)."""
     try:
         library = load(folders)
     except MappingError as error:
-        return Checked(files=files, findings=_named(error.findings, root))
-    findings = library.findings
+        return Checked(findings=error.findings)
+    if test is None:
+        return Checked(findings=library.findings, library=library)
     try:
-        tests = test(library, folders)
+        tested = test(library, folders, lambda done, of: progress("testing", done, of))
     except MappingError as error:
-        findings = (*findings, *error.findings)
-        return Checked(files=files, findings=_named(findings, root))
+        return Checked(findings=(*library.findings, *error.findings))
     except (OSError, ValueError) as error:
         said = Finding("", 1, 1, "test-failed", f"a test cannot be run ({type(error).__name__})")
-        return Checked(files=files, findings=(*_named(findings, root), said), library=library)
-    return Checked(
-        files=files,
-        findings=_named(findings, root),
-        tests=tuple(replace(each, file=_name(each.file, root)) for each in tests),
-        library=library,
+        return Checked(findings=(*library.findings, said), library=library)
+    findings = (*library.findings, *tested.warnings)
+    return Checked(findings=findings, tests=tested.results, library=library)
+
+
+def named_in_set(checked: Checked, root: Path) -> Checked:
+    """The same with files below ``root`` named by their paths there."""
+    prefix = f"{root}/"
+
+    def findings(found: Sequence[Finding]) -> tuple[Finding, ...]:
+        return tuple(replace(each, file=each.file.removeprefix(prefix)) for each in found)
+
+    return replace(
+        checked,
+        findings=findings(checked.findings),
+        tests=tuple(replace(each, file=each.file.removeprefix(prefix)) for each in checked.tests),
     )
-
-
-def _named(findings: Sequence[Finding], root: Path) -> tuple[Finding, ...]:
-    return tuple(replace(each, file=_name(each.file, root)) for each in findings)
-
-
-def _name(file: str, root: Path) -> str:
-    return file.removeprefix(f"{root}/")

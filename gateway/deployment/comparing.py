@@ -15,6 +15,7 @@ from gateway.deployment.force import InForce
 from gateway.identify import Awaited, identify
 from gateway.index import PatientIndex
 from gateway.journal import messages
+from gateway.journal.entries import EDITED
 from gateway.journal.faults import JournalFault
 from gateway.journal.journal import Journal
 from gateway.journal.values import Message
@@ -86,6 +87,9 @@ class Facts:
 def compare(journal: Journal, now: InForce, message: Message) -> Compared:
     """Read one message with the mappings in force and compare. Raises JournalUnavailable and
     OSError: the machine could not read the bytes, which says nothing of the message."""
+    if EDITED in message.attributes:
+        said = "a person corrected its entries: they are not made anew"
+        return _failed(message, CauseCode.MAPPING_FAILED, said)
     try:
         prepared = now.normaliser.normalise(original_of(journal, message))
     except KeyError:

@@ -11,12 +11,12 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from sqlalchemy import Connection
 
-from gateway.deployment.checking import Checked, Load, Test, check
+from gateway.deployment.checking import Checked, Load, Progress
 from gateway.deployment.files import FileSet, MappingFolders, NotASet
 from gateway.deployment.force import InForce, Mappings
 from gateway.journal import mappings as kept
@@ -33,6 +33,21 @@ REASON_MAX = 500
 
 Build = Callable[[int, FileSet, MappingFolders, Library], InForce]
 """From a loaded set to what messages are read with."""
+
+
+class Check(Protocol):
+    """Loads a set and, with ``tests``, runs its tests; ``progress`` is told how far it is."""
+
+    def __call__(self, files: FileSet, progress: Progress, *, tests: bool) -> Checked: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Checking:
+    """How far a check is: ``loading`` (mappings) or ``testing`` (tests), done and of how many."""
+
+    step: str
+    done: int
+    of: int
 
 
 class CannotDeploy(Exception):
@@ -96,7 +111,7 @@ class Deployer:
         parent: Path,
         *,
         load: Load,
-        test: Test,
+        check: Check,
         build: Build,
         versions_kept: int,
         mappings: Mappings | None = None,
@@ -104,17 +119,34 @@ class Deployer:
         self._journal = journal
         self._parent = parent
         self._load = load
-        self._test = test
+        self._check = check
         self._build = build
         self._versions_kept = versions_kept
         self._mappings = mappings
         self._turn = threading.Lock()
+        self._checking: dict[int, Checking] = {}
+        self.on_progress: Callable[[Checking], None] = lambda _: None
+        """Called by the thread that checks."""
 
     # --- looking ---------------------------------------------------------------------
 
-    def check(self, files: FileSet) -> Checked:
-        """Would it be deployed?"""
-        return check(files, self._load, self._test)
+    @property
+    def checking(self) -> Checking | None:
+        """How far the check is that is at work, the latest of several; None without any."""
+        return next(reversed(list(self._checking.values())), None)
+
+    def check(self, files: FileSet, *, tests: bool = True) -> Checked:
+        """Would it be deployed? Without ``tests``: would it load?"""
+        mine = threading.get_ident()
+
+        def progress(step: str, done: int, of: int) -> None:
+            self._checking[mine] = Checking(step, done, of)
+            self.on_progress(self._checking[mine])
+
+        try:
+            return self._check(files, progress, tests=tests)
+        finally:
+            self._checking.pop(mine, None)
 
     def files(self, number: int) -> FileSet:
         """The files of a version. Raises CannotDeploy when they are not kept."""
@@ -184,14 +216,16 @@ class Deployer:
             with self._journal.write() as connection:
                 self._begin(connection, key, actor=actor, what="mapping-deploy")
                 before = self._keep_start(connection, before)
-                number = kept.keep(connection, self._new(connection, checked, before, set(edited)))
+                number = kept.keep(
+                    connection, self._new(connection, files, checked, before, set(edited))
+                )
                 deployment = kept.deploy(
                     connection, number, expected=before, action=Action.DEPLOY, actor=actor,
                     reason=reason,
                 )  # fmt: skip
                 kept.forget_old(connection, self._versions_kept)
                 self._finish(connection, key, deployment)
-            self._switch(number, checked.files, checked.library)
+            self._switch(number, files, checked.library)
         log.info("mappings deployed", actor=actor, version=number, before=before)
         return Deployed(deployment=deployment, checked=checked)
 
@@ -224,9 +258,9 @@ class Deployer:
                 if wanted == last.version:
                     raise CannotDeploy(f"version {wanted} is in force already")
                 files = self._kept(connection, wanted)
-            checked = self.check(files)
             # Its tests passed when it was deployed; another release may judge otherwise, and
             # whoever goes back in a hurry must not be held up by that.
+            checked = self.check(files, tests=False)
             if checked.library is None:
                 raise CannotDeploy(_unfit(checked), checked)
             with self._journal.write() as connection:
@@ -303,10 +337,14 @@ class Deployer:
         return number
 
     def _new(
-        self, connection: Connection, checked: Checked, before: int, edited: set[str]
+        self,
+        connection: Connection,
+        files: FileSet,
+        checked: Checked,
+        before: int,
+        edited: set[str],
     ) -> kept.NewVersion:
         assert checked.library is not None
-        files = checked.files
         if edited:
             known = kept.version(connection, before)
             edited |= set(known.edited if known is not None else ())

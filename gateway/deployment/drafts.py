@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from gateway.deployment.checking import Checked, Load, check
+from gateway.deployment.checking import Checked
 from gateway.deployment.deploying import CannotDeploy, Changes, Deployed, Deployer, changes
 from gateway.deployment.files import FileSet
 from gateway.deployment.force import Mappings
@@ -62,13 +62,10 @@ class Opened:
 class Drafts:
     """Opens, changes, loads and deploys drafts. Safe between threads."""
 
-    def __init__(
-        self, journal: Journal, deployer: Deployer, mappings: Mappings, load: Load
-    ) -> None:
+    def __init__(self, journal: Journal, deployer: Deployer, mappings: Mappings) -> None:
         self._journal = journal
         self._deployer = deployer
         self._mappings = mappings
-        self._load = load
         self._turn = threading.Lock()
         self._loaded: OrderedDict[str, Checked] = OrderedDict()
 
@@ -145,7 +142,7 @@ class Drafts:
         with self._turn:
             known = self._loaded.pop(files.digest, None)
             if known is None:
-                known = check(files, self._load, lambda _library, _folders: ())
+                known = self._deployer.check(files, tests=False)
             self._loaded[files.digest] = known
             while len(self._loaded) > LOADED_MAX:
                 self._loaded.popitem(last=False)

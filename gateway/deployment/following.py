@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-
 import structlog
 
 from gateway.deployment.deploying import CannotDeploy, Deployer
 from gateway.deployment.force import Mappings
 from gateway.deployment.reprocessing import ReprocessingRunner
 from gateway.deployment.unmapped import UnmappedSweep
-from gateway.failure import internal
-from gateway.journal.journal import Journal, JournalUnavailable
+from gateway.journal.journal import Journal
 from gateway.mapping import MappingError
+from gateway.stepping import Stepping
 
 EVERY_SECONDS = 1.0
-BETWEEN_STEPS_SECONDS = 0.02
-"""Between two steps, so that live messages come first."""
-
 log = structlog.get_logger("ecluse.mapping")
 
 
@@ -36,46 +31,28 @@ class Follower:
         self._deployer = deployer
         self._sweep = UnmappedSweep(journal)
         self._runner = ReprocessingRunner(journal)
-        self._awake = threading.Event()
-        self._stopping = False
-        self._thread: threading.Thread | None = None
+        self._thread = Stepping(
+            "ecluse-mappings", self.step, every_seconds=EVERY_SECONDS,
+            failed="following the mappings failed",
+        )  # fmt: skip
         self._unusable = 0
 
     def start(self) -> None:
         """Begin."""
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="ecluse-mappings", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """End after the step in hand. Idempotent."""
-        self._stopping = True
-        self._awake.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._thread.stop()
 
     def wake(self) -> None:
         """Look now. From any thread."""
-        self._awake.set()
+        self._thread.wake()
 
     def outdated(self) -> None:
         """A turn ended with mappings that are not in force any more. From any thread."""
         self._sweep.again()
-        self._awake.set()
-
-    def _run(self) -> None:
-        while not self._stopping:
-            self._awake.clear()
-            more = False
-            try:
-                more = self.step()
-            except JournalUnavailable:
-                log.debug("the journal is away")
-            except Exception as error:  # noqa: BLE001  the thread must outlive any fault
-                fault = internal(error)
-                log.critical("following the mappings failed", error=fault.detail, at=fault.location)
-            self._awake.wait(BETWEEN_STEPS_SECONDS if more else EVERY_SECONDS)
+        self._thread.wake()
 
     def step(self) -> bool:
         """One look at everything; whether there is more to do. Raises JournalUnavailable."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from gateway.deployment.files import FileSet, MappingFolders
+from gateway.deployment.files import FileSet, MappingFolders, NotASet
 from gateway.mapping import Library
 from gateway.mapping_processes import MappingProcesses
 from gateway.normalise import Normaliser
@@ -29,6 +29,19 @@ class InForce:
     normaliser: Normaliser
     processes: MappingProcesses | None
     loaded: str
+
+
+def undeployed(now: InForce, configured: MappingFolders) -> tuple[str, ...]:
+    """The files of folders that are not in force as they are, by their paths in the set; those
+    that are gone, too. None for folders that cannot be read as a set."""
+    try:
+        wanted = FileSet.read(configured).manifest
+    except NotASet as error:
+        log.warning("the folders of mappings cannot be read", reason=str(error))
+        return ()
+    known = now.files.manifest
+    names = sorted(wanted.keys() | known.keys())
+    return tuple(name for name in names if wanted.get(name) != known.get(name))
 
 
 class Mappings:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, insert, select, text, update
+import orjson
+from sqlalchemy import Connection, bindparam, insert, select, text, update
 
-from gateway.bulk import insert_new, insert_rows, instant_text, json_text, sqlite_driver
+from gateway.bulk import Statement, insert_new, insert_rows, instant_text, json_text, sqlite_driver
 from gateway.journal import lanes, tables
-from gateway.journal.arrival import ATTRIBUTES, CHANGED_AT, Arrival
-from gateway.journal.dialects import upsert
+from gateway.journal.arrival import (
+    ATTRIBUTES,
+    CHANGED_AT,
+    USUAL_COLUMNS,
+    USUAL_CONSTANTS,
+    Arrival,
+    usual_values,
+)
 from gateway.journal.rows import cause_of
 from gateway.journal.states import AnswerState, MessageState
 from gateway.journal.values import Appended
@@ -22,29 +28,32 @@ from gateway.model import Stage
 REUSED = "control_id_reused"
 """Attribute of a message whose control id another message of its source had before."""
 
-_FIND = """
-  (SELECT m.id FROM message m WHERE m.source = p.source
-     AND m.control_id = p.control_id AND m.dedupe_key = p.dedupe_key) AS same,
-  (SELECT m.id FROM message m WHERE m.source = p.source
-     AND m.control_id = p.control_id AND m.control_id <> '' LIMIT 1) AS other
+# One look into the index tells of most messages that they are new: it begins with the
+# source and the control id, and only of a message that is found so the key is asked for.
+_OTHER = """
+  (SELECT m.id FROM message m WHERE m.source = p.source AND m.control_id = p.control_id
+     LIMIT 1) AS other
+"""
+_SAME = """
+  (SELECT m.id FROM message m WHERE m.source = found.source
+     AND m.control_id = found.control_id AND m.dedupe_key = found.dedupe_key)
 """
 _PROBE_SQLITE = """
 WITH p AS (
   SELECT key AS place, json_extract(value, '$[0]') AS source,
     json_extract(value, '$[1]') AS control_id, json_extract(value, '$[2]') AS dedupe_key
   FROM json_each(?)),
-found AS MATERIALIZED (SELECT p.place, FIND FROM p)
-SELECT json_group_array(json_array(place, same, other)) FROM found
-WHERE same IS NOT NULL OR other IS NOT NULL
-""".replace("FIND", _FIND)
+found AS MATERIALIZED (SELECT p.*, OTHER FROM p)
+SELECT json_group_array(json_array(place, SAME, other)) FROM found WHERE other IS NOT NULL
+""".replace("OTHER", _OTHER).replace("SAME", _SAME)
 _PROBE_POSTGRESQL = text(
     """
     WITH found AS MATERIALIZED (
-      SELECT p.place - 1 AS place, FIND
+      SELECT p.source, p.control_id, p.dedupe_key, p.place - 1 AS place, OTHER
       FROM unnest(CAST(:sources AS text[]), CAST(:controls AS text[]), CAST(:keys AS text[]))
         WITH ORDINALITY AS p(source, control_id, dedupe_key, place))
-    SELECT place, same, other FROM found WHERE same IS NOT NULL OR other IS NOT NULL
-    """.replace("FIND", _FIND)
+    SELECT place, SAME AS same, other FROM found WHERE other IS NOT NULL
+    """.replace("OTHER", _OTHER).replace("SAME", _SAME)
 )
 
 _EVENTS = """
@@ -115,8 +124,9 @@ def _probe(
     if connection.dialect.name == "sqlite":
         # The answer is one row whatever its length: each row costs a turn of the
         # interpreter's lock.
-        answer = sqlite_driver(connection).execute(_PROBE_SQLITE, [json.dumps(keys)]).fetchone()
-        found: Iterable[Sequence[Any]] = json.loads(answer[0])
+        asked = orjson.dumps(keys).decode()  # fitted to their columns: they hold no surrogate
+        answer = sqlite_driver(connection).execute(_PROBE_SQLITE, [asked]).fetchone()
+        found: Iterable[Sequence[Any]] = orjson.loads(answer[0])
     else:
         sources, controls, digests = zip(*keys, strict=True)
         found = connection.execute(
@@ -128,7 +138,7 @@ def _probe(
     for place, same, other in found:
         if same is not None:
             known[keys[place]] = same
-        if other is not None:
+        if keys[place][1]:  # without a control id none is reused
             others[keys[place][:2]] = other
     return known, others
 
@@ -144,7 +154,9 @@ def _insert(
         return {}
     ids = _reserve(connection, len(leaders))
     originals = _originals(connection, others)
-    rows, changed_at = [], instant_text(now)
+    usual: list[Sequence[Any]] = []
+    rows: list[Sequence[Any]] = []
+    changed_at = instant_text(now)
     for message_id, (key, arrival) in zip(ids, leaders.items(), strict=True):
         row = arrival.row.copy()
         row[0] = row[1] = message_id
@@ -153,21 +165,31 @@ def _insert(
             original = originals.setdefault(key[:2], message_id)
             if original != message_id:
                 row[ATTRIBUTES] = json_text({**arrival.attributes, REUSED: str(original)})
-        rows.append(row)
+        if arrival.usual:
+            usual.append(usual_values(row))
+        else:
+            rows.append(row)
     fresh = dict(zip(leaders, ids, strict=True))
     if connection.dialect.name == "sqlite":
+        driver = sqlite_driver(connection)
+        insert_rows(
+            connection, _message, usual, columns=USUAL_COLUMNS, constants=USUAL_CONSTANTS, fine=True
+        )
         insert_rows(connection, _message, rows)
     else:
+        driver = None
         # Another process may insert the same message at this moment: then its row stands.
-        inserted = {row[0] for row in insert_new(connection, _message, rows, returning=("id",))}
+        new = insert_new(
+            connection, _message, usual,
+            columns=USUAL_COLUMNS, constants=USUAL_CONSTANTS, returning=("id",),
+        )  # fmt: skip
+        new += insert_new(connection, _message, rows, returning=("id",))
+        inserted = {row[0] for row in new}
         fresh = {key: message_id for key, message_id in fresh.items() if message_id in inserted}
-    insert_rows(
-        connection,
-        _content,
-        [(fresh[key], leaders[key].body, leaders[key].answer) for key in fresh],
-    )
-    if connection.dialect.name == "sqlite":
-        sqlite_driver(connection).execute(_EVENTS_SQLITE, [changed_at, ids[0], ids[-1]])
+    contents = [(fresh[key], leaders[key].body, leaders[key].answer) for key in fresh]
+    insert_rows(connection, _content, contents, fine=True)
+    if driver is not None:
+        driver.execute(_EVENTS_SQLITE, [changed_at, ids[0], ids[-1]])
     else:
         connection.execute(_EVENTS_POSTGRESQL, {"at": now, "ids": list(fresh.values())})
     return fresh
@@ -261,23 +283,27 @@ def _gather(connection: Connection, new: Iterable[Arrival]) -> None:
         group["instances"] += 1
     # In the order of their keys, so that two processes never wait in a circle.
     for key in sorted(groups):
-        connection.execute(_gathering(connection, complete=key in complete), groups[key])
+        (_COMPLETE if key in complete else _PUT_OFF).rows(connection, **groups[key])
 
 
-def _gathering(connection: Connection, *, complete: bool) -> Any:
-    """The statement that makes or changes a group; a complete one is due at once."""
-    statement = upsert(connection, tables.gathering)
-    stored, given = tables.gathering.c, statement.excluded
-    later = and_(stored.due_at.is_not(None), stored.due_at > given.due_at)
-    put_off = case((later, stored.due_at), else_=given.due_at)
-    return statement.on_conflict_do_update(
-        index_elements=[stored.source, stored.group_key],
-        set_={
-            "due_at": given.due_at if complete else put_off,
-            "last_at": case((stored.last_at > given.last_at, stored.last_at), else_=given.last_at),
-            "instances": stored.instances + given.instances,
-        },
+# An image has its own commit as a rule: what is around the statement would cost more than it.
+_GATHERING = """
+    INSERT INTO gathering (source, group_key, lane, due_at, first_at, last_at, instances, round)
+    VALUES (:source, :group_key, :lane, :due_at, :first_at, :last_at, :instances, :round)
+    ON CONFLICT (source, group_key) DO UPDATE SET
+      due_at = DUE,
+      last_at = CASE WHEN gathering.last_at > excluded.last_at THEN gathering.last_at
+        ELSE excluded.last_at END,
+      instances = gathering.instances + excluded.instances
+"""
+_COMPLETE = Statement(_GATHERING.replace("DUE", "excluded.due_at"))
+_PUT_OFF = Statement(
+    _GATHERING.replace(
+        "DUE",
+        "CASE WHEN gathering.due_at > excluded.due_at THEN gathering.due_at"
+        " ELSE excluded.due_at END",
     )
+)
 
 
 def _owe_answers(

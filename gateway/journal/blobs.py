@@ -98,6 +98,10 @@ class Blobs:
         except OSError as error:
             raise _unavailable(error) from None
 
+    def holds(self, payload: Payload) -> bool:
+        """Whether a payload is one of those that are kept here. Looks at its path only."""
+        return payload.path is not None and payload.path == self._place(payload.sha256)
+
     def payload(self, sha256: str) -> Payload:
         """The stored bytes, as a file. Raises KeyError when there are none."""
         try:

@@ -20,6 +20,7 @@ from gateway.journal import tables
 from gateway.journal.deliveries import CLAIM_BYTES_MAX
 from gateway.journal.entries import entries_of
 from gateway.journal.faults import LeaseLost
+from gateway.journal.lanes import EVERYTHING
 from gateway.model import Delivery
 
 LANES_MAX = 256
@@ -51,7 +52,7 @@ _CLAIMED = Statement(
     """
     SELECT d.id, d.message_id, d.lane, d.patient_id, d.destination, d.sequence,
       d.idempotency_key, d.attempts, d.merged_patients, n.entries, n.mapping, m.source,
-      d.revision
+      d.revision, d.starts, m.received_at
     FROM delivery AS d
     JOIN normalised AS n ON n.message_id = d.message_id
     JOIN message AS m ON m.id = d.message_id
@@ -64,7 +65,7 @@ _HEADS = Statement(
     FROM unnest(CAST(:lanes AS text[])) AS l(name)
     CROSS JOIN LATERAL (
       SELECT p.id, p.lane, p.due_at, p.sequence, p.message_id FROM delivery AS p
-      WHERE p.lane = l.name AND p.state = 'pending'
+      WHERE p.lane = l.name AND p.state = 'pending' AND p.sequence <= :up_to
       ORDER BY p.sequence, p.id LIMIT :each) AS d
     LEFT JOIN normalised AS n ON n.message_id = d.message_id
     ORDER BY d.lane, d.sequence, d.id
@@ -73,7 +74,8 @@ _HEADS = Statement(
     SELECT d.id, d.lane, d.due_at, n.entries_size
     FROM json_each(:lanes) AS l
     JOIN delivery AS d ON d.id IN (
-      SELECT p.id FROM delivery AS p WHERE p.lane = l.value AND p.state = 'pending'
+      SELECT p.id FROM delivery AS p
+      WHERE p.lane = l.value AND p.state = 'pending' AND p.sequence <= :up_to
       ORDER BY p.sequence, p.id LIMIT :each)
     LEFT JOIN normalised AS n ON n.message_id = d.message_id
     ORDER BY d.lane, d.sequence, d.id
@@ -122,7 +124,13 @@ def _check(connection: Connection, how: Statement, tokens: Mapping[str, int]) ->
 
 
 def claim_all(
-    connection: Connection, tokens: Mapping[str, int], *, each: int, limit: int, now: datetime
+    connection: Connection,
+    tokens: Mapping[str, int],
+    *,
+    each: int,
+    limit: int,
+    now: datetime,
+    up_to: int = EVERYTHING,
 ) -> dict[str, list[Delivery]]:
     """The due heads of lanes that the caller has just leased in this transaction.
 
@@ -131,7 +139,7 @@ def claim_all(
     kept any more are left where they are.
     """
     heads: dict[str, list[_Head]] = defaultdict(list)
-    for row in _heads_of(connection, tokens, each):
+    for row in _heads_of(connection, tokens, each, up_to):
         heads[row.lane].append(row)
     ids: list[int] = []
     size = 0
@@ -151,17 +159,25 @@ def claim_all(
     return dict(claimed)
 
 
-def _heads_of(connection: Connection, lanes: Iterable[str], each: int) -> list[_Head]:
+def _heads_of(connection: Connection, lanes: Iterable[str], each: int, up_to: int) -> list[_Head]:
     names = list(lanes)
     if not names:
         return []
     return [
         _Head(number, lane, given_instant(due_at) if due_at is not None else None, size)
-        for number, lane, due_at, size in _HEADS.rows(connection, lanes=names, each=each)
+        for number, lane, due_at, size in _HEADS.rows(
+            connection, lanes=names, each=each, up_to=up_to
+        )
     ]
 
 
-def release_all(connection: Connection, tokens: Mapping[str, int], now: datetime) -> frozenset[str]:
+def release_all(
+    connection: Connection,
+    tokens: Mapping[str, int],
+    now: datetime,
+    *,
+    up_to: int = EVERYTHING,
+) -> frozenset[str]:
     """Give delivery lanes back; those that have due work again. See ``lanes.release``.
 
     Raises LeaseLost when one of them was not the caller's any more.
@@ -170,7 +186,7 @@ def release_all(connection: Connection, tokens: Mapping[str, int], now: datetime
         return frozenset()
     _check(connection, _LOCK, tokens)
     # A new statement, as in ``lanes.release``.
-    following = {row.lane: row.due_at or now for row in _heads_of(connection, tokens, 1)}
+    following = {row.lane: row.due_at or now for row in _heads_of(connection, tokens, 1, up_to)}
     empty = [lane for lane in tokens if lane not in following]
     if empty:
         _EMPTY.rows(connection, names=empty)
@@ -180,7 +196,7 @@ def release_all(connection: Connection, tokens: Mapping[str, int], now: datetime
 
 def _delivery_of(row: Sequence[Any]) -> Delivery:
     number, message, lane, patient, destination, sequence, key, attempts, merged = row[:9]
-    entries, mapping, source, revision = row[9:]
+    entries, mapping, source, revision, starts, received_at = row[9:]
     return Delivery(
         id=number,
         message_id=message,
@@ -195,4 +211,6 @@ def _delivery_of(row: Sequence[Any]) -> Delivery:
         source=source,
         merged_patients=tuple(json_of(merged)),
         revision=revision,
+        begun=starts,
+        received_at=given_instant(received_at),
     )

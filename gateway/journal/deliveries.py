@@ -40,6 +40,7 @@ __all__ = [
     "move_lane",
     "of_message",
     "revive",
+    "set_aside",
     "settle",
     "settle_all",
     "start_attempts",
@@ -114,7 +115,7 @@ def insert(
         row = stored[new.idempotency_key]
         _take_over(connection, row, new, now)
         if row.state == DeliveryState.PENDING.value:
-            lanes.ring(connection, new.lane, new.due_at or now)
+            lanes.ring(connection, new.lane, new.due_at or now, source=new.source)
     return [stored[new.idempotency_key].id for new in wanted]
 
 
@@ -133,6 +134,7 @@ def _to_survivors(connection: Connection, deliveries: Sequence[NewDelivery]) -> 
             merged_patients=_with(new.merged_patients, new.patient_id),
             due_at=new.due_at,
             revision=new.revision,
+            source=new.source,
         )
         if new.patient_id in merged
         else new
@@ -156,9 +158,16 @@ def _take_over(connection: Connection, row: _Stored, new: NewDelivery, now: date
 
 
 def claim(
-    connection: Connection, lane: str, token: int, limit: int, now: datetime
+    connection: Connection,
+    lane: str,
+    token: int,
+    limit: int,
+    now: datetime,
+    *,
+    up_to: int = lanes.EVERYTHING,
 ) -> list[Delivery]:
-    """The head of a lane, in (sequence, id) order, as far as it is due.
+    """The head of a lane, in (sequence, id) order, as far as it is due, and not of messages
+    after ``up_to``.
 
     What is behind one that is not due waits with it. Raises LeaseLost, and
     LookupError when a delivery's entries are not kept any more.
@@ -167,7 +176,11 @@ def claim(
     head = connection.execute(
         select(_delivery.c.id, _delivery.c.due_at, _normalised.c.entries_size)
         .outerjoin(_normalised, _normalised.c.message_id == _delivery.c.message_id)
-        .where(_delivery.c.lane == lane, literal_state(_delivery, DeliveryState.PENDING))
+        .where(
+            _delivery.c.lane == lane,
+            literal_state(_delivery, DeliveryState.PENDING),
+            _delivery.c.sequence <= up_to,
+        )
         .order_by(_delivery.c.sequence, _delivery.c.id)
         .limit(limit)
     ).all()
@@ -184,6 +197,7 @@ def claim(
         return []
     found = connection.execute(
         select(_delivery, _normalised.c.entries, _normalised.c.mapping, _message.c.source)
+        .add_columns(_message.c.received_at)
         .join(_normalised, _normalised.c.message_id == _delivery.c.message_id)
         .join(_message, _message.c.id == _delivery.c.message_id)
         .where(_delivery.c.id.in_(ids))
@@ -207,6 +221,8 @@ def _with_entries(row: AnyRow) -> Delivery:
         source=row.source,
         merged_patients=tuple(row.merged_patients),
         revision=row.revision,
+        begun=row.starts,
+        received_at=row.received_at,
     )
 
 
@@ -245,9 +261,9 @@ def _revive(connection: Connection, delivery_id: int, now: datetime) -> None:
             changed_at=now,
         )
     )
-    state = connection.execute(
-        select(tables.message.c.state).where(tables.message.c.id == row.message_id)
-    ).scalar_one()
+    state, source = connection.execute(
+        select(_message.c.state, _message.c.source).where(_message.c.id == row.message_id)
+    ).one()
     if MessageState(state) not in {MessageState.ROUTED, MessageState.RECEIVED}:
         move(
             connection,
@@ -258,7 +274,25 @@ def _revive(connection: Connection, delivery_id: int, now: datetime) -> None:
             detail={"delivery": delivery_id, "destination": row.destination},
             at=now,
         )
-    lanes.ring(connection, lane, now)
+    lanes.ring(connection, lane, now, source=source)
+
+
+def set_aside(connection: Connection, delivery_id: int) -> None:
+    """Give a pending delivery a lane of its own, so that those behind it go on.
+
+    It keeps its due time. Raises LookupError.
+    """
+    row = connection.execute(
+        select(_delivery.c.patient_id, _delivery.c.destination, _delivery.c.due_at)
+        .add_columns(_message.c.source)
+        .join(_message, _message.c.id == _delivery.c.message_id)
+        .where(_delivery.c.id == delivery_id)
+    ).one_or_none()
+    if row is None:
+        raise LookupError("no such delivery in the journal")
+    lane = lane_of(f"{row.patient_id}+{delivery_id}", row.destination)
+    connection.execute(update(_delivery).where(_delivery.c.id == delivery_id).values(lane=lane))
+    lanes.ring(connection, lane, row.due_at or moment(connection, None), source=row.source)
 
 
 def get(connection: Connection, delivery_id: int) -> DeliveryRow | None:
@@ -315,7 +349,7 @@ def move_lane(
     """Pending deliveries of a merged patient go to the survivor's lanes; how many.
 
     To be called after ``patients.merge`` in the same transaction. Order by arrival
-    holds across both. Whoever works in the old lanes loses the lease; both
+    holds across both. Whoever works in the lanes of either loses the lease; both
     patients' transactions in flight are waited for.
     """
     now = moment(connection, at)
@@ -330,7 +364,10 @@ def move_lane(
     before = connection.execute(pending).all()
     if not before:
         return 0
-    lanes.revoke(connection, sorted({row.lane for row in before}))
+    # Both patients' lanes: whoever works in the survivor's has claimed what came later than
+    # some of what now moves in between.
+    survivor = {lane_of(new_patient, row.destination) for row in before}
+    lanes.revoke(connection, sorted(survivor.union(row.lane for row in before)))
     # A new statement: it does not see again what was settled while the lock was waited for.
     rows = connection.execute(pending.with_for_update(key_share=True)).all()
     changes = [

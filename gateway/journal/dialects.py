@@ -13,6 +13,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import QueuePool
 
+from gateway.bulk import sqlite_driver
+
 BUSY_TIMEOUT_MILLISECONDS = 5_000
 WAL_AUTOCHECKPOINT_PAGES = 4_000
 WAL_SIZE_MAX = 64 * 1024 * 1024
@@ -82,7 +84,8 @@ def _sqlite_engine(opener: Callable[[], sqlite3.Connection], begin: str, size: i
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        # The driver's own: around a statement of SQLAlchemy's is ten times its cost.
+        sqlite_driver(connection).execute(begin)
 
     return engine
 

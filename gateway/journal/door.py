@@ -16,7 +16,7 @@ from gateway.journal import tables
 from gateway.journal.arrival import Arrival
 from gateway.journal.dialects import upsert
 from gateway.journal.states import MessageState
-from gateway.model import Cause, CauseCode, Received
+from gateway.model import Cause, CauseCode, Format, Received
 
 ANY_NUMBER = -1
 """Expected of a source whose next positive number will do (section 2.10.1, b and e)."""
@@ -62,7 +62,7 @@ def check(
             if cause is not None and _accepted(connection, arrivals[place], earlier):
                 cause = None
         if cause is None and received.control_id_unique:
-            cause = _reused(connection, arrivals[place], earlier)
+            cause = _reused(connection, arrivals[place], earlier, received.format)
         if cause is not None:
             arrivals[place] = submission.refused(cause)
         elif received.sequence_number is not None:
@@ -162,7 +162,9 @@ def _accepted(connection: Connection, arrival: Arrival, earlier: Sequence[Arriva
     return found.first() is not None
 
 
-def _reused(connection: Connection, arrival: Arrival, earlier: Sequence[Arrival]) -> Cause | None:
+def _reused(
+    connection: Connection, arrival: Arrival, earlier: Sequence[Arrival], form: Format
+) -> Cause | None:
     """Why a control id may not come again; None when it is new, or the message the same.
 
     What was refused at the door does not count: it may be corrected and sent again.
@@ -187,6 +189,12 @@ def _reused(connection: Connection, arrival: Arrival, earlier: Sequence[Arrival]
         keys = set(found.scalars())
         if not keys or key in keys:
             return None
+    if form is Format.CDA:
+        return Cause(
+            code=CauseCode.CONTROL_ID_REUSED,
+            detail="Another document was sent with this id",
+            location="/ClinicalDocument/id",
+        )
     return Cause(
         code=CauseCode.CONTROL_ID_REUSED,
         detail="Another message was sent with this control id",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, insert, select, update
 
 from gateway.bulk import Update, insert_rows, json_text
 from gateway.journal import tables
@@ -18,6 +18,8 @@ from gateway.serialise import dumps, loads
 
 ENTRIES_BYTES_MAX = 64 * 1024 * 1024
 FLAGS_MAX = 200
+EDITED = "entries_edited"
+"""The attribute of a message whose entries a person corrected: they are not mapped again."""
 
 _message = tables.message
 _normalised = tables.normalised
@@ -67,6 +69,33 @@ def store_all(
             for message_id, (mapped, _) in last.items()
         ],
     )
+
+
+def store_edited(
+    connection: Connection, parent_id: int, child_id: int, edited: Sequence[Entry]
+) -> None:
+    """Keep entries that a person corrected as those of a child, with what else its parent's
+    reading has: the mapping's name, the attachments, the flags. Raises LookupError when the
+    parent's are not kept, ValueError for more than 64 MiB."""
+    kept = connection.execute(
+        select(_normalised).where(_normalised.c.message_id == parent_id)
+    ).one_or_none()
+    read = connection.execute(
+        select(
+            _message.c.mapping, _message.c.mapping_version, _message.c.mapping_digest,
+            _message.c.flags,
+        ).where(_message.c.id == parent_id)
+    ).one_or_none()  # fmt: skip
+    if kept is None or read is None:
+        raise LookupError("the entries of this message are not kept any more")
+    found = entries_bytes(edited)
+    if len(found) > ENTRIES_BYTES_MAX:
+        raise ValueError(f"entries of more than {ENTRIES_BYTES_MAX} bytes")
+    connection.execute(
+        insert(_normalised),
+        {**kept._mapping, "message_id": child_id, "entries": found, "entries_size": len(found)},
+    )
+    connection.execute(update(_message).where(_message.c.id == child_id).values(**read._mapping))
 
 
 def _row(blobs: Blobs, message_id: int, mapped: Mapped, entries: bytes) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, and_, select, text, update
 
-from gateway.journal import tables
+from gateway.journal import studies, tables
 from gateway.journal.moves import move, move_all
 from gateway.journal.rows import MESSAGE_COLUMNS, AnyRow, message_of
 from gateway.journal.states import MessageState
@@ -109,7 +109,7 @@ def close(connection: Connection, source: str, group_key: str, now: datetime) ->
 
     The newest instance that gathers becomes RECEIVED and rings its lane, the others
     become GATHERED and name it. None when the study is not due (an instance came
-    meanwhile and put it off) or nothing gathers.
+    meanwhile and put it off, or evidence says that instances are missing) or nothing gathers.
     """
     row = connection.execute(
         select(_gathering)
@@ -117,6 +117,14 @@ def close(connection: Connection, source: str, group_key: str, now: datetime) ->
         .with_for_update()
     ).one_or_none()
     if row is None or row.due_at is None or row.due_at > now:
+        return None
+    if (until := studies.awaited_until(connection, source, group_key, now)) is not None:
+        # Something says that there is more to come; without it the study goes on as it is then.
+        connection.execute(
+            update(_gathering)
+            .where(_gathering.c.source == source, _gathering.c.group_key == group_key)
+            .values(due_at=until)
+        )
         return None
     # A new statement, which sees the instances whose commit the lock waited for.
     ids = list(

@@ -21,7 +21,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from gateway.journal import dialects, lanes, migrate
+from gateway.journal import dialects, lanes, letter_counts, migrate
 from gateway.journal.blobs import Blobs, sync_directory
 from gateway.journal.faults import (
     IdentityConflict,
@@ -85,6 +85,7 @@ class Journal:
         self._ownership: Ownership | None = None
         self._turn: AbstractContextManager[None] = nullcontext()
         self._inside = threading.local()
+        self._held: Connection | None = None
         if self.dialect == "sqlite":
             self._writer, self._reader = self._open_sqlite(address)
         elif self.dialect == "postgresql" and address.get_driver_name() == "psycopg":
@@ -160,6 +161,9 @@ class Journal:
         """Close every connection and give the SQLite file to another process. Idempotent."""
         # Readers first: SQLite checkpoints when its last connection is closed.
         self._reader.dispose()
+        held, self._held = self._held, None
+        if held is not None:
+            held.close()
         self._writer.dispose()
         if self._ownership is not None:
             self._ownership.release()
@@ -184,7 +188,10 @@ class Journal:
         try:
             with self._turn, _translated(), self._transaction() as connection:
                 lanes.begin_rings(connection)
+                letter_counts.begin_counts(connection)
                 yield connection
+                # In this order in every transaction, so that none waits in a circle.
+                letter_counts.write_counts(connection)
                 rung = lanes.write_rings(connection)
         finally:
             self._inside.writing = False
@@ -194,16 +201,25 @@ class Journal:
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        with self._writer.connect() as connection:
-            try:
-                with connection.begin():
-                    yield connection
-            except _AWAY:
-                # After an error of the disk the next transaction shall start from a
-                # connection that knows nothing of this one.
-                if not connection.invalidated:
-                    connection.invalidate()
-                raise
+        connection = self._held if self._held is not None else self._writer.connect()
+        if self.dialect == "sqlite":
+            # Kept for the next one: there is no other that writes, and taking it from a pool
+            # and giving it back costs as much as a small transaction does.
+            self._held = connection
+        try:
+            with connection.begin():
+                yield connection
+        except _AWAY:
+            # After an error of the disk the next transaction shall start from a
+            # connection that knows nothing of this one.
+            if not connection.invalidated:
+                connection.invalidate()
+            raise
+        finally:
+            spoilt = connection.invalidated or connection.in_transaction()
+            if spoilt or self._held is not connection:
+                self._held = None
+                connection.close()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

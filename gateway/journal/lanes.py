@@ -12,7 +12,8 @@ never wait for the work; a new lease locks it FOR UPDATE and excludes all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,14 +24,41 @@ from gateway.journal import tables
 from gateway.journal.faults import LeaseLost
 from gateway.journal.tables import KEY_MAX
 
-__all__ = ["LeaseLost", "due", "fence", "lease", "next_due", "release", "renew", "ring"]
+__all__ = [
+    "EVERYTHING",
+    "LeaseLost",
+    "Rank",
+    "due",
+    "fence",
+    "following",
+    "lease",
+    "next_due",
+    "release",
+    "renew",
+    "ring",
+    "room_of",
+    "rooms",
+]
+
+EVERYTHING = 2**63 - 1
+"""As the last message: no limit."""
 
 _RINGS = "ecluse.rings"
 _lane = tables.lane
 
 
-def ring(connection: Connection, lane: str, at: datetime) -> None:
-    """Note that the lane has work from ``at`` on.
+def room_of(lane: str, source: str = "") -> str:
+    """Whose work a lane holds: a source's own lane is a room by itself; one of deliveries
+    belongs to its destination and the source that rang it, so that every source can have
+    its share of a destination."""
+    _, found, destination = lane.rpartition("@")
+    if not found or lane.startswith("in:"):
+        return lane
+    return f"{destination}/{source}"[:KEY_MAX]
+
+
+def ring(connection: Connection, lane: str, at: datetime, *, source: str = "") -> None:
+    """Note that the lane has work from ``at`` on; ``source`` is whose message brings it.
 
     The rows are written once, in the order of their names, just before the
     commit of ``Journal.write()``: two transactions that ring the same lanes
@@ -39,10 +67,10 @@ def ring(connection: Connection, lane: str, at: datetime) -> None:
     """
     if not lane or len(lane) > KEY_MAX:
         raise ValueError(f"a lane's name has 1 to {KEY_MAX} characters")
-    rings: dict[str, datetime] = connection.info.setdefault(_RINGS, {})
+    rings: dict[str, tuple[datetime, str]] = connection.info.setdefault(_RINGS, {})
     known = rings.get(lane)
-    if known is None or at < known:
-        rings[lane] = at
+    if known is None or at < known[0]:
+        rings[lane] = (at, room_of(lane, source))
 
 
 def begin_rings(connection: Connection) -> None:
@@ -52,31 +80,133 @@ def begin_rings(connection: Connection) -> None:
 
 def write_rings(connection: Connection) -> dict[str, datetime]:
     """Write the rings of this transaction, and give them: from when on each lane has work."""
-    rings: dict[str, datetime] = connection.info.get(_RINGS, {})
+    rings: dict[str, tuple[datetime, str]] = connection.info.get(_RINGS, {})
     if not rings:
-        return rings
+        return {}
     # A row whose next_at stays is locked all the same, and must be: a release
     # that looked before this transaction's rows could be seen has to wait.
     insert_rows(
         connection,
         _lane,
-        [(name, instant_text(at), 0) for name, at in sorted(rings.items())],
-        columns=("name", "next_at", "token"),
-        conflict="(name) DO UPDATE SET next_at = excluded.next_at"
+        [(name, instant_text(at), 0, room) for name, (at, room) in sorted(rings.items())],
+        columns=("name", "next_at", "token", "room"),
+        conflict="(name) DO UPDATE SET next_at = excluded.next_at, room = excluded.room"
         " WHERE lane.next_at IS NULL OR lane.next_at > excluded.next_at",
     )
     connection.info[_RINGS] = {}
-    return rings
+    return {name: at for name, (at, _) in rings.items()}
 
 
-def due(connection: Connection, now: datetime, limit: int = 100) -> list[str]:
-    """Lanes that have due work and no worker, the longest due first."""
-    return [row[0] for row in _DUE.rows(connection, now=now, limit=limit)]
+Rank = Callable[[Sequence[str]], Sequence[Sequence[str]]]
+"""Of rooms that have work: those to be looked at, the most urgent class first."""
+
+LESSER_SHARE = 8
+"""One lane in so many is left to the classes that are less urgent, so that they never starve."""
+
+_LAST = "\U0010ffff"
 
 
+def rooms(connection: Connection, destination: str = "") -> list[str]:
+    """The rooms that have work now or later; of one destination, or all.
+
+    Goes from one to the next along the index: its price is that of the rooms, not of the
+    lanes.
+    """
+    # "0" is the character after "/".
+    first, beyond = (f"{destination}/", f"{destination}0") if destination else ("", _LAST)
+    return [row[0] for row in _ROOMS.rows(connection, first=first, beyond=beyond)]
+
+
+_ROOMS = Statement(
+    """
+    WITH RECURSIVE found(room) AS (
+      SELECT min(l.room) FROM lane AS l
+        WHERE l.next_at IS NOT NULL AND l.room >= :first AND l.room < :beyond
+      UNION ALL
+      SELECT (SELECT min(l.room) FROM lane AS l
+        WHERE l.next_at IS NOT NULL AND l.room > found.room AND l.room < :beyond)
+      FROM found WHERE found.room IS NOT NULL)
+    SELECT room FROM found WHERE room IS NOT NULL
+    """
+)
+
+
+def due(
+    connection: Connection,
+    now: datetime,
+    limit: int = 100,
+    *,
+    destination: str = "",
+    rank: Rank | None = None,
+) -> list[str]:
+    """Lanes that have due work and no worker, the longest due first.
+
+    Where there are more than ``limit``, every room of a class gives its share, and with a
+    ``rank`` the more urgent classes come first. ``destination``: only its lanes.
+    """
+    known = rooms(connection, destination)
+    classes = [each for each in (rank(known) if rank else [known]) if each]
+    found: list[str] = []
+    for place, some in enumerate(classes):
+        lesser = limit // LESSER_SHARE if place + 1 < len(classes) else 0
+        wanted = limit - len(found) - lesser
+        if wanted > 0:
+            found += _fairly(connection, some, now, wanted)
+    return found
+
+
+def _fairly(connection: Connection, some: Sequence[str], now: datetime, wanted: int) -> list[str]:
+    each = -(-wanted // len(some))
+    rows = _DUE.rows(connection, rooms=list(some), now=now, each=each)
+    given = Counter(row[0] for row in rows)
+    if each < wanted and len(rows) < wanted and each in given.values():
+        # Some have less than their share: the others take what is left of it.
+        rows = _DUE.rows(connection, rooms=list(some), now=now, each=wanted)
+    places: Counter[str] = Counter()
+    ordered = []
+    for room, name, next_at in sorted(rows, key=lambda row: row[2]):
+        places[room] += 1
+        ordered.append((places[room], next_at, name))
+    kept = sorted(ordered)[:wanted]
+    return [name for _, _, name in sorted(kept, key=lambda one: one[1])]
+
+
+_FREE_DUE = (
+    "l.next_at <= :now AND (l.lease_until IS NULL OR l.lease_until <= :now)"
+    " ORDER BY l.next_at LIMIT :each"
+)
 _DUE = Statement(
-    "SELECT name FROM lane WHERE next_at <= :now AND (lease_until IS NULL OR lease_until <= :now)"
-    " ORDER BY next_at LIMIT :limit"
+    f"""
+    SELECT r.room, d.name, d.next_at
+    FROM unnest(CAST(:rooms AS text[])) AS r(room)
+    CROSS JOIN LATERAL (
+      SELECT l.name, l.next_at FROM lane AS l WHERE l.room = r.room AND {_FREE_DUE}) AS d
+    """,  # noqa: S608 - our own names
+    sqlite=f"""
+    SELECT r.value, d.name, d.next_at FROM json_each(:rooms) AS r
+    JOIN lane AS d ON d.name IN (
+      SELECT l.name FROM lane AS l WHERE l.room = r.value AND {_FREE_DUE})
+    """,  # noqa: S608 - our own names
+)
+
+
+def following(connection: Connection, now: datetime) -> datetime | None:
+    """When the next lane falls due that is not due now; None when none will by itself."""
+    ((at,),) = _FOLLOWING.rows(connection, rooms=rooms(connection), now=now)
+    return given_instant(at) if at is not None else None
+
+
+_FOLLOWING = Statement(
+    """
+    SELECT min((SELECT min(l.next_at) FROM lane AS l
+      WHERE l.room = r.room AND l.next_at IS NOT NULL AND l.next_at > :now))
+    FROM unnest(CAST(:rooms AS text[])) AS r(room)
+    """,
+    sqlite="""
+    SELECT min((SELECT min(l.next_at) FROM lane AS l
+      WHERE l.room = r.value AND l.next_at IS NOT NULL AND l.next_at > :now))
+    FROM json_each(:rooms) AS r
+    """,
 )
 
 
@@ -154,17 +284,20 @@ def revoke(connection: Connection, names: list[str]) -> None:
     )
 
 
-def release(connection: Connection, lane: str, token: int, now: datetime) -> bool:
+def release(
+    connection: Connection, lane: str, token: int, now: datetime, *, up_to: int = EVERYTHING
+) -> bool:
     """Give the lane back. True when there is due work again: the caller should ring it.
 
+    What comes after the message ``up_to`` is no work now (a destination that is drained).
     Raises LeaseLost when it was not the caller's any more.
     """
     _check(_LOCK.rows(connection, lane=lane), lane, token)
     # A new statement: on PostgreSQL it sees what was committed while the lock
     # was waited for. What commits later rings after this release.
-    following = next_due(connection, lane, now)
-    _RELEASE.rows(connection, lane=lane, following=following)
-    return following is not None and following <= now
+    later = next_due(connection, lane, now, up_to=up_to)
+    _RELEASE.rows(connection, lane=lane, following=later)
+    return later is not None and later <= now
 
 
 _RELEASE = Statement(
@@ -173,12 +306,14 @@ _RELEASE = Statement(
 )
 
 
-def next_due(connection: Connection, lane: str, now: datetime) -> datetime | None:
+def next_due(
+    connection: Connection, lane: str, now: datetime, *, up_to: int = EVERYTHING
+) -> datetime | None:
     """When the lane has work next: now for a message, the due time of the first delivery in
     line or of a study that gathers, None when it is empty."""
     if _RECEIVED.rows(connection, lane=lane):
         return now
-    head = _HEAD.rows(connection, lane=lane)
+    head = _HEAD.rows(connection, lane=lane, up_to=up_to)
     ((gathers,),) = _GATHERS.rows(connection, lane=lane)
     times = [given_instant(gathers)] if gathers is not None else []
     if head:
@@ -191,7 +326,7 @@ _RECEIVED = Statement(
     "SELECT id FROM message WHERE lane = :lane AND state = 'received' ORDER BY sequence, id LIMIT 1"
 )
 _HEAD = Statement(
-    "SELECT due_at FROM delivery WHERE lane = :lane AND state = 'pending'"
+    "SELECT due_at FROM delivery WHERE lane = :lane AND state = 'pending' AND sequence <= :up_to"
     " ORDER BY sequence, id LIMIT 1"
 )
 _GATHERS = Statement("SELECT min(due_at) FROM gathering WHERE lane = :lane")

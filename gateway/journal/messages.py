@@ -59,6 +59,7 @@ __all__ = [
     "move_all",
     "normalised",
     "note",
+    "overtaken",
     "page",
     "payload",
     "release",
@@ -82,10 +83,31 @@ _NEXT = Statement(
     f"SELECT {MESSAGE_VALUES} FROM message AS m JOIN content AS c ON c.message_id = m.id"  # noqa: S608 - our own names
     " WHERE m.lane = :lane AND m.state = 'received' ORDER BY m.sequence, m.id LIMIT :limit"
 )
+_UP_TO = Statement(
+    "SELECT m.id FROM message AS m WHERE m.lane = :lane AND m.state = 'received'"
+    " AND (m.sequence, m.id) <= (:sequence, :id) LIMIT :more"
+)
+"""The received messages of a lane up to a place in it."""
 _BEGUN = Statement("UPDATE message SET starts = starts + 1 WHERE id = ANY(:ids bigint)")
 _GIVEN_BACK = Statement(
     "UPDATE message SET starts = starts - 1 WHERE id = ANY(:ids bigint) AND starts > 0"
 )
+
+
+def overtaken(connection: Connection, lane: str, work: Sequence[Message]) -> bool:
+    """Whether a message that came earlier has become due since these were claimed, in order.
+
+    Another lane's message may have brought the identity for which it waited;
+    a correction that is in hand must then not go in before what it corrects.
+    """
+    if not work:
+        return False
+    end = work[-1]
+    # The claimed ones are RECEIVED still, so there are exactly as many when none came.
+    waiting = _UP_TO.rows(
+        connection, lane=lane, sequence=end.sequence, id=end.id, more=len(work) + 1
+    )
+    return len(waiting) > len(work)
 
 
 def get(connection: Connection, message_id: int) -> Message | None:

@@ -205,4 +205,6 @@ def dead_letter_of(row: AnyRow) -> DeadLetter:
         reason=row.reason,
         actor=row.actor,
         child_message_id=row.child_message_id,
+        destination=row.destination,
+        assignee=row.assignee,
     )

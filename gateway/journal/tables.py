@@ -189,6 +189,41 @@ gathering = Table(
     Index("ix_gathering_lane_due", "lane", "due_at"),
 )
 
+study_evidence = Table(
+    "study_evidence",
+    metadata,
+    Column("source", _key(SOURCE_MAX), primary_key=True),
+    Column("reference", _key(), primary_key=True),
+    Column("group_key", _key(), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("expected", JSON, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+    Column("until", Instant, nullable=False),
+    Column("fulfilled_at", Instant),
+    Index("ix_study_evidence_source_group_key", "source", "group_key"),
+)
+"""What says which instances a study has: performed procedure steps, commitment requests."""
+
+storage_commitment = Table(
+    "storage_commitment",
+    metadata,
+    Column("source", _key(SOURCE_MAX), primary_key=True),
+    Column("transaction_uid", _key(), primary_key=True),
+    Column("peer", String(16), nullable=False),
+    Column("own_title", String(16), nullable=False),
+    Column("instances", JSON, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", Instant),
+    Column("created_at", Instant, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+    Index("ix_storage_commitment_source_due_at", "source", "due_at"),
+)
+"""Requests for storage commitment, until their sender has the answer."""
+
 waiting = Table(
     "waiting",
     metadata,
@@ -207,10 +242,19 @@ lane = Table(
     Column("lease_owner", Text),
     Column("lease_until", Instant),
     Column("token", BigInteger, nullable=False),
+    # Whose work it is (``gateway.journal.lanes``): ``in:<source>`` or ``<destination>/<source>``.
+    # Compared byte by byte, whatever the database's language.
+    Column(
+        "room",
+        _key().with_variant(String(KEY_MAX, collation="C"), "postgresql"),
+        nullable=False,
+        server_default=text("''"),
+    ),
 )
 
 Index(
-    "ix_lane_next",
+    "ix_lane_room",
+    lane.c.room,
     lane.c.next_at,
     sqlite_where=text("next_at IS NOT NULL"),
     postgresql_where=text("next_at IS NOT NULL"),
@@ -303,6 +347,9 @@ dead_letter = Table(
     Column("reason", Text, nullable=False),
     Column("actor", Text, nullable=False),
     Column("child_message_id", _Id),
+    # Of the delivery that died; empty for a message that died before it was routed.
+    Column("destination", _key(SOURCE_MAX), nullable=False, server_default=text("''")),
+    Column("assignee", _key(SOURCE_MAX), nullable=False, server_default=text("''")),
     Index("ix_dead_letter_message", "message_id"),
     sqlite_autoincrement=True,
 )
@@ -319,6 +366,25 @@ Index(
     dead_letter.c.id,
     sqlite_where=text("resolved_at IS NULL"),
     postgresql_where=text("resolved_at IS NULL"),
+)
+
+# Listings of the open ones by source, cause or assignee, and of the settled ones, newest first.
+for _name, _columns in (
+    ("source", (dead_letter.c.source, dead_letter.c.id)),
+    ("cause", (dead_letter.c.cause_code, dead_letter.c.id)),
+    ("assignee", (dead_letter.c.assignee, dead_letter.c.id)),
+):
+    Index(
+        f"ix_dead_letter_open_{_name}",
+        *_columns,
+        sqlite_where=text("resolved_at IS NULL"),
+        postgresql_where=text("resolved_at IS NULL"),
+    )
+Index(
+    "ix_dead_letter_settled",
+    dead_letter.c.id,
+    sqlite_where=text("resolved_at IS NOT NULL"),
+    postgresql_where=text("resolved_at IS NOT NULL"),
 )
 
 patient = Table(
@@ -470,4 +536,60 @@ reprocessed = Table(
     metadata,
     Column("message_id", _Id, primary_key=True, autoincrement=False),
     Column("revision", BigInteger, nullable=False),
+)
+
+destination_standing = Table(
+    "destination_standing",
+    metadata,
+    Column("destination", _key(SOURCE_MAX), primary_key=True),
+    # The circuit breaker: closed, open until ``until``, or half-open with one attempt at work.
+    Column("breaker", String(16), nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("openings", Integer, nullable=False),
+    Column("until", Instant),
+    # What the destination itself asked for (Retry-After), and when the rate allows the next.
+    Column("rest_until", Instant),
+    Column("next_slot", Instant),
+    *_cause(),
+    Column("changed_at", Instant, nullable=False),
+)
+
+placed = Table(
+    "placed",
+    metadata,
+    Column("destination", _key(SOURCE_MAX), primary_key=True),
+    Column("reference", _key(), primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("provisional", Integer, nullable=False),
+)
+
+standstill = Table(
+    "standstill",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("name", _key(SOURCE_MAX), nullable=False),
+    Column("mode", String(16), nullable=False),
+    # Of a destination that is drained: the last message whose deliveries still go.
+    Column("up_to", BigInteger),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+    Index("ix_standstill_name", "kind", "name", "id"),
+    sqlite_autoincrement=True,
+)
+
+chain_link = Table(
+    "chain_link",
+    metadata,
+    Column("chain", String(32), primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    # Ids of the messages of one commit, as ranges: ``1-128,130``.
+    Column("ids", Text, nullable=False),
+    Column("content", String(64), nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("at", Instant, nullable=False),
+    Index("ix_chain_link_at", "at"),
 )

@@ -165,7 +165,8 @@ class Gathering:
 
 @value_class(frozen=True, slots=True, kw_only=True)
 class NewDelivery:
-    """A delivery to be inserted. ``due_at`` None means now; ``revision`` as in Delivery."""
+    """A delivery to be inserted. ``due_at`` None means now; ``source`` and ``revision`` as in
+    Delivery."""
 
     message_id: int
     lane: str
@@ -176,6 +177,7 @@ class NewDelivery:
     merged_patients: tuple[str, ...] = ()
     due_at: datetime | None = None
     revision: int = 0
+    source: str = ""
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
@@ -264,11 +266,15 @@ class DeadLetter:
     reason: str
     actor: str
     child_message_id: int | None
+    destination: str = ""
+    assignee: str = ""
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
 class DeadLetterFilter:
-    """Which dead letters to list; ``resolved`` None means both."""
+    """Which dead letters to list; ``resolved`` None means both. ``destination`` is that of the
+    delivery that died: what died before it was routed has none. A letter is an assignee's when it
+    says so, or when it says nobody and its group does."""
 
     resolved: bool | None = False
     fingerprint: str = ""
@@ -279,11 +285,18 @@ class DeadLetterFilter:
     ids: tuple[int, ...] = ()
     since: datetime | None = None
     until: datetime | None = None
+    destination: str = ""
+    assignee: str = ""
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
 class DeadLetterGroup:
-    """Unresolved dead letters of one fingerprint. ``sample_id`` is the newest one's id."""
+    """Unresolved dead letters of one fingerprint.
+
+    ``by_source`` says how many each source has; ``sample_id`` is the newest one's id; ``first_at``
+    is when the oldest of them was buried; ``total`` counts all that were ever buried in it;
+    ``trend`` those of the last 24 hours, hour by hour, the present one last.
+    """
 
     fingerprint: str
     stage: Stage
@@ -292,8 +305,17 @@ class DeadLetterGroup:
     count: int
     first_at: datetime
     last_at: datetime
-    sources: tuple[str, ...]
+    by_source: Mapping[str, int]
     sample_id: int
+    destination: str = ""
+    assignee: str = ""
+    total: int = 0
+    trend: tuple[int, ...] = ()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources, the one with the most first."""
+        return tuple(sorted(self.by_source, key=lambda name: (-self.by_source[name], name)))
 
 
 class Feeding(StrEnum):

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from gateway.journal.append import append
 from gateway.journal.arrival import Arrival, prepare
+from gateway.journal.chain import Chain
 from gateway.journal.door import check
 from gateway.journal.faults import JournalFault, JournalUnavailable
 from gateway.journal.journal import Journal
@@ -126,6 +127,7 @@ class GroupWriter:
         self._open = False
         self._writing: threading.Thread | None = None
         self._pool: ThreadPoolExecutor | None = None
+        self._chain = Chain()
 
     def start(self) -> None:
         """Begin to write. Raises RuntimeError when it was started before."""
@@ -168,6 +170,17 @@ class GroupWriter:
         self.submit_all([Submission(received, state, lane, _resolve, future, cause, group_due_at)])
         return future
 
+    def keep(self, payload: Payload) -> Payload:
+        """Make a spooled payload durable in the caller's thread: the same bytes as the journal
+        has them, for :meth:`submit_all`, which then need not wait for another thread to do it.
+        A small one is given back as it is. Raises JournalUnavailable.
+        """
+        if payload.path is None or payload.size <= INLINE_BYTES_MAX:
+            return payload
+        blobs = self._journal.blobs
+        blobs.adopt(payload.path, payload.sha256)
+        return blobs.payload(payload.sha256)
+
     def submit_all(self, submissions: Sequence[Submission]) -> None:
         """Queue messages in their order, from any thread; never blocks on the disk.
 
@@ -183,6 +196,8 @@ class GroupWriter:
                 payload = submission.received.payload
                 if payload.data is not None and payload.size <= INLINE_BYTES_MAX:
                     submission.body = payload.data
+                    submission.ready = True
+                elif self._journal.blobs.holds(payload):
                     submission.ready = True
                 refusal = self._refusal(submission) or self._take(submission)
                 if refusal is not None:
@@ -304,22 +319,43 @@ class GroupWriter:
         return settled
 
     def _commit(self, batch: Sequence[Submission], arrivals: list[Arrival]) -> list[Appended]:
-        with self._journal.write() as connection:
-            if self._judge is not None:
-                asked = [place for place, each in enumerate(batch) if not each.judged]
-                if asked:
-                    causes = self._judge(connection, [batch[place].received for place in asked])
-                    for place, cause in zip(asked, causes, strict=True):
-                        if cause is not None:
-                            arrivals[place] = batch[place].refused(cause)
-            bound = [place for place, each in enumerate(batch) if each.bound]
-            if not bound:
-                return append(connection, arrivals, self._journal.now())
-            expected = check(connection, [(place, batch[place]) for place in bound], arrivals)
-            appended = append(connection, arrivals, self._journal.now())
-            for place, number in expected.items():
-                appended[place] = replace(appended[place], expected_number=number)
-            return appended
+        try:
+            with self._journal.write() as connection:
+                appended = self._append(connection, batch, arrivals)
+                kept = [
+                    (each.message_id, *arrival.key, given.size, given.sha256, arrival.received_at)
+                    for each, arrival, given in zip(
+                        appended, arrivals, (each.received.payload for each in batch), strict=True
+                    )
+                    if not each.duplicate
+                ]
+                self._chain.link(connection, kept, self._journal.now())
+        except BaseException:
+            # Whether it was kept may not be known: the next link begins another chain.
+            self._chain = Chain()
+            raise
+        self._chain.committed()
+        return appended
+
+    def _append(
+        self, connection: Connection, batch: Sequence[Submission], arrivals: list[Arrival]
+    ) -> list[Appended]:
+        """Judge and insert; an arrival that is refused is replaced in ``arrivals``."""
+        if self._judge is not None:
+            asked = [place for place, each in enumerate(batch) if not each.judged]
+            if asked:
+                causes = self._judge(connection, [batch[place].received for place in asked])
+                for place, cause in zip(asked, causes, strict=True):
+                    if cause is not None:
+                        arrivals[place] = batch[place].refused(cause)
+        bound = [place for place, each in enumerate(batch) if each.bound]
+        if not bound:
+            return append(connection, arrivals, self._journal.now())
+        expected = check(connection, [(place, batch[place]) for place in bound], arrivals)
+        appended = append(connection, arrivals, self._journal.now())
+        for place, number in expected.items():
+            appended[place] = replace(appended[place], expected_number=number)
+        return appended
 
     def _tell(self, batch: Sequence[Submission], appended: Sequence[Appended]) -> None:
         if self._on_commit is None:

@@ -110,6 +110,8 @@ class _Expander:
     def __init__(self, blocks: Mapping[str, Node], findings: Findings) -> None:
         self._blocks = blocks
         self._findings = findings
+        self._expanded: dict[str, Table] = {}
+        self._rounds = 0
 
     def rule(self, node: Node, trail: tuple[str, ...] = ()) -> Node:
         if isinstance(node, Many):
@@ -135,17 +137,27 @@ class _Expander:
         own = {key: value for key, value in node.items.items() if key != "use"}
         base = node.with_items({})
         for name in wanted:
-            if name.text in trail or len(trail) > USE_DEPTH_MAX:
-                self._findings.error(name.place, "cyclic-use", f"block {name.text} uses itself")
-                continue
-            block = self._blocks.get(name.text)
-            if not isinstance(block, Table):
-                self._findings.error(
-                    name.place, "unknown-block", f"no block {name.text!r}",
-                    nearest(name.text, self._blocks),
-                )  # fmt: skip
-                continue
-            expanded = self.rule(block, (*trail, name.text))
-            assert isinstance(expanded, Table)
-            base = merge(base, expanded)
+            expanded = self._expanded.get(name.text) or self._block(name, trail)
+            if expanded is not None:
+                base = merge(base, expanded)
         return merge(base, node.with_items(own)) if wanted else node
+
+    def _block(self, name: Text, trail: tuple[str, ...]) -> Table | None:
+        """A block with what it uses; None when there is no such block (reported)."""
+        if name.text in trail or len(trail) > USE_DEPTH_MAX:
+            self._findings.error(name.place, "cyclic-use", f"block {name.text} uses itself")
+            self._rounds += 1
+            return None
+        block = self._blocks.get(name.text)
+        if not isinstance(block, Table):
+            self._findings.error(
+                name.place, "unknown-block", f"no block {name.text!r}",
+                nearest(name.text, self._blocks),
+            )  # fmt: skip
+            return None
+        before = self._rounds
+        expanded = self.rule(block, (*trail, name.text))
+        assert isinstance(expanded, Table)
+        if self._rounds == before:  # the same from wherever it is used
+            self._expanded[name.text] = expanded
+        return expanded

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from gateway.mapping.assemble import Assembled, assemble, used_sources
 from gateway.mapping.checked import CheckedMappings, digest_of
 from gateway.mapping.compiling import POLICIES, At, Compiler
-from gateway.mapping.document import Many, Node, Table, Text
+from gateway.mapping.document import Document, Many, Node, Table, Text
 from gateway.mapping.entries import Entry, compile_entry
 from gateway.mapping.findings import Findings, MappingError, Place, nearest
 from gateway.mapping.loading import Loader
@@ -21,9 +23,13 @@ from gateway.mapping.program import Ignored, Match, Program, Rules
 from gateway.mapping.r4.definitions import Definitions
 from gateway.mapping.trees import entry_name, texts_in
 from gateway.model import Format
-from gateway.ports import PathError, SourceLanguage
+from gateway.ports import CompiledPath, PathError, SourceLanguage
 
 _SOURCE_KEYS = ("format", "versions", "match")
+
+
+Progress = Callable[[int, int], None]
+"""Told how many mappings are done, and of how many."""
 
 
 class Builder:
@@ -37,10 +43,14 @@ class Builder:
         loader: Loader,
         languages: Mapping[Format, SourceLanguage],
         findings: Findings,
-        *,
-        checked: CheckedMappings | None = None,
+        checked: CheckedMappings | None,
+        progress: Progress,
     ) -> None:
+        self._progress = progress
         self._checked = checked
+        self._known = checked.known() if checked is not None else frozenset()
+        self._good: list[str] = []
+        self._named: dict[str, frozenset[str]] = {}
         self._complete = False
         self._loader = loader
         self._languages = languages
@@ -66,19 +76,23 @@ class Builder:
 
     def _check(self, programs: Sequence[Program]) -> None:
         """Compile what was not checked before: all of its faults, now."""
-        known = self._checked.known() if self._checked is not None else frozenset()
-        good = []
-        for program in programs:
-            digest = digest_of(program.digest)
-            if digest in known:
-                continue
-            before = self._findings.errors
-            _ = program.rules
-            if self._findings.errors == before:
-                good.append(digest)
+        for number, program in enumerate(programs):
+            self._progress(number, len(programs))
+            self._once(program.digest, partial(getattr, program, "rules"))
         if self._checked is not None and not self._findings.failed:
-            self._checked.add(good)
+            self._checked.add(self._good)
         self._complete = True
+
+    def _once(self, content: str, find_faults: Callable[[], object]) -> None:
+        """Look for faults in files of this content, unless there were none before."""
+        digest = digest_of(content)
+        if digest in self._known:
+            return
+        before = self._findings.count
+        find_faults()
+        # What had to be said is said again at the next check.
+        if self._findings.count == before:
+            self._good.append(digest)
 
     def _defaults(self, root: Table) -> dict[str, Node]:
         node = root.get("defaults")
@@ -111,14 +125,18 @@ class Builder:
         version = compiler.text(source.root, "version")
         if version is None:
             compiler.error(source.root.place, "missing-key", "a mapping needs version:")
-        match = self._match(compiler, match_node)
+        digest = self._digest(used_sources(source, self._loader.sources, self._findings))
+        # What was right in one of the versions is likely to be right in the last: then the
+        # definitions of the others need not be read.
+        right = versions[-1:] if digest_of(digest) in self._known else ()
+        match = self._match(compiler, match_node, right)
         if source.root.get("entries") is None or version is None or match is None:
-            self._rules(source, compiler)  # for its other faults
+            self._once(digest, lambda: self._rules(source, compiler))
             return None
         return Program(
             name=source.name,
             version=version,
-            digest=self._digest(used_sources(source, self._loader.sources, self._findings)),
+            digest=digest,
             file=str(source.document.path),
             format=kind,
             match=match,
@@ -177,15 +195,16 @@ class Builder:
             match,
         )
 
-    def _match(self, compiler: Compiler, node: Table | None) -> Match | None:
+    def _match(
+        self, compiler: Compiler, node: Table | None, right: tuple[str, ...]
+    ) -> Match | None:
+        """What chooses the mapping. Its paths are likely to be right in the versions ``right``."""
         paths, values = [], []
         within = compiler.language.root(compiler.versions)
         for path, wanted in node or ():
             place = node.places[path] if node is not None else wanted.place
             try:
-                paths.append(
-                    compiler.language.path(path, versions=compiler.versions, within=within)
-                )
+                paths.append(_compiled(compiler, path, within, right))
             except PathError as wrong:
                 compiler.error(place, "path", str(wrong), wrong.suggestion)
                 return None
@@ -222,8 +241,8 @@ class Builder:
         for source in sources:
             for document in (source.document, *source.overlay_documents):
                 parts[document.label] = document.data
-                tables |= texts_in(document.root)
-        for name in tables & self._loader.tables.keys():
+                tables |= self._tables_of(document)
+        for name in tables:
             for label in self._loader.tables[name].files:
                 parts[label] = self._loader.documents[label].data
         digest = hashlib.sha256()
@@ -231,6 +250,24 @@ class Builder:
             digest.update(f"{label}\0{len(parts[label])}\0".encode())
             digest.update(parts[label])
         return digest.hexdigest()
+
+    def _tables_of(self, document: Document) -> frozenset[str]:
+        """The tables that a file may name."""
+        found = self._named.get(document.label)
+        if found is None:
+            found = frozenset(texts_in(document.root) & self._loader.tables.keys())
+            self._named[document.label] = found
+        return found
+
+
+def _compiled(
+    compiler: Compiler, path: str, within: object, right: tuple[str, ...]
+) -> CompiledPath:
+    """A path of ``match:``. Raises PathError."""
+    if right:
+        with suppress(PathError):
+            return compiler.language.path(path, versions=right, within=within)
+    return compiler.language.path(path, versions=compiler.versions, within=within)
 
 
 _DATATYPE_PART = re.compile(r"[A-Z]{2,3}(\.\d+){1,2}")
@@ -289,10 +326,7 @@ def _unique_names(compiler: Compiler, assembled: Assembled) -> None:
         seen[name] = node.place
 
 
-def _compile_traced(compiler: Compiler, assembled: Assembled) -> Sequence[Entry]:
+def _compile_traced(compiler: Compiler, assembled: Assembled, watched: bool) -> Sequence[Entry]:
     """The same rules compiled once more so that they record their provenance."""
-    compiler.traced = True
-    try:
-        return _compile_entries(compiler, assembled)
-    finally:
-        compiler.traced = False
+    again = replace(compiler, traced=True, watched=watched)
+    return _compile_entries(again, assembled)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.mapping.conditions import ConditionError, Content, Read, Test, compile_condition
 from gateway.mapping.document import Many, Node, Table, Text
 from gateway.mapping.findings import Findings, Place, nearest
 from gateway.mapping.observing import watched_reader, watched_table, watched_test
+from gateway.mapping.pruning import Prune
 from gateway.mapping.r4.definitions import Definitions, UnknownPath
 from gateway.mapping.running import Run
 from gateway.mapping.tables import CodeTable
@@ -24,6 +25,7 @@ from gateway.ports import (
     ValueState,
     WholeSource,
 )
+from gateway.value_class import value_class
 
 Item = Value | None
 Fn = Callable[[Run, Scope, Item], Any]
@@ -37,7 +39,7 @@ POLICIES = ("missing", "invalid", "unknown")
 _PART = re.compile(r"\$(?:\.|/|(?=@))(.+)")
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class At:
     """Where a rule stands: the scope's kind for paths, and whether ``$`` is a value here.
 
@@ -57,7 +59,7 @@ class At:
 
     def with_item(self, *, loose: bool) -> At:
         """The same place with a current item."""
-        return replace(self, item=True, loose=loose)
+        return At(self.within, item=True, scoped=self.scoped, loose=loose, types=self.types)
 
 
 @dataclass(slots=True)
@@ -72,7 +74,9 @@ class Compiled:
     result. Either is None when it is not known. ``lasting``: what is made is of few
     kinds and of no patient. ``bare`` is ``run`` without its own memory, ``gate`` the
     condition that it stands under, ``choice_of`` the switch that it is, ``refers`` the
-    names of the entries that it only refers to.
+    names of the entries that it only refers to. ``prune`` gives what is left of it where
+    some paths have no content (:mod:`gateway.mapping.pruning`): those of ``needs``,
+    ``reads`` and ``asks``, and of the ``parts`` that it is made of.
     """
 
     run: Fn
@@ -87,6 +91,9 @@ class Compiled:
     gate: Gate | None = None
     choice_of: Choice | None = None
     refers: tuple[str, ...] = ()
+    asks: Paths = None
+    parts: Sequence[Compiled] = ()
+    prune: Prune | None = None
 
 
 @dataclass(slots=True)
@@ -189,6 +196,9 @@ class Compiler:
     types: Mapping[str, Table]
     defaults: Mapping[str, Mapping[str, Node]]
     traced: bool = False
+    """Whether the rules note where each value came from."""
+    watched: bool = False
+    """Whether they tell a watch of all that they do (:mod:`gateway.mapping.observing`), too."""
     entries: dict[str, str] = field(default_factory=dict)
     """Resource type of every entry by its name, nested ones included."""
     tables_used: dict[str, None] = field(default_factory=dict)
@@ -196,7 +206,7 @@ class Compiler:
     """How many rules remember what they made (:mod:`gateway.mapping.memory`)."""
     shapes: dict[Any, Any] = field(default_factory=dict)
     """Types compiled once, by name and the traits of the element that matter to them."""
-    _cache: dict[tuple[str, int], CompiledPath | PathError] = field(default_factory=dict)
+    _cache: dict[tuple[str, Hashable], CompiledPath | PathError] = field(default_factory=dict)
 
     # --- findings ------------------------------------------------------------------
 
@@ -247,7 +257,7 @@ class Compiler:
     def reader(self, node: Text, at: At) -> Reader | None:
         """Compile a path; None when it is wrong (reported)."""
         found = self._reader(node, at)
-        return watched_reader(found, node.place) if self.traced and found else found
+        return watched_reader(found, node.place) if self.watched and found else found
 
     def _reader(self, node: Text, at: At) -> Reader | None:
         text = node.text.strip()
@@ -262,7 +272,7 @@ class Compiler:
                 f"a type reads only its own value: {text!r} does not begin with $",
             )
             return None
-        key = (text, id(at.within))
+        key = (text, at.within)
         found = self._cache.get(key)
         if found is None:
             try:
@@ -281,7 +291,7 @@ class Compiler:
             scope_read=read,
             content=found.content,
             needs=(found,) if found.content is not None else None,
-            reads=(found,) if found.content is not None else None,
+            reads=(found,) if found.content is not None and found.recurs else None,
         )
 
     def _part(self, node: Text, text: str, at: At) -> Reader | None:
@@ -309,8 +319,7 @@ class Compiler:
 
         def read(path: str, offset: int) -> tuple[Read, Content | None]:
             nonlocal wrong
-            place = replace(node.place, column=node.place.column + offset)
-            reader = self.reader(Text(path, place), at)
+            reader = self.reader(Text(path, node.place.after(offset)), at)
             if reader is None or reader.whole:
                 wrong = True
                 return (lambda _scope, _item: ()), None
@@ -320,10 +329,9 @@ class Compiler:
         try:
             test = compile_condition(node.text, read)
         except ConditionError as error:
-            place = replace(node.place, column=node.place.column + error.at)
-            self.error(place, "condition", str(error), error.suggestion)
+            self.error(node.place.after(error.at), "condition", str(error), error.suggestion)
             return None
-        if self.traced:
+        if self.watched:
             test = watched_test(test, node)
         return None if wrong else (test, together(reads))
 
@@ -353,7 +361,7 @@ class Compiler:
             )  # fmt: skip
             return None
         self.tables_used[node.text] = None
-        return watched_table(found) if self.traced else found
+        return watched_table(found) if self.watched else found
 
 
 def _the_item(_scope: Scope, item: Item) -> Sequence[Value]:

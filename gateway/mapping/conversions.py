@@ -122,7 +122,10 @@ def _shaped(c: Compiler, target: Target, at: At, name: str, place: Place) -> Con
         c.error(place, "cyclic-type", f"{' → '.join((*at.types, name))} goes round")
         return None
     typed = target.typed(kind).item()
-    key = (name, c.traced, replace(typed, path="", key="", required=False, systems=None))
+    key = (
+        name, c.traced, c.watched, typed.types, typed.location, typed.codes, typed.references,
+        typed.simple, typed.names_only,
+    )  # fmt: skip
     if key not in c.shapes:
         inner = At(None, item=True, scoped=False, types=(*at.types, name))
         from gateway.mapping.rules import compile_type

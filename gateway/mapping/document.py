@@ -14,13 +14,14 @@ from typing import Any
 import yaml
 
 from gateway.mapping.findings import Findings, Place
+from gateway.value_class import value_class
 
 FILE_BYTES_MAX = 4 * 1024 * 1024
 DEPTH_MAX = 40
 NODES_MAX = 500_000
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class Text:
     """A scalar, always as its text."""
 
@@ -28,7 +29,7 @@ class Text:
     place: Place
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class Many:
     """A sequence."""
 
@@ -36,7 +37,7 @@ class Many:
     place: Place
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class Table:
     """A map in the order it was written; ``places`` are those of the keys."""
 
@@ -141,7 +142,7 @@ class _Composer:
         self._count = 0
 
     def compose(self, text: str) -> Node | None:
-        before = len(self._findings.all())
+        before = self._findings.count
         try:
             events = yaml.parse(text, Loader=_LOADER)
             root = self._document(iter(events))
@@ -162,7 +163,7 @@ class _Composer:
                 Place(self._file, self._label, 1, 1), "not-yaml", str(wrong).splitlines()[0]
             )
             return None
-        return root if len(self._findings.all()) == before else None
+        return root if self._findings.count == before else None
 
     def _document(self, events: Iterator[yaml.Event]) -> Node | None:
         root: Node | None = None

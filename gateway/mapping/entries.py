@@ -7,24 +7,49 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.mapping.checks import CHECKS
-from gateway.mapping.compiling import At, Compiler, Item
+from gateway.mapping.compiling import At, Compiler, Item, Paths
+from gateway.mapping.conditions import Test
 from gateway.mapping.document import Many, Node, Table
 from gateway.mapping.findings import Place, nearest
-from gateway.mapping.identities import Identity, compile_identity, look_up
-from gateway.mapping.looking import Look, LookingBuild, Tokens, compile_looking, looking_builder
+from gateway.mapping.identities import compile_identity, look_up
+from gateway.mapping.looking import Look, Tokens, compile_looking, looking_builder
 from gateway.mapping.objects import Build, builder, check_required, compile_fields
 from gateway.mapping.observing import watched_entry, watched_make
+from gateway.mapping.pruning import Known
 from gateway.mapping.r4.definitions import UnknownPath
 from gateway.mapping.rules import ENTRY_KEYS
 from gateway.mapping.running import Drop, Frame, HandedOver, Run, derived_id, same_content
+from gateway.mapping.shapes import Shape, Shapes
 from gateway.mapping.targets import Target
 from gateway.mapping.trees import entry_name
 from gateway.mapping.walking import compile_each
 from gateway.model import Embedded
 from gateway.ports import Scope
 
-Entry = Callable[[Run, Scope, Item], list[str]]
-"""Makes the entries of one rule and gives their references, in order."""
+Make = Callable[[Run, Scope, Item], list[str]]
+
+
+@dataclass(slots=True)
+class Entry:
+    """``run`` makes the entries of one rule and gives their references, in order.
+
+    ``needs``: without content at any of these paths of the scope around there is none;
+    ``test`` (None: none) must hold there, and asks for the paths ``asks``.
+    """
+
+    run: Make
+    needs: Paths = None
+    test: Test | None = None
+    asks: Paths = None
+
+    def possible(self, known: Known) -> bool:
+        """Whether there may be one in such a scope."""
+        if known.lacks(self.needs):
+            return False
+        if self.test is None or not known.lacks(self.asks):
+            return True
+        return self.test(known.scope, known.item)
+
 
 KEYS = ("resource", "each", "when", "set", "use", "final", "note", "reason", *ENTRY_KEYS)
 
@@ -36,11 +61,9 @@ class Plan:
     kind: str
     name: str
     place: Place
-    identity: Identity
     same: bool
     look: Look
-    build: LookingBuild
-    also: list[Entry]
+    shapes: Shapes
     create_only: bool
     checks: list[Callable[[dict[str, Any]], str]]
     along: Build | None
@@ -62,11 +85,12 @@ def compile_entry(c: Compiler, node: Node, at: At) -> Entry | None:
         c.unknown_element(node.items["resource"].place, wrong)
         return None
     walk, inside = None, at
+    needs: Paths = None
     if node.get("each") is not None:
         walked = compile_each(c, node.items["each"], at, entry=True)
         if walked is None:
             return None
-        walk, inside = walked[:2]
+        walk, inside, needs = walked[:3]
     when = node.get("when")
     condition = c.condition(when, inside) if when is not None else None
     plan = _plan(c, node, kind, inside)
@@ -85,7 +109,11 @@ def compile_entry(c: Compiler, node: Node, at: At) -> Entry | None:
                     made.append(reference)
         return made
 
-    return watched_entry(run_entry, kind, plan.name, node.place) if c.traced else run_entry
+    if c.watched:
+        return Entry(watched_entry(run_entry, kind, plan.name, node.place))
+    if condition is None or walk is not None:  # behind a walk it is not asked of this scope
+        return Entry(run_entry, needs)
+    return Entry(run_entry, needs, condition[0], condition[1])
 
 
 def _plan(c: Compiler, node: Table, kind: str, at: At) -> Plan | None:
@@ -102,16 +130,29 @@ def _plan(c: Compiler, node: Table, kind: str, at: At) -> Plan | None:
     checks = _checks(c, node, kind)
     if fields is None or keys is None or also is None or not complete:
         return None
-    looking = compile_looking(c, [*(field.rule for field in fields), *keys.rules()])
+    name, place = entry_name(node), node.place
+    looking = compile_looking(
+        c,
+        [*(field.rule for field in fields), *keys.rules()],
+        [paths for entry in also for paths in (entry.needs, entry.asks)],
+    )
+
+    def shape(known: Known | None) -> Shape:
+        left = also if known is None else [entry for entry in also if entry.possible(known)]
+        return Shape(
+            identity=look_up(c, kind, keys, looking, place=place, known=known),
+            build=looking_builder(c, fields, looking, known),
+            also=tuple(entry.run for entry in left),
+            memos=0,
+        )
+
     return Plan(
         kind=kind,
-        name=entry_name(node),
-        place=node.place,
-        identity=look_up(c, kind, keys, looking, node.place),
+        name=name,
+        place=place,
         same=keys.same,
         look=looking.look,
-        build=looking_builder(c, fields, looking),
-        also=also,
+        shapes=Shapes(c, looking, shape),
         create_only=c.yes(node, "create_only"),
         checks=checks,
         along=along,
@@ -159,10 +200,11 @@ def _checks(c: Compiler, node: Table, kind: str) -> list[Callable[[dict[str, Any
 def _make(run: Run, scope: Scope, item: Item, plan: Plan) -> str | None:
     """Make one resource, and what is made beside it; None when it was left out."""
     tokens = plan.look(scope)
+    shape = plan.shapes.of(run, scope, item, tokens)
     if run.trace is None:
-        key = plan.identity(run, scope, item, tokens)
+        key = shape.identity(run, scope, item, tokens)
     else:
-        key = _traced_key(run, scope, item, plan, tokens)
+        key = _traced_key(run, scope, item, plan, shape, tokens)
     number = run.seen.get(key, 0) + 1
     identifier = key if number == 1 or plan.same else derived_id(key, str(number))
     reference: str | None = f"{plan.kind}/{identifier}"
@@ -173,7 +215,7 @@ def _make(run: Run, scope: Scope, item: Item, plan: Plan) -> str | None:
     if run.trace is not None:
         trail, run.trail = run.trail, [f"{reference}#"]
     try:
-        built = _built(run, scope, item, plan, tokens)
+        built = _built(run, scope, item, plan, shape, tokens)
         if built is not None:
             resource = {"resourceType": plan.kind, "id": identifier, **built}
             reference = _emit(run, scope, plan, resource, key=key, number=number)
@@ -182,7 +224,7 @@ def _make(run: Run, scope: Scope, item: Item, plan: Plan) -> str | None:
         else:
             run.seen[key] = number - 1
             run.frame, reference = Frame(around), None
-        for entry in plan.also:
+        for entry in shape.also:
             entry(run, scope, item)
     finally:
         run.frame = around
@@ -209,18 +251,22 @@ def _emit(
     return reference
 
 
-def _traced_key(run: Run, scope: Scope, item: Item, plan: Plan, tokens: Tokens) -> str:
+def _traced_key(  # noqa: PLR0917 - as _built
+    run: Run, scope: Scope, item: Item, plan: Plan, shape: Shape, tokens: Tokens
+) -> str:
     trail, run.trail = run.trail, [f"{plan.kind}#id"]
     try:
-        return plan.identity(run, scope, item, tokens)
+        return shape.identity(run, scope, item, tokens)
     finally:
         run.trail = trail
 
 
-def _built(run: Run, scope: Scope, item: Item, plan: Plan, tokens: Tokens) -> dict[str, Any] | None:
+def _built(  # noqa: PLR0917 - called for every resource
+    run: Run, scope: Scope, item: Item, plan: Plan, shape: Shape, tokens: Tokens
+) -> dict[str, Any] | None:
     """The elements of the resource; None when a policy or a hand-over leaves it out."""
     try:
-        return plan.build(run, scope, item, tokens)
+        return shape.build(run, scope, item, tokens)
     except Drop:
         run.pending.clear()
     except HandedOver as away:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from gateway.value_class import value_class
+
 Severity = Literal["error", "warning"]
 
 FINDINGS_MAX = 1_000
@@ -38,7 +40,7 @@ class MappingError(Exception):
         self.findings = findings
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class Place:
     """Where a node stands: ``file`` as people find it, ``label`` as flags name it.
 
@@ -54,6 +56,10 @@ class Place:
     def __str__(self) -> str:
         """The rule's name in flags and traces: ``hl7/oru_r01.yaml:14:18``."""
         return f"{self.label}:{self.line}:{self.column}"
+
+    def after(self, characters: int) -> Place:
+        """So many characters further on the same line."""
+        return Place(self.file, self.label, self.line, self.column + characters)
 
 
 class Findings:
@@ -80,9 +86,9 @@ class Findings:
             self._found[finding] = None
 
     @property
-    def errors(self) -> int:
-        """How many of them are errors."""
-        return sum(finding.severity == "error" for finding in self._found)
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._found)
 
     @property
     def failed(self) -> bool:

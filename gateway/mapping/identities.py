@@ -9,9 +9,11 @@ from typing import Any
 from gateway.mapping.compiling import At, Compiled, Compiler, Fn, Item, together
 from gateway.mapping.document import Many, Node, Table, Text
 from gateway.mapping.findings import Place
-from gateway.mapping.looking import Looking, Tokens
+from gateway.mapping.looking import Looking, Tokens, recalled
+from gateway.mapping.memory import TRANSIENT_MAX
+from gateway.mapping.pruning import Known, pruned
 from gateway.mapping.rules import compile_text
-from gateway.mapping.running import Run, derived_id
+from gateway.mapping.running import SEPARATOR, Run, derived_id, named_by
 from gateway.mapping.vocabulary import texts
 from gateway.ports import Scope, ValueState
 
@@ -129,7 +131,13 @@ def _first(parts: list[Compiled]) -> Compiled:
                 return value
         return None
 
-    return Compiled(run, reads=together(part.reads for part in parts))
+    def prune(known: Known) -> Compiled | None:
+        left = [part for part in (pruned(part, known) for part in parts) if part is not None]
+        return _first(left) if left else None
+
+    reads = together(part.reads for part in parts)
+    needs = together(part.needs for part in parts)
+    return Compiled(run, needs=needs, reads=reads, parts=parts, prune=prune)
 
 
 def _authority(c: Compiler, rule: Table, at: At) -> list[Compiled] | bool:
@@ -149,22 +157,29 @@ def _authority(c: Compiler, rule: Table, at: At) -> list[Compiled] | bool:
     return parts if parts is not None else False
 
 
-def look_up(c: Compiler, kind: str, keys: Keys, looking: Looking, place: Place) -> Identity:
-    """The closure of an id, given the tokens of the entry's scope."""
+def look_up(
+    c: Compiler, kind: str, keys: Keys, looking: Looking, *, place: Place, known: Known | None
+) -> Identity:
+    """The closure of an id, given the tokens of the entry's scope and what is known of them."""
     ways = [
-        (tuple(_recalling(c, part, looking) for part in key.parts), _owner(c, key, looking))
+        (tuple(_recalling(c, part, looking, known) for part in key.parts),
+         _owner(c, key, looking, known))
         for key in keys.keys
-    ]
+    ]  # fmt: skip
     otherwise = [rule.run for rule in keys.otherwise]
 
     def identity(run: Run, scope: Scope, item: Item, tokens: Tokens) -> str:
         for parts, owner in ways:
-            found = []
+            said = False
+            by = kind
             for part in parts:
-                found.append(_text(run, scope, item, tokens, part))
-            if any(found):
-                by = _text(run, scope, item, tokens, owner) if owner is not None else ""
-                return derived_id(kind, by, *found)
+                text = _text(run, scope, item, tokens, part) if part is not None else ""
+                if text:
+                    said = True
+                by += SEPARATOR + text
+            if said:
+                owned = _text(run, scope, item, tokens, owner) if owner is not None else ""
+                return named_by(f"{kind}{SEPARATOR}{owned}{by[len(kind) :]}")
         found = [rule(run, scope, item) or "" for rule in otherwise]
         if not any(found):
             what = "nothing to derive an identifier from"
@@ -206,39 +221,39 @@ def _first_owner(run: Run, scope: Scope, item: Item, authority: tuple[Fn, ...]) 
 
 
 def _text(run: Run, scope: Scope, item: Item, tokens: Tokens, part: Part) -> str:
-    """A part of a key, made once a message for each content of its paths."""
+    """A part of a key, made once for each content of its paths."""
     get, pick, number = part
     if pick is None:
         return get(run, scope, item) or ""
-    token = pick(tokens)
-    known = run.passing.get(number)
-    if known is None:
-        known = run.passing[number] = {}
-    text: str | None = known.get(token)
-    if text is None:
-        text = known[token] = get(run, scope, item) or ""
-    return text
+    text: str | None = recalled(run, scope, item, get, pick(tokens), number, TRANSIENT_MAX)
+    return text or ""
 
 
-def _recalling(c: Compiler, part: Compiled, looking: Looking) -> Part:
-    """A part of a key with the places of its contents."""
+def _recalling(c: Compiler, part: Compiled, looking: Looking, known: Known | None) -> Part | None:
+    """What is left of a part of a key, with the places of its contents; None for nothing."""
+    left = part if known is None else pruned(part, known)
+    if left is None:
+        return None
     number = c.memos
     c.memos += 1
-    places = looking.at(part.reads)
-    return part.bare or part.run, looking.tokens_at(places) if places else None, number
+    places = None if c.traced else looking.at(left.reads)  # a note tells of one reading
+    return left.bare or left.run, looking.tokens_at(places) if places else None, number
 
 
-def _owner(c: Compiler, key: Key, looking: Looking) -> Part | None:
+def _owner(c: Compiler, key: Key, looking: Looking, known: Known | None) -> Part | None:
     """The authority as it goes into a key; None for keys that are unique by themselves."""
     if key.authority is None:
         return None
-    rules = tuple(rule.run for rule in key.authority)
+    left = key.authority
+    if known is not None:
+        left = [part for part in (pruned(part, known) for part in left) if part is not None]
+    rules = tuple(rule.run for rule in left)
 
     def owner(run: Run, scope: Scope, item: Item) -> str:
         return _first_owner(run, scope, item, rules)
 
-    reads = together(rule.reads for rule in key.authority)
-    return _recalling(c, Compiled(owner, reads=reads), looking)
+    reads = together(rule.reads for rule in left)
+    return _recalling(c, Compiled(owner, reads=reads), looking, None)
 
 
 def owner_of(run: Run, name: str) -> str:

@@ -1,22 +1,29 @@
 """Entries built from one look at their scope.
 
-All contents that an entry's rules depend on are looked up at once; a rule without any
-is skipped, one that is made of contents alone is remembered, the others run.
+All contents that an entry's rules depend on are looked up at once. What is left of the
+rules for the contents that are there (:mod:`gateway.mapping.shapes`) is remembered where
+it is made of contents alone; the others run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
 from gateway.mapping.compiling import Compiled, Compiler, Fn, Item, Paths, together
 from gateway.mapping.conditions import Test
-from gateway.mapping.memory import NOTHING, REMEMBERED_MAX, Memo, learn
-from gateway.mapping.objects import Field, Put, builder, complete, handlers_of
+from gateway.mapping.memory import (
+    NOTHING,
+    REMEMBERED_MAX,
+    TRANSIENT_MAX,
+    Memo,
+    learn,
+)
+from gateway.mapping.objects import Field, Put, builder, complete, handlers_of, pruned_fields
+from gateway.mapping.pruning import Known, looked_at
 from gateway.mapping.running import Run
-from gateway.mapping.sources import chosen_case
 from gateway.ports import CompiledPath, Scope
 
 Tokens = Sequence[Hashable]
@@ -26,7 +33,7 @@ LookingBuild = Callable[[Run, Scope, Item, Tokens], dict[str, Any] | None]
 FUSED_MIN = 2
 """Elements that are worth remembering together."""
 
-_FIXED, _RUN, _REFERENCE, _SWITCH, _NEEDING, _ONE, _SEVERAL = range(7)
+_FIXED, _RUN, _REFERENCE, _SWITCH, _REMEMBERED = range(5)
 
 
 @dataclass(slots=True)
@@ -35,127 +42,147 @@ class Looking:
 
     look: Look
     places: dict[str, int]
+    count: int
 
     def at(self, paths: Paths) -> tuple[int, ...] | None:
         """Where the contents of some paths are; None when they are not all looked at."""
         if paths is None or any(path.text not in self.places for path in paths):
             return None
-        return tuple(self.places[path.text] for path in paths)
+        return tuple(dict.fromkeys(self.places[path.text] for path in paths))
 
     def tokens_at(self, places: tuple[int, ...]) -> Callable[[Tokens], Hashable]:
         """A function that picks some tokens as one: itself for one place, else a tuple."""
         return itemgetter(*places)
 
+    def known(self, pattern: bytes, scope: Scope, item: Item) -> Known:
+        """What a pattern tells of every path."""
+        states = {text: pattern[place] for text, place in self.places.items()}
+        return Known(states, scope, item)
 
-def compile_looking(c: Compiler, rules: Sequence[Compiled]) -> Looking:
-    """One look for all rules; a look at nothing where the language has none."""
-    wanted: dict[str, CompiledPath] = {}
-    for rule in rules:
-        gate = rule.gate
-        behind = (gate.reads, gate.inner.reads, gate.inner.needs) if gate is not None else ()
-        choice = rule.choice_of
-        switched = (choice.path,) if choice is not None else ()
-        for paths in (rule.reads, rule.needs, switched, *behind):
-            wanted.update({path.text: path for path in paths or ()})
-    look = c.language.contents(tuple(wanted.values())) if wanted and not c.traced else None
+
+def compile_looking(c: Compiler, rules: Sequence[Compiled], paths: Sequence[Paths]) -> Looking:
+    """One look for all rules and some more paths; at nothing where the language has none."""
+    if c.watched:
+        return Looking(lambda _scope: (), {}, 0)
+    wanted = {path.text: path for path in looked_at(rules)}
+    for more in paths:
+        wanted.update({path.text: path for path in more or ()})
+    distinct: dict[Hashable, CompiledPath] = {}
+    for path in wanted.values():
+        distinct.setdefault(path.text if path.place is None else path.place, path)
+    look = c.language.contents(tuple(distinct.values())) if distinct else None
     if look is None:
-        return Looking(lambda _scope: (), {})
-    return Looking(look, {text: place for place, text in enumerate(wanted)})
+        return Looking(lambda _scope: (), {}, 0)
+    where = {key: number for number, key in enumerate(distinct)}
+    places = {
+        path.text: where[path.text if path.place is None else path.place]
+        for path in wanted.values()
+    }
+    return Looking(look, places, len(distinct))
 
 
-def looking_builder(c: Compiler, fields: list[Field], looking: Looking) -> LookingBuild:
-    """The builder of a resource, given the tokens of its scope."""
+def looking_builder(
+    c: Compiler, fields: list[Field], looking: Looking, known: Known | None
+) -> LookingBuild:
+    """The builder of a resource, given the tokens of its scope and what is known of them."""
     if not looking.places:
         build = builder(c, fields)
         return lambda run, scope, item, _tokens: build(run, scope, item)
-    fused, others = _fused(c, fields, looking)
-    rows = tuple(_row(c, field, looking) for field in others)
-    return _builder(fused, rows, handlers_of(fields), any(not field.constant for field in fields))
+    left = fields if known is None else pruned_fields(fields, known)
+    if c.traced:  # what is remembered has no place to be noted
+        build = builder(c, left, fields)
+        return lambda run, scope, item, _tokens: build(run, scope, item)
+    # The groups of all fields, whatever is left of them: so elements keep their order.
+    keys = [{field.key for field in group} for group in _groups(fields, looking)]
+    parts = [_part(c, [f for f in left if f.key in group], looking) for group in keys[:2]]
+    rows = tuple(_row(c, field, looking) for field in left if field.key in keys[2])
+    variable = any(not field.constant for field in fields)
+    return _builder(tuple(parts), rows, handlers_of(fields), variable)
 
 
 @dataclass(slots=True)
 class Condition:
-    """A ``when:`` asked before a rule, and what it answered for the contents seen so far."""
+    """A ``when:`` asked before a rule, and the memory of what it answered."""
 
     pick: Callable[[Tokens], Hashable]
     test: Test
-    known: dict[Hashable, bool]
-    idle: bool = False
-    """Its contents hardly ever come again: it is asked every time."""
+    number: int
 
 
-Row = tuple[int, str, int, Any, bool, Any, Any, int, bool, Condition | None]
-"""Kind, key, put, rule (or names, or switch), constant, where, pick, memo, lasting, condition.
+Row = tuple[int, str, int, Any, bool, Any, Any, int, int, Condition | None]
+"""Kind, key, put, rule (or names, or switch), constant, what, pick, memo, limit, condition.
 
-``where`` is the fixed value, the place of the only content, or the places of those that
-the rule needs; ``pick`` takes the contents that make its result."""
+``what`` is the fixed value, or the place of the content that a switch asks; ``pick`` takes
+the contents that make the result, of which at most ``limit`` are remembered."""
+
+
+def _number(c: Compiler) -> int:
+    number = c.memos
+    c.memos += 1
+    return number
 
 
 def _row(c: Compiler, field: Field, looking: Looking) -> Row:
     rule, put = field.rule, field.put.value
     if field.constant and field.fixed is not None:
         fixed = [field.fixed] if field.put is Put.IN_LIST else field.fixed
-        return (_FIXED, field.key, 0, None, True, fixed, None, 0, False, None)
+        return (_FIXED, field.key, 0, None, True, fixed, None, 0, 0, None)
     condition = None
     if rule.gate is not None:
         places = looking.at(rule.gate.reads)
         if places:
-            condition = Condition(looking.tokens_at(places), rule.gate.test, {})
+            condition = Condition(looking.tokens_at(places), rule.gate.test, _number(c))
             rule = rule.gate.inner
-    kind, number = _RUN, 0
-    get: Any = rule.run
-    where: Any = None
+    kind, number, get = _RUN, 0, rule.run
+    what: Any = None
     pick: Any = None
-    reads, needs = looking.at(rule.reads), looking.at(rule.needs)
+    reads = looking.at(rule.reads)
     if rule.refers:
-        kind, get = _REFERENCE, rule.refers
+        kind, what = _REFERENCE, rule.refers
     elif rule.choice_of is not None and rule.choice_of.path.text in looking.places:
-        kind, get, where = _SWITCH, rule.choice_of, looking.places[rule.choice_of.path.text]
-    elif reads and needs and not field.constant:
-        one = reads == needs and len(reads) == 1
-        kind, get = (_ONE if one else _SEVERAL), rule.bare or rule.run
-        where, pick = (reads[0] if one else needs), looking.tokens_at(reads)
-        number = c.memos
-        c.memos += 1
-    elif needs:
-        kind, get, where = _NEEDING, rule.bare or rule.run, needs
-    return (
-        kind, field.key, put, get, field.constant, where, pick, number, rule.lasting, condition,
-    )  # fmt: skip
+        kind, what = _SWITCH, (rule.choice_of, looking.places[rule.choice_of.path.text])
+        number = _number(c)
+    elif reads and not field.constant:
+        kind, get = _REMEMBERED, rule.bare or rule.run
+        pick, number = looking.tokens_at(reads), _number(c)
+    elif rule.needs is not None:
+        get = rule.bare or rule.run
+    limit = REMEMBERED_MAX if rule.lasting else TRANSIENT_MAX
+    return (kind, field.key, put, get, field.constant, what, pick, number, limit, condition)
 
 
-def _passes(condition: Condition, scope: Scope, item: Item, tokens: Tokens) -> bool:
+def _passes(condition: Condition, run: Run, scope: Scope, item: Item, tokens: Tokens) -> bool:
     """What a condition says of its contents: asked once for each."""
-    if condition.idle:
+    memo: Memo = run.lasting[condition.number]
+    if memo.idle:
         return condition.test(scope, item)
     token = condition.pick(tokens)
-    answer = condition.known.get(token)
+    answer: bool | None = memo.known.get(token)
     if answer is None:
-        if len(condition.known) >= REMEMBERED_MAX:
-            condition.known.clear()
-            condition.idle = True
-        answer = condition.known[token] = condition.test(scope, item)
+        if len(memo.known) >= REMEMBERED_MAX:
+            memo.known.clear()
+            memo.idle = True
+        answer = memo.known[token] = condition.test(scope, item)
     return answer
 
 
 @dataclass(slots=True)
 class Fused:
     """Elements that are remembered together: the contents of all their paths make them all.
+    Without ``pick`` each is made by itself.
 
     Most of what a laboratory says of a result comes again with the same code, unit and
     range: one look then gives all of it.
     """
 
     rows: tuple[Row, ...]
-    pick: Callable[[Tokens], Hashable]
+    pick: Callable[[Tokens], Hashable] | None
     number: int
-    lasting: bool
+    limit: int
 
 
-def _fused(
-    c: Compiler, fields: list[Field], looking: Looking
-) -> tuple[tuple[Fused, ...], list[Field]]:
-    """What can be remembered together, for ever and within one message; and the others.
+def _groups(fields: list[Field], looking: Looking) -> tuple[list[Field], list[Field], list[Field]]:
+    """What can be remembered together, the lasting and the transient; and the others.
 
     A switch stays alone, and a constant under a condition: they look at values that hardly
     ever come again.
@@ -171,16 +198,22 @@ def _fused(
             groups[rule.lasting].append(field)
         else:
             others.append(field)
-    fused = []
-    for lasting, members in groups.items():
+    for members in groups.values():
         places = looking.at(together(field.rule.reads for field in members))
         if len(members) < FUSED_MIN or not places:
             others = [field for field in fields if field in members or field in others]
-            continue
-        rows = tuple(_row(c, field, looking) for field in members)
-        fused.append(Fused(rows, looking.tokens_at(places), c.memos, lasting))
-        c.memos += 1
-    return tuple(fused), others
+            members.clear()
+    return groups[True], groups[False], others
+
+
+def _part(c: Compiler, fields: list[Field], looking: Looking) -> Fused:
+    """Elements to be remembered together; by themselves where nothing or one is left."""
+    rows = tuple(_row(c, field, looking) for field in fields)
+    places = looking.at(together(field.rule.reads for field in fields))
+    if not places or len(rows) < FUSED_MIN:
+        return Fused(rows, None, 0, 0)
+    limit = REMEMBERED_MAX if all(field.rule.lasting for field in fields) else TRANSIENT_MAX
+    return Fused(rows, looking.tokens_at(places), _number(c), limit)
 
 
 def _switches(rule: Compiled) -> bool:
@@ -196,7 +229,10 @@ def _builder(
         made: dict[str, Any] = {}
         said = not variable
         for part in fused:
-            values, spoke = _fused_values(part, run, scope, item, tokens)
+            if part.pick is None:
+                said = _fill(part.rows, run, scope, item, tokens, made) or said
+                continue
+            values, spoke = _fused_values(part, part.pick, run, scope, item, tokens)
             made.update(values)
             said = said or spoke
         said = _fill(rows, run, scope, item, tokens, made) or said
@@ -209,33 +245,28 @@ def _builder(
     return build
 
 
-def _fused_values(
-    part: Fused, run: Run, scope: Scope, item: Item, tokens: Tokens
-) -> tuple[dict[str, Any], bool]:
+def _fused_values(  # noqa: PLR0917 - called for every resource
+    part: Fused,
+    pick: Callable[[Tokens], Hashable],
+    run: Run,
+    scope: Scope,
+    item: Item,
+    tokens: Tokens,
+) -> tuple[Mapping[str, Any], bool]:
     """Elements made together, and whether one of them says something of the source."""
-    token = part.pick(tokens)
-    memo: Memo | None = run.lasting[part.number] if part.lasting else None
-    known: dict[Hashable, Any]
-    if memo is not None:
-        known = memo.known
-    else:
-        passing = run.passing.get(part.number)
-        if passing is None:
-            passing = run.passing[part.number] = {}
-        known = passing
-    found: tuple[dict[str, Any], bool] | None = known.get(token)
-    if found is not None:
-        if memo is not None:
+    memo: Memo = run.lasting[part.number]
+    token: Hashable = None
+    if not memo.idle:
+        token = pick(tokens)
+        found: tuple[dict[str, Any], bool] | None = memo.known.get(token)
+        if found is not None:
             memo.hits += 1
-        return found
+            return found
     before = len(run.flags)
     values: dict[str, Any] = {}
     spoke = _fill(part.rows, run, scope, item, tokens, values)
-    flagged = len(run.flags) != before
-    if memo is not None:
-        learn(memo, known, token, ((values, spoke), flagged))
-    elif not flagged and len(known) < REMEMBERED_MAX:
-        known[token] = (values, spoke)
+    if not memo.idle:
+        learn(memo, token, (values, spoke), part.limit, flagged=len(run.flags) != before)
     return values, spoke
 
 
@@ -250,34 +281,22 @@ def _fill(  # noqa: PLR0912, PLR0917
 ) -> bool:
     """Make elements; whether one of them says something of the source."""
     said = False
-    for kind, key, put, get, constant, where, pick, number, lasting, condition in rows:
+    for kind, key, put, get, constant, what, pick, number, limit, condition in rows:
         if kind == _FIXED:
-            made[key] = where
+            made[key] = what
             continue
-        if kind == _ONE:
-            if not tokens[where]:
-                continue
-        elif kind > _SWITCH:
-            for place in where:
-                if tokens[place]:
-                    break
-            else:
-                continue
-        if condition is not None and not _passes(condition, scope, item, tokens):
+        if condition is not None and not _passes(condition, run, scope, item, tokens):
             continue
         value: Any = None
-        if kind >= _ONE:
-            value = recalled(run, scope, item, get, pick(tokens), number, lasting)
+        if kind == _REMEMBERED:
+            value = recalled(run, scope, item, get, pick(tokens), number, limit)
         elif kind == _REFERENCE:
-            for name in get:
+            for name in what:
                 if name in run.frame.known:
                     value = {"reference": run.frame.known[name]}
                     break
         elif kind == _SWITCH:
-            case = get.known.get(tokens[where])
-            if case is None:
-                case = chosen_case(get, tokens[where], scope, item)
-            value = case(run, scope, item)
+            value = _case(run, scope, item, what, tokens, number)(run, scope, item)
         else:
             value = get(run, scope, item)
         if value is None:
@@ -295,25 +314,33 @@ def _fill(  # noqa: PLR0912, PLR0917
     return said
 
 
+def _case(  # noqa: PLR0917 - called for every switch of every resource
+    run: Run, scope: Scope, item: Item, what: tuple[Any, int], tokens: Tokens, number: int
+) -> Fn:
+    """The case of a switch for its content, worked out once."""
+    choice, place = what
+    memo: Memo = run.lasting[number]
+    token = tokens[place]
+    case: Fn | None = memo.known.get(token)
+    if case is None:
+        if len(memo.known) >= REMEMBERED_MAX:
+            memo.known.clear()
+        case = memo.known[token] = choice.choose(scope, item)
+    return case
+
+
 def recalled(  # noqa: PLR0917 - called for every element of every resource
-    run: Run, scope: Scope, item: Item, get: Fn, token: Hashable, number: int, lasting: bool
+    run: Run, scope: Scope, item: Item, get: Fn, token: Hashable, number: int, limit: int
 ) -> Any:
     """What a rule makes of a content: remembered, or made now."""
     memo: Memo = run.lasting[number]
     if memo.idle:
         return get(run, scope, item)
-    if lasting:
-        known = memo.known
-    else:
-        passing = run.passing.get(number)
-        if passing is None:
-            passing = run.passing[number] = {}
-        known = passing
-    found = known.get(token)
+    found = memo.known.get(token)
     if found is not None:
         memo.hits += 1
         return None if found is NOTHING else found
     before = len(run.flags)
     value = get(run, scope, item)
-    learn(memo, known, token, (value, len(run.flags) != before))
+    learn(memo, token, value, limit, flagged=len(run.flags) != before)
     return value

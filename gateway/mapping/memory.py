@@ -2,10 +2,11 @@
 
 Laboratories send the same few hundred codes, units and ranges in every message, and
 the same times and order numbers many times in one. Where a rule's paths have a cheap
-``content`` (:class:`gateway.ports.CompiledPath`), what was made of it is kept: coded
-things as long as the program lives, everything else for one message only. A rule that
-raised a flag is not remembered, because the flag names the place; one whose contents
-hardly ever come again stops remembering.
+``content`` (:class:`gateway.ports.CompiledPath`), what was made of it is kept: of coded
+things some thousands, of everything else the last few, for the next result of the same
+order and the next order of the same doctor. A rule that raised a flag is not remembered,
+because the flag names the place; one whose contents hardly ever come again stops
+remembering. All of it is in the memory of the process and nowhere else.
 
 What is remembered is shared by every entry that it stands in. Nobody changes a value
 inside an entry: who needs another makes a copy along the way to it
@@ -24,6 +25,9 @@ from gateway.ports import Scope
 
 REMEMBERED_MAX = 4_096
 """Contents that one rule remembers; beyond it starts anew."""
+
+TRANSIENT_MAX = 256
+"""The same for a rule whose contents may be of a patient."""
 
 TRIAL = 256
 """After so many contents a rule that met fewer than one in four again stops remembering."""
@@ -46,12 +50,8 @@ class _Nothing:
 NOTHING = _Nothing()
 
 
-def learn(memo: Memo, known: dict[Hashable, Any], token: Hashable, made: tuple[Any, bool]) -> None:
-    """Remember what was made of a content, unless it raised a flag.
-
-    ``known`` is the memo's own or, for what may be of a patient, the message's.
-    """
-    value, flagged = made
+def learn(memo: Memo, token: Hashable, value: Any, limit: int, *, flagged: bool) -> None:
+    """Remember what was made of a content, unless it raised a flag; ``limit`` contents at most."""
     memo.misses += 1
     if memo.misses >= TRIAL:
         memo.idle = memo.hits * 3 < memo.misses
@@ -60,9 +60,15 @@ def learn(memo: Memo, known: dict[Hashable, Any], token: Hashable, made: tuple[A
             memo.known.clear()
     if flagged or memo.idle:
         return
-    if len(known) >= REMEMBERED_MAX:
-        known.clear()
-    known[token] = NOTHING if value is None else value
+    if len(memo.known) >= limit:
+        memo.known.clear()
+    memo.known[token] = NOTHING if value is None else value
+
+
+def provide(memory: list[Any], count: int) -> None:
+    """Give each of so many rules its memory."""
+    while len(memory) < count:
+        memory.append(Memo())
 
 
 def remembering(c: Compiler, get: Fn, content: Callable[[Scope], Hashable]) -> Fn:
@@ -83,7 +89,7 @@ def remembering(c: Compiler, get: Fn, content: Callable[[Scope], Hashable]) -> F
             return None if found is NOTHING else found
         before = len(run.flags)
         value = get(run, scope, item)
-        learn(memo, memo.known, token, (value, len(run.flags) != before))
+        learn(memo, token, value, REMEMBERED_MAX, flagged=len(run.flags) != before)
         return value
 
     return remembered

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -12,6 +12,7 @@ from gateway.mapping.document import Node, Table
 from gateway.mapping.findings import Place
 from gateway.mapping.ordering import in_order
 from gateway.mapping.policies import Handler, compile_policy, leaves_nothing
+from gateway.mapping.pruning import Known, pruned
 from gateway.mapping.r4.definitions import UnknownPath
 from gateway.mapping.rules import compile_rule, may_be_empty
 from gateway.mapping.running import Drop, Run
@@ -57,19 +58,47 @@ def compile_set(c: Compiler, node: Node, target: Target, at: At) -> Compiled | N
     complete = check_required(c, node, target)
     if fields is None or not complete:
         return None
-    build = builder(c, fields)
-    if target.types == ("Period",):
-        build = _ordered(build, node.place, target.path)
+    period = node.place if target.types == ("Period",) else None
+    return _object(c, fields, fields, target.path, period)
+
+
+def _object(
+    c: Compiler, fields: list[Field], left: list[Field], path: str, period: Place | None
+) -> Compiled:
+    """An object of the elements that are ``left`` of all its fields."""
+    build = builder(c, left, fields)
+    if period is not None:
+        build = _ordered(build, period, path)
     constant = all(field.constant for field in fields)
 
-    varying = [field.rule for field in fields if not field.constant]
+    def prune(known: Known) -> Compiled | None:
+        kept = pruned_fields(left, known)
+        if not constant and all(field.constant for field in kept):
+            return None  # only what the source does not say would be in it
+        return _object(c, fields, kept, path, period)
+
+    varying = [field.rule for field in left if not field.constant]
     return Compiled(
         build,
         constant=constant,
         needs=None if constant else together(rule.needs for rule in varying),
-        reads=together(field.rule.reads for field in fields),
+        reads=together(field.rule.reads for field in left),
         lasting=all(rule.lasting for rule in varying),
+        parts=[field.rule for field in left],
+        prune=prune,
     )
+
+
+def pruned_fields(fields: list[Field], known: Known) -> list[Field]:
+    """The elements of which something is left."""
+    kept = []
+    for field in fields:
+        rule = pruned(field.rule, known)
+        if rule is field.rule:
+            kept.append(field)
+        elif rule is not None:
+            kept.append(replace(field, run=rule.run, rule=rule))
+    return kept
 
 
 def _ordered(build: Build, place: Place, path: str) -> Build:
@@ -160,20 +189,23 @@ def check_required(c: Compiler, node: Table, target: Target) -> bool:
     return sound
 
 
-def builder(c: Compiler, fields: list[Field]) -> Build:
-    """The closure that makes the object, or None when only its constants would be in it."""
+def builder(c: Compiler, fields: list[Field], whole: list[Field] | None = None) -> Build:
+    """The closure that makes the object, or None when only its constants would be in it.
+
+    ``whole`` are all of its fields where ``fields`` are what is left of them.
+    """
+    whole = fields if whole is None else whole
     if c.traced:
-        return _traced(fields)
+        return _traced(fields, whole)
     rows: list[tuple[str, Fn | None, int, bool, Any]] = []
-    variable = False
+    variable = any(not field.constant for field in whole)
     for field in fields:
-        variable = variable or not field.constant
         if field.constant and field.fixed is not None:
             fixed = [field.fixed] if field.put is Put.IN_LIST else field.fixed
             rows.append((field.key, None, 0, True, fixed))
         else:
             rows.append((field.key, field.run, field.put.value, field.constant, None))
-    return _plain(tuple(rows), handlers_of(fields), variable)
+    return _plain(tuple(rows), handlers_of(whole), variable)
 
 
 def _plain(rows: tuple[Any, ...], handlers: tuple[Any, ...], variable: bool) -> Build:
@@ -241,10 +273,10 @@ def _keys(target: Target) -> tuple[str, ...]:
     return tuple(target.key_of(kind) for kind in target.types)
 
 
-def _traced(fields: list[Field]) -> Build:
+def _traced(fields: list[Field], whole: list[Field]) -> Build:
     """The same with the trail of element names kept, for provenance."""
-    variable = any(not field.constant for field in fields)
-    handlers = handlers_of(fields)
+    variable = any(not field.constant for field in whole)
+    handlers = handlers_of(whole)
 
     def build(run: Run, scope: Scope, item: Item) -> dict[str, Any] | None:
         made: dict[str, Any] = {}

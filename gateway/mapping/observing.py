@@ -1,6 +1,6 @@
 """What happens while a traced mapping runs, kept for those who ask why.
 
-The traced rules of a program (:meth:`gateway.mapping.Program.run` with ``trace``) tell a
+The rules of a program that is traced (:meth:`gateway.mapping.Program.run`) tell a
 :class:`Watch` what they read, which conditions they asked, which rows they looked up and
 what they gave, if one is open around the run::
 
@@ -183,7 +183,12 @@ def watching() -> Iterator[Watch]:
         _WATCH.reset(token)
 
 
-# --- what the compilers wrap traced things in --------------------------------------------
+def is_watched() -> bool:
+    """Whether a watch is open in this context."""
+    return _WATCH.get() is not None
+
+
+# --- what the compilers wrap watched things in --------------------------------------------
 
 
 def watched_rule(compiled: Compiled, node: Node, target: Target) -> Compiled:

@@ -7,19 +7,21 @@ from collections.abc import Iterable
 from gateway.mapping.document import Many, Node, Table, Text
 from gateway.mapping.trees import entry_name
 
+_NOTHING: frozenset[str] = frozenset()
 
-def made_in(node: Node) -> set[str]:
+
+def made_in(node: Node) -> frozenset[str]:
     """Names of the entries that a rule makes, at any depth."""
-    found: set[str] = set()
+    if isinstance(node, Text):
+        return _NOTHING
     if isinstance(node, Many):
-        for item in node.items:
-            found |= made_in(item)
-    elif isinstance(node, Table):
+        parts = [made_in(item) for item in node.items if not isinstance(item, Text)]
+    else:
+        parts = [made_in(inner) for inner in node.items.values() if not isinstance(inner, Text)]
         if "resource" in node.items:
-            found.add(entry_name(node))
-        for inner in node.items.values():
-            found |= made_in(inner)
-    return found
+            parts.append(frozenset((entry_name(node),)))
+    parts = [part for part in parts if part]
+    return parts[0].union(*parts[1:]) if parts else _NOTHING
 
 
 def referred_in(node: Node) -> set[str]:
@@ -44,7 +46,15 @@ def in_order(rules: Iterable[tuple[str, Node]]) -> list[tuple[str, Node]]:
     Rules that refer to each other's entries stay as written: the reference that
     comes too early then gives nothing.
     """
-    waiting = [(name, node, made_in(node), referred_in(node)) for name, node in rules]
+    given = list(rules)
+    if len(given) < 2:
+        return given
+    made = [made_in(node) for _, node in given]
+    if not any(made):
+        return given
+    waiting = [
+        (name, node, own, referred_in(node)) for (name, node), own in zip(given, made, strict=True)
+    ]
     ordered: list[tuple[str, Node]] = []
     while waiting:
         chosen = 0

@@ -51,7 +51,7 @@ def compile_policy(
     ``keep-and-flag`` and ``convert`` are the table's own affair: here they only flag.
     """
     handler = _policy(c, which, node, target, at, place=place)
-    return watched_policy(handler, which, node, target, place) if c.traced and handler else handler
+    return watched_policy(handler, which, node, target, place) if c.watched and handler else handler
 
 
 def _policy(

@@ -9,6 +9,7 @@ from threading import Lock
 from gateway.mapping.conditions import Test
 from gateway.mapping.entries import Entry
 from gateway.mapping.memory import Memo
+from gateway.mapping.observing import is_watched
 from gateway.mapping.running import MappingContext, Memory, Run
 from gateway.model import Format, Mapped
 from gateway.ports import CompiledPath, Scope
@@ -52,7 +53,7 @@ class Rules:
 
     entries: Sequence[Entry]
     ignored: tuple[Ignored, ...]
-    compile_traced: Callable[[], Sequence[Entry]]
+    compile_traced: Callable[[bool], Sequence[Entry]]
     memos: int
 
 
@@ -90,7 +91,7 @@ class Program:
         self._compile = compile
         self._lock = Lock()
         self._rules: Rules | None = None
-        self._traced: Sequence[Entry] | None = None
+        self._traced: dict[bool, Sequence[Entry]] = {}
         self._memories: dict[Hashable, Memory] = {}
 
     @property
@@ -121,9 +122,9 @@ class Program:
         a policy refuses the message; anything else that leaves is a bug.
         """
         rules = self._rules or self.rules
-        run = Run(root, context, self._memory(context, rules), trace=trace)
+        run = Run(root, context, self._memory(root, context, rules), trace=trace)
         for entry in self._traced_entries(rules) if trace else rules.entries:
-            entry(run, root, None)
+            entry.run(run, root, None)
         return Mapped(
             mapping=self.name,
             version=self.version,
@@ -136,14 +137,19 @@ class Program:
         )
 
     def _traced_entries(self, rules: Rules) -> Sequence[Entry]:
-        if self._traced is None:
+        watched = is_watched()
+        traced = self._traced.get(watched)
+        if traced is None:
             with self._lock:
-                self._traced = self._traced or rules.compile_traced()
-        return self._traced
+                traced = self._traced.get(watched)
+                if traced is None:
+                    traced = self._traced[watched] = rules.compile_traced(watched)
+        return traced
 
-    def _memory(self, context: MappingContext, rules: Rules) -> Memory:
-        """What the rules remember for messages of this context."""
-        key = (context.zone, context.source, tuple(context.authorities.items()))
+    def _memory(self, root: Scope, context: MappingContext, rules: Rules) -> Memory:
+        """What the rules remember for messages of this context and profile."""
+        profile = getattr(root, "profile", None)  # isinstance() of a protocol takes longer
+        key = (context.zone, context.source, tuple(context.authorities.items()), profile)
         memory = self._memories.get(key)
         if memory is None:
             if len(self._memories) >= CONTEXTS_MAX:

@@ -20,6 +20,7 @@ from gateway.mapping.document import Many, Node, Table, Text
 from gateway.mapping.leaves import compile_all, compile_from
 from gateway.mapping.observing import watched_rule
 from gateway.mapping.policies import leaves_nothing
+from gateway.mapping.pruning import Known, pruned
 from gateway.mapping.running import Run
 from gateway.mapping.targets import Target, text_target
 from gateway.mapping.walking import compile_each
@@ -40,7 +41,7 @@ KEYS = (*SOURCES, *MODIFIERS, *attachments.OPTIONS)
 def compile_rule(c: Compiler, node: Node, target: Target, at: At) -> Compiled | None:
     """Compile one rule for a target; None when it is wrong (reported)."""
     compiled = _rule(c, node, target, at)
-    return watched_rule(compiled, node, target) if c.traced and compiled else compiled
+    return watched_rule(compiled, node, target) if c.watched and compiled else compiled
 
 
 def _rule(c: Compiler, node: Node, target: Target, at: At) -> Compiled | None:
@@ -81,10 +82,17 @@ def _joined(c: Compiler, node: Many, target: Target, at: At) -> Compiled | None:
     if not target.repeats:
         c.error(node.place, "type", f"{target.path} does not repeat", "first: takes one of several")
         return None
-    parts = [compile_rule(c, item, target, at) for item in node.items]
-    rules = [(part.run, part.many) for part in parts if part is not None]
-    if len(rules) < len(parts) or not rules:
+    found = [compile_rule(c, item, target, at) for item in node.items]
+    parts = [part for part in found if part is not None]
+    if len(parts) < len(found) or not parts:
         return None
+    constant = all(part.constant for part in parts)
+    return _together(parts, constant=constant, traced=c.traced)
+
+
+def _together(parts: list[Compiled], *, constant: bool, traced: bool) -> Compiled:
+    """The values of several rules in one list."""
+    rules = tuple((part.run, part.many) for part in parts)
 
     def run_all(run: Run, scope: Scope, item: Item) -> list[Any] | None:
         made: list[Any] = []
@@ -112,14 +120,19 @@ def _joined(c: Compiler, node: Many, target: Target, at: At) -> Compiled | None:
         run.offset = 0
         return made or None
 
-    constant = all(part is not None and part.constant for part in parts)
+    def prune(known: Known) -> Compiled | None:
+        left = [part for part in (pruned(part, known) for part in parts) if part is not None]
+        return _together(left, constant=constant, traced=traced) if left else None
+
     return Compiled(
-        run_traced if c.traced else run_all,
+        run_traced if traced else run_all,
         many=True,
         constant=constant,
-        needs=together(part.needs for part in parts if part is not None),
-        reads=together(part.reads for part in parts if part is not None),
-        lasting=all(part is not None and part.lasting for part in parts),
+        needs=together(part.needs for part in parts),
+        reads=together(part.reads for part in parts),
+        lasting=all(part.lasting for part in parts),
+        parts=parts,
+        prune=prune,
     )
 
 
@@ -195,6 +208,13 @@ def _when(test: Test, body: Compiled, reads: Paths) -> Compiled:
     def run(run: Run, scope: Scope, item: Item) -> Any:
         return get(run, scope, item) if test(scope, item) else None
 
+    def prune(known: Known) -> Compiled | None:
+        left = pruned(body, known)
+        if left is None or not known.lacks(reads):
+            return _when(test, left, reads) if left is not None else None
+        # There is nothing at all that it asks about: the answer is the same for all of them.
+        return left if test(known.scope, known.item) else None
+
     return Compiled(
         run,
         body.many,
@@ -204,6 +224,9 @@ def _when(test: Test, body: Compiled, reads: Paths) -> Compiled:
         reads=together((reads, body.reads)),
         lasting=body.lasting,
         gate=Gate(test, reads, body),
+        asks=reads,
+        parts=(body,),
+        prune=prune,
     )
 
 
@@ -244,8 +267,12 @@ def _first(c: Compiler, rule: Table, target: Target, at: At) -> Compiled | None:
     found = [part for part in parts if part is not None]
     if len(found) < len(parts):
         return None
-    many = any(part.many for part in found)
-    rules = tuple(part.run if part.many == many else sources.listed(part.run) for part in found)
+    return _one_of(found, many=any(part.many for part in found), choice=found[0].choice)
+
+
+def _one_of(parts: list[Compiled], *, many: bool, choice: bool) -> Compiled:
+    """The value of the first rule that gives one."""
+    rules = tuple(part.run if part.many == many else sources.listed(part.run) for part in parts)
 
     def run(run: Run, scope: Scope, item: Item) -> Any:
         for get in rules:
@@ -254,13 +281,21 @@ def _first(c: Compiler, rule: Table, target: Target, at: At) -> Compiled | None:
                 return value
         return None
 
+    def prune(known: Known) -> Compiled | None:
+        left = [part for part in (pruned(part, known) for part in parts) if part is not None]
+        if len(left) == 1 and left[0].many == many:
+            return left[0]
+        return _one_of(left, many=many, choice=choice) if left else None
+
     return Compiled(
-        run,
+        rules[0] if len(rules) == 1 else run,
         many,
-        found[0].choice,
-        needs=together(part.needs for part in found),
-        reads=together(part.reads for part in found),
-        lasting=all(part.lasting for part in found),
+        choice,
+        needs=together(part.needs for part in parts),
+        reads=together(part.reads for part in parts),
+        lasting=all(part.lasting for part in parts),
+        parts=parts,
+        prune=prune,
     )
 
 

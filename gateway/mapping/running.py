@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import field
 from typing import Any
 from uuid import UUID
 
@@ -12,12 +12,16 @@ from gateway.mapping.findings import Place
 from gateway.mapping.serialise import dumps
 from gateway.model import Attachment, Cause, CauseCode, Embedded, Entry, Flag, TraceStep
 from gateway.ports import Scope
+from gateway.value_class import value_class
 
 Memory = list[Any]
 """For each remembering rule its ``Memo`` (:mod:`gateway.mapping.memory`)."""
 
 NAMESPACE = UUID("6f1d3a52-8c5e-5b0e-9d0c-2f6f0f3b7a11")
 """The name space of every identifier that Écluse derives. Never changes."""
+
+SEPARATOR = "\x1f"
+"""Between the parts of which an identifier is derived; no message value holds it unescaped."""
 
 _NAMESPACE = NAMESPACE.bytes
 _VARIANT = {f"{nibble:x}": f"{nibble & 3 | 8:x}" for nibble in range(16)}
@@ -27,7 +31,8 @@ ENTRIES_MAX = 50_000
 FLAGS_MAX = 10_000
 
 
-@dataclass(frozen=True, slots=True)
+# It goes to the mapping processes: a compiled class that is frozen cannot be unpickled.
+@value_class(frozen=True, slots=True)
 class MappingContext:
     """What the source's settings say and the message does not.
 
@@ -90,7 +95,6 @@ class Run:
         "lasting",
         "made",
         "offset",
-        "passing",
         "pending",
         "root",
         "seen",
@@ -105,7 +109,6 @@ class Run:
     ) -> None:
         self.root = root
         self.lasting = lasting
-        self.passing: dict[int, dict[Hashable, Any]] = {}
         self.zone = context.zone
         self.authorities = context.authorities
         self.source = context.source
@@ -163,8 +166,13 @@ def derived_id(*parts: str) -> str:
 
     The parts are joined by U+001F, which no message value holds unescaped.
     """
+    return named_by(SEPARATOR.join(parts))
+
+
+def named_by(text: str) -> str:
+    """:func:`derived_id` of parts that are joined already."""
     digest = hashlib.sha1(  # noqa: S324 - UUID version 5 is defined with SHA-1
-        _NAMESPACE + "\x1f".join(parts).encode()
+        _NAMESPACE + text.encode()
     ).hexdigest()
     variant = _VARIANT[digest[16]]
     return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.mapping.compiling import (
     At,
@@ -18,10 +18,14 @@ from gateway.mapping.compiling import (
 from gateway.mapping.constants import compile_constant, constant_value
 from gateway.mapping.document import Table, Text
 from gateway.mapping.findings import nearest
+from gateway.mapping.pruning import Known, pruned
 from gateway.mapping.r4.definitions import UnknownPath
 from gateway.mapping.running import Run
 from gateway.mapping.targets import Target
 from gateway.ports import Scope, ValueState
+
+if TYPE_CHECKING:
+    from gateway.mapping.entries import Entry
 
 CASES_MAX = 1_000
 """Contents for which a switch remembers its case."""
@@ -210,22 +214,31 @@ def an_object(c: Compiler, rule: Table, target: Target, at: At) -> Compiled | No
     built = compile_set(c, rule.items["set"], typed.item(), at)
     if built is None:
         return None
-    if target.open:
-        key, get = typed.key, built.run
+    return _keyed(typed.key, built) if target.open else built
 
-        def run(run: Run, scope: Scope, item: Item) -> Any:
-            made = get(run, scope, item)
-            return (key, made) if made is not None else None
 
-        return Compiled(
-            run,
-            choice=True,
-            constant=built.constant,
-            needs=built.needs,
-            reads=built.reads,
-            lasting=built.lasting,
-        )
-    return built
+def _keyed(key: str, built: Compiled) -> Compiled:
+    """An object for an open choice: with the property that it stands under."""
+    get = built.run
+
+    def run(run: Run, scope: Scope, item: Item) -> Any:
+        made = get(run, scope, item)
+        return (key, made) if made is not None else None
+
+    def prune(known: Known) -> Compiled | None:
+        left = pruned(built, known)
+        return _keyed(key, left) if left is not None else None
+
+    return Compiled(
+        run,
+        choice=True,
+        constant=built.constant,
+        needs=built.needs,
+        reads=built.reads,
+        lasting=built.lasting,
+        parts=(built,),
+        prune=prune,
+    )
 
 
 def nothing(c: Compiler, rule: Table, kind: str, target: Target) -> Compiled | None:
@@ -262,17 +275,28 @@ def nested(c: Compiler, rule: Table, target: Target, at: At) -> Compiled | None:
     if rule.get("each") is not None and not target.repeats:
         c.error(rule.place, "type", f"each: makes several, and {target.path} does not repeat")
         return None
-
+    make = entry.run
     if target.repeats:
 
         def run_many(run: Run, scope: Scope, item: Item) -> list[dict[str, str]] | None:
-            found = entry(run, scope, item)
+            found = make(run, scope, item)
             return [{"reference": ref} for ref in dict.fromkeys(found)] or None
 
-        return Compiled(run_many, many=True)
+        return _possibly(run_many, entry, many=True)
 
     def run_one(run: Run, scope: Scope, item: Item) -> dict[str, str] | None:
-        found = entry(run, scope, item)
+        found = make(run, scope, item)
         return {"reference": found[0]} if found else None
 
-    return Compiled(run_one)
+    return _possibly(run_one, entry, many=False)
+
+
+def _possibly(run: Fn, entry: Entry, *, many: bool) -> Compiled:
+    """An entry of its own, left out where nothing of what it needs is there."""
+    made = Compiled(run, many, needs=entry.needs, asks=entry.asks)
+
+    def prune(known: Known) -> Compiled | None:
+        return made if entry.possible(known) else None
+
+    made.prune = prune
+    return made

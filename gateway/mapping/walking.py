@@ -36,6 +36,7 @@ def _nested(c: Compiler, node: Many, at: At, *, entry: bool) -> Walked | None:
     walks: list[Walk] = []
     needs: Paths = None
     reads: Paths = ()
+    scopes = True
     for step in node.items:
         if isinstance(step, Many):
             c.error(step.place, "wrong-shape", "a step of each: is a path or a map")
@@ -45,7 +46,12 @@ def _nested(c: Compiler, node: Many, at: At, *, entry: bool) -> Walked | None:
             return None
         walks.append(compiled[0])
         at = compiled[1]
-        needs = compiled[2] if len(walks) == 1 else needs
+        wanted = compiled[2]
+        if len(walks) == 1:
+            needs = wanted
+        elif scopes and wanted and all(path.everywhere for path in wanted):
+            needs = wanted  # without it the steps before are in vain
+        scopes = scopes and isinstance(step, Table)
         reads = together((reads, compiled[3]))
     if not walks:
         c.error(node.place, "wrong-shape", "each: has no step")

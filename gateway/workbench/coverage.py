@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from gateway.mapping import MappingContext
 from gateway.mapping.r4.problems import ProblemCode
@@ -51,6 +52,29 @@ class Fault:
     detail: str
 
 
+class Apart(StrEnum):
+    """Why a file or message is not counted."""
+
+    NO_MESSAGE = "no_message"
+    """The file holds none of a known format."""
+    UNREADABLE = "unreadable"
+    """It is a message of a known format, and broken."""
+    UNMAPPED = "unmapped"
+    """No mapping takes it."""
+    REFUSED = "refused"
+    """A mapping or a limit refuses it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetApart:
+    """One file or message that is not counted: under which heading, where, and why."""
+
+    message: str
+    heading: Apart
+    path: str
+    detail: str
+
+
 @dataclass(slots=True)
 class Coverage:
     """What was counted. :attr:`retention` is the share of values that are not lost, of
@@ -64,11 +88,9 @@ class Coverage:
     invented: int = 0
     unstable: int = 0
     faults: list[Fault] = field(default_factory=list)
-    no_messages: int = 0
-    unmapped: int = 0
-    refused: int = 0
-    set_apart: list[Fault] = field(default_factory=list)
-    """Files that are no message, messages that no mapping takes or that are refused."""
+    apart: dict[Apart, int] = field(default_factory=lambda: dict.fromkeys(Apart, 0))
+    set_apart: list[SetApart] = field(default_factory=list)
+    """What is not counted, by name; ``apart`` counts all of it by heading."""
 
     def total(self, fate: Fate | None = None, format: Format | None = None) -> int:  # noqa: A002
         """How many values there are, of one fate, of one format."""
@@ -134,8 +156,7 @@ def cover(
     found = Coverage()
     for message in messages:
         if isinstance(message, NoMessage):
-            found.no_messages += 1
-            _apart(found, Fault(message.name, "", message.reason))
+            _apart(found, SetApart(message.name, Apart.NO_MESSAGE, "", message.reason))
         else:
             context = contexts.get(message.format, MappingContext(source="file"))
             _count(found, bench, message, context)
@@ -156,19 +177,18 @@ def _count(found: Coverage, bench: Bench, message: Message, context: MappingCont
 
 
 def _count_refused(found: Coverage, message: Message, cause: Cause) -> None:
-    if cause.code is CauseCode.UNMAPPED:
-        found.unmapped += 1
-    elif cause.code is CauseCode.UNREADABLE:
-        found.no_messages += 1
-    else:
-        found.refused += 1
+    heading = _HEADINGS.get(cause.code, Apart.REFUSED)
     detail = f"{cause.code.value}: {cause.detail}"
-    _apart(found, Fault(message.name, cause.location, detail))
+    _apart(found, SetApart(message.name, heading, cause.location, detail))
 
 
-def _apart(found: Coverage, fault: Fault) -> None:
+_HEADINGS = {CauseCode.UNMAPPED: Apart.UNMAPPED, CauseCode.UNREADABLE: Apart.UNREADABLE}
+
+
+def _apart(found: Coverage, one: SetApart) -> None:
+    found.apart[one.heading] += 1
     if len(found.set_apart) < LISTED_MAX:
-        found.set_apart.append(fault)
+        found.set_apart.append(one)
 
 
 def _count_part(

@@ -15,10 +15,8 @@ import httpx2
 import yaml
 
 from tests.eventually import eventually
+from tests.http_client import HTTP
 from tests.servers import free_port
-
-HTTP = httpx2.Client(verify=False)
-"""One client for all: making one reads every certificate of the machine, which takes long."""
 
 
 @dataclass
@@ -34,6 +32,9 @@ class GatewayProcess:
     http_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
+    launcher: tuple[str, ...] = ()
+    """What runs the command line; ``python -m gateway.cli`` when empty."""
+    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def configuration(self) -> Path:
@@ -69,13 +70,14 @@ class GatewayProcess:
         if not self.configuration.exists():
             self.write_configuration()
         self.starts += 1
+        launcher = self.launcher or (sys.executable, "-m", "gateway.cli")
         with (self.folder / "gateway.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway.cli", "run", "--config", str(self.configuration)],
+                [*launcher, "run", "--config", str(self.configuration)],
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, "PYTHONFAULTHANDLER": "1"},
+                env={**os.environ, "PYTHONFAULTHANDLER": "1", **self.environment},
             )
         try:
             eventually(self.ready, timeout=timeout, every=0.03)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import socketserver
+import ssl
 import threading
 from dataclasses import dataclass, field
 
@@ -12,10 +13,17 @@ from adapters.hl7.framing import Frame, FrameReader, frame
 
 @dataclass
 class ReturnListener:
-    """Keeps what comes. ``confirm``: answers each with CA; else it never answers."""
+    """Keeps what comes. ``confirm``: answers each with CA; else it never answers.
+
+    ``tls`` is a server's context; ``release`` that of MLLP. ``shown`` are the common names of
+    the certificates that its clients showed.
+    """
 
     port: int
     confirm: bool = True
+    tls: ssl.SSLContext | None = None
+    release: int = 1
+    shown: list[str] = field(default_factory=list)
     taken: list[bytes] = field(default_factory=list)
     _server: socketserver.ThreadingTCPServer | None = None
 
@@ -25,11 +33,28 @@ class ReturnListener:
         class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
                 connection: socket.socket = self.request
+                if listener.tls is not None:
+                    try:
+                        connection = listener.tls.wrap_socket(connection, server_side=True)
+                    except OSError:
+                        return
+                    peer = connection.getpeercert() or {}
+                    names = [pair for rdn in peer.get("subject", ()) for pair in rdn]
+                    listener.shown += [value for kind, value in names if kind == "commonName"]
+                with connection:
+                    self.converse(connection)
+
+            def converse(self, connection: socket.socket) -> None:
                 frames = FrameReader()
                 while data := connection.recv(1 << 16):
                     for event in frames.receive(data):
-                        assert isinstance(event, Frame)
+                        if not isinstance(event, Frame):
+                            return
+                        if event.payload == b"\x06":
+                            continue
                         listener.taken.append(event.payload)
+                        if listener.release == 2:
+                            connection.sendall(b"\x0b\x06\x1c\r")
                         if listener.confirm:
                             connection.sendall(frame(accept(event.payload)))
 

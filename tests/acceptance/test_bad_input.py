@@ -16,7 +16,7 @@ from gateway.demo import hl7_messages, study
 from gateway.demo.hl7_messages import Result
 from gateway.demo.people import CAMILLE
 from tests.acceptance.gateway_process import GatewayProcess
-from tests.acceptance.test_kill import read_frame
+from tests.chaos.senders import read_frame
 from tests.eventually import eventually
 
 pytestmark = pytest.mark.acceptance

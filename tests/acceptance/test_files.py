@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from gateway.demo import hl7_messages
+from gateway.demo import documents, hl7_messages
 from gateway.demo.hl7_messages import Result
-from gateway.demo.people import CAMILLE, HOSPITAL, LABORATORY, TEST_ROOT
+from gateway.demo.people import CAMILLE, GABRIEL, HOSPITAL, LABORATORY, TEST_ROOT, Patient
 from tests.acceptance.gateway_process import HTTP, GatewayProcess
 from tests.eventually import eventually
+from tests.integration.xdm.archives import archive
 
 pytestmark = pytest.mark.acceptance
 
@@ -58,6 +59,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
                 {"name": "labo", "type": "hprim-folder", "path": str(folder / "hprim"),
                  **drops, **hospital},
                 {"name": "letters", "type": "hprim-http", **hospital},
+                {"name": "mail", "type": "xdm-http"},
+                {"name": "export", "type": "xdm-folder", "path": str(folder / "xdm"), **drops},
             ]
         },
     )  # fmt: skip
@@ -160,3 +163,57 @@ def check_what_people_see(gateway: GatewayProcess, tmp_path: Path) -> None:
     original = HTTP.get(f"{gateway.url}/api/v1/messages/{taken}/bytes", timeout=30)
     assert original.content == SANTE
     assert f"message-{taken}.hpr" in original.headers["content-disposition"]
+
+
+def test_an_xdm_archive_gives_what_its_documents_give_alone(
+    gateway: GatewayProcess, tmp_path: Path
+) -> None:
+    """By our own client over HTTP, by folder, and then the document alone: one document each."""
+    report = documents.cda_laboratory_report(GABRIEL)
+    sent = tmp_path / "IHE_XDM.ZIP"
+    sent.write_bytes(archive(report))
+    told = gateway.command("send", str(sent), "--to", gateway.url, "--json")
+    assert [(each["code"], each["accepted"]) for each in told["messages"]] == [("201", True)]
+    eventually(lambda: len(of(gateway, GABRIEL, "DocumentReference")) == 1, timeout=30)
+    eventually(gateway.settled, timeout=30)
+    before = {kind: of(gateway, GABRIEL, kind) for kind in KINDS}
+    assert before["Observation"]
+    [document] = before["DocumentReference"]
+    url = document["content"][0]["attachment"]["url"].split("/fhir/")[-1]
+    kept = HTTP.get(f"{gateway.url}/fhir/{url}", headers={"Accept": "*/*"})
+    assert kept.content == report
+
+    put(gateway.folder / "xdm", "IHE_XDM.ZIP", archive(report))
+    put(gateway.folder / "xdm", "wrong.zip", archive(report)[:-30])
+    eventually((gateway.folder / "xdm/accepted/IHE_XDM.ZIP").is_file)
+    eventually((gateway.folder / "xdm/refused/wrong.zip.reason.txt").is_file)
+    alone = HTTP.post(
+        f"{gateway.url}/intake/cda", content=report, headers={"Content-Type": "application/xml"}
+    )
+    assert alone.status_code == 201
+    eventually(gateway.settled, timeout=30)
+    after = {kind: of(gateway, GABRIEL, kind) for kind in KINDS}
+    for kind in KINDS:
+        assert [without_version(each) for each in after[kind]] == [
+            without_version(each) for each in before[kind]
+        ]
+    ledger = gateway.ledger()
+    assert ledger["mail"]["delivered"] == ledger["export"]["delivered"] == 1
+    assert ledger["export"]["refused"] == 1
+
+
+KINDS = ("DocumentReference", "Composition", "DiagnosticReport", "Observation")
+
+
+def of(gateway: GatewayProcess, person: Patient, kind: str) -> list[dict[str, Any]]:
+    patients = gateway.get("/fhir/Patient", identifier=f"urn:oid:{TEST_ROOT}|{person.ins}")
+    if not patients.get("entry"):
+        return []
+    patient = patients["entry"][0]["resource"]["id"]
+    bundle = gateway.get(f"/fhir/{kind}", patient=patient, _count="200")
+    found = [entry["resource"] for entry in bundle.get("entry", [])]
+    return sorted(found, key=lambda each: str(each["id"]))
+
+
+def without_version(resource: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in resource.items() if name != "meta"}

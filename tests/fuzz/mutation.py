@@ -49,6 +49,23 @@ def corpus(folder: Path, most: int = 400, bytes_max: int = 4000) -> list[bytes]:
     return [path.read_bytes() for path in paths if 0 < path.stat().st_size <= bytes_max][:most]
 
 
+def archives() -> list[bytes]:
+    """Archives of XDM: a good one, and some that are not."""
+    from tests.integration.xdm.test_xdm import CASES, ONE, archive
+
+    made = [archive(ONE), *(make() for make, _, _ in CASES.values())]
+    return [each for each in made if len(each) < 20_000]
+
+
+def seeds_of(target: str) -> list[bytes]:
+    """What a target begins with."""
+    from tests.conftest import REPOSITORY
+
+    if target == "unpacking":
+        return archives()
+    return SEEDS + corpus(REPOSITORY.parent / "shared" / "corpora" / "hl7v2")
+
+
 def mutated(chance: Random, seeds: list[bytes]) -> bytes:
     """One seed with a few wrongs."""
     data = bytearray(chance.choice(seeds))

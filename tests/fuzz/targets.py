@@ -1,10 +1,14 @@
-"""What is fuzzed: framing, reader, acknowledgement. Each takes any bytes and must never fail."""
+"""What is fuzzed: framing, reader, acknowledgement, archives. Each takes any bytes and must never
+fail."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
+from adapters.cda.transmitted import CdaHeaders
 from adapters.hl7 import conformance
 from adapters.hl7.acknowledge import Acknowledger
 from adapters.hl7.answer import acknowledges, control_id_of
@@ -20,6 +24,9 @@ from adapters.hl7.requirements import Requirements
 from adapters.hl7.scopes import MessageScope
 from adapters.hl7.settings import MllpSourceSettings
 from adapters.hl7.site_profiles import CompiledProfile
+from adapters.xdm.archive import Archive, ArchiveLimits
+from adapters.xdm.contents import documents_of
+from adapters.xdm.faults import Refused
 from gateway.model import Cause, CauseCode
 from gateway.ports import Unreadable
 
@@ -28,6 +35,8 @@ NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 RULES = Rules.of(
     MllpSourceSettings(name="fuzz", charset_fallbacks=("WINDOWS-1252",), charset_default="8859/15")
 )
+ARCHIVE_LIMITS = ArchiveLimits(50, 1 << 20, 2 << 20, 100)
+HEADERS = CdaHeaders()
 ACKNOWLEDGER = Acknowledger(ZoneInfo("Europe/Paris"))
 PATHS = [
     compile_path(parse(path))
@@ -130,6 +139,21 @@ def acknowledging(data: bytes) -> None:
             assert acknowledges(answer, control_id_of(data))
 
 
+def unpacking(data: bytes) -> None:
+    """An archive of XDM: taken, or refused with words that hold no control characters."""
+    said = ""
+    try:
+        archive = Archive.open(io.BytesIO(data), ARCHIVE_LIMITS)
+        with contextlib.closing(archive):
+            for each in documents_of(archive):
+                assert len(each.data) == each.entry.size <= ARCHIVE_LIMITS.file_bytes_max
+                with contextlib.suppress(Unreadable):
+                    HEADERS.header(each.data)
+    except Refused as refused:
+        said = f"{refused.cause.detail} {refused.cause.location}"
+    assert said.isprintable()
+
+
 def _profile() -> CompiledProfile:
     from adapters.hl7.site_profiles import load_profile
     from tests.conftest import REPOSITORY
@@ -140,4 +164,9 @@ def _profile() -> CompiledProfile:
 
 
 PROFILE = _profile()
-TARGETS = {"framing": framing, "reading": reading, "acknowledging": acknowledging}
+TARGETS = {
+    "framing": framing,
+    "reading": reading,
+    "acknowledging": acknowledging,
+    "unpacking": unpacking,
+}

@@ -20,15 +20,13 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from tests.conftest import REPOSITORY
-from tests.fuzz.mutation import SEEDS, corpus, messages, mutated
+from tests.fuzz.mutation import messages, mutated, seeds_of
 from tests.fuzz.targets import TARGETS
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "6")) / len(TARGETS)
 SLOW_SECONDS = 5.0
 HANG_SECONDS = 60
 GROWTH_BYTES_MAX = 24 << 20
-ALL_SEEDS = SEEDS + corpus(REPOSITORY.parent / "shared" / "corpora" / "hl7v2")
 
 
 def resident() -> int:
@@ -48,18 +46,22 @@ def once(target: Callable[[bytes], None], data: bytes) -> None:
     assert taken < SLOW_SECONDS, f"{taken:.1f} s for {base64.b64encode(data).decode()}"
 
 
-def at_random(target: Callable[[bytes], None], until: float, chance: Random) -> int:
+def at_random(
+    target: Callable[[bytes], None], seeds: list[bytes], until: float, chance: Random
+) -> int:
     count = 0
     while time.monotonic() < until:
         faulthandler.dump_traceback_later(HANG_SECONDS, exit=True, file=sys.__stderr__)
         for _ in range(50):
-            once(target, mutated(chance, ALL_SEEDS))
+            once(target, mutated(chance, seeds))
         count += 50
     faulthandler.cancel_dump_traceback_later()
     return count
 
 
-def with_hypothesis(target: Callable[[bytes], None], until: float, chance: Random) -> int:
+def with_hypothesis(
+    target: Callable[[bytes], None], seeds: list[bytes], until: float, chance: Random
+) -> int:
     count = 0
     while time.monotonic() < until:
         faulthandler.dump_traceback_later(HANG_SECONDS * 4, exit=True, file=sys.__stderr__)
@@ -69,7 +71,7 @@ def with_hypothesis(target: Callable[[bytes], None], until: float, chance: Rando
             max_examples=100, deadline=None, database=None,
             phases=[Phase.generate, Phase.shrink], suppress_health_check=list(HealthCheck),
         )  # fmt: skip
-        @given(data=messages(ALL_SEEDS))
+        @given(data=messages(seeds))
         def round_of(data: bytes) -> None:
             once(target, data)
 
@@ -83,14 +85,14 @@ def with_hypothesis(target: Callable[[bytes], None], until: float, chance: Rando
 @pytest.mark.parametrize("name", TARGETS)
 def test_nothing_crashes_hangs_or_grows(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     target, number = TARGETS[name], int(os.environ.get("FUZZ_SEED", time.time_ns() % 1_000_000))
-    chance = Random(number)
+    chance, seeds = Random(number), seeds_of(name)
     begin = time.monotonic()
     # What is read once and kept (grammars, tables, codecs) comes first, then memory is flat.
-    warm = at_random(target, begin + SECONDS * 0.2, chance)
-    with_hypothesis(target, begin + SECONDS * 0.3, chance)
+    warm = at_random(target, seeds, begin + SECONDS * 0.2, chance)
+    with_hypothesis(target, seeds, begin + SECONDS * 0.3, chance)
     before = resident()
-    count = at_random(target, begin + SECONDS * 0.65, chance)
-    count += with_hypothesis(target, begin + SECONDS, chance)
+    count = at_random(target, seeds, begin + SECONDS * 0.65, chance)
+    count += with_hypothesis(target, seeds, begin + SECONDS, chance)
     after = resident()
     with capsys.disabled():
         print(

@@ -20,7 +20,12 @@ FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
 
 # Modules that something outside Python's imports starts.
-ENTRY_POINTS = frozenset({"gateway.cli", "gateway.cli.__main__", "gateway.demo"})
+ENTRY_POINTS = frozenset(
+    {
+        "gateway.cli", "gateway.cli.__main__", "gateway.demo",
+        "gateway.deployment.check_process", "gateway.deployment.stamping",
+    }
+)  # fmt: skip
 
 
 def modules(repository: Path) -> Iterator[tuple[str, Path]]:
@@ -91,7 +96,7 @@ def test_every_setting_is_documented(repository: Path) -> None:
     assert not undescribed, f"settings without a description: {undescribed}"
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_the_wheel_holds_what_it_should(repository: Path, tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", tmp_path, repository],
@@ -110,6 +115,30 @@ def test_the_wheel_holds_what_it_should(repository: Path, tmp_path: Path) -> Non
         for path in (repository / package).rglob("*"):
             if path.suffix in {".py", ".yaml", ".json", ".html", ".css", ".js", ".svg", ".xml"}:
                 assert str(path.relative_to(repository)) in names, f"{path} is not in the wheel"
+    demand_that_nothing_is_checked_again(wheel, tmp_path)
+
+
+def demand_that_nothing_is_checked_again(wheel: Path, tmp_path: Path) -> None:
+    """What ships was checked when the wheel was built: a fresh machine need not do it."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+    asked = (
+        "from gateway.deployment.files import MappingFolders\n"
+        "from gateway.deployment.loading import checked_mappings, load_folders\n"
+        "from gateway.mapping import packaged_mappings\n"
+        "made = load_folders(MappingFolders((packaged_mappings(),)), checked_mappings())\n"
+        "assert made.programs\n"
+        "print([each.name for each in made.programs if each._rules is not None])\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", asked],
+        env={"PYTHONPATH": str(tmp_path / "installed"), "XDG_CACHE_HOME": str(tmp_path / "fresh")},
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert told.stdout.strip() == "[]"
 
 
 def test_long_files_and_functions_are_listed(repository: Path) -> None:
@@ -134,4 +163,7 @@ def test_the_tests_that_the_table_of_features_names_exist(repository: Path) -> N
     table = (repository / "docs/features.md").read_text(encoding="utf-8")
     named = re.findall(r"`(tests/[\w/]+\.py)`", table)
     assert len(named) > 20
+    [rows] = re.findall(r"^\| feature \|.*?\n\|[-|]+\n(.*?)\n\n", table, re.DOTALL | re.MULTILINE)
+    unproved = [row for row in rows.split("\n") if not re.search(r"`tests/[\w/]+\.py` \|$", row)]
+    assert [row.split("|")[1].strip() for row in unproved] == ["licence"]
     assert [name for name in named if not (repository / name).is_file()] == []

@@ -7,6 +7,7 @@ known here costs one look at MSH-21 and nothing else.
 from __future__ import annotations
 
 from adapters.hl7.charset import Charset
+from adapters.hl7.continuation import joined_alone
 from adapters.hl7.header import Header
 from adapters.hl7.message import Message
 from adapters.hl7.profiles import coherence, documents
@@ -47,7 +48,7 @@ class ProfileChecks:
         if profile is None:
             return None
         try:
-            message = Message.read(payload, encoding=charset.name)
+            message = Message.read(joined_alone(payload), encoding=charset.name)
         except Unreadable:
             return None
         headers = self._headers if len(payload) <= self._bytes_max else None

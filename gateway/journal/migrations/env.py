@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from alembic import context
 
-from gateway.journal.tables import metadata
+from gateway.journal.desk_tables import replay_job
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=metadata,
+    target_metadata=replay_job.metadata,
     version_table=context.config.attributes["version_table"],
     transactional_ddl=True,
     compare_type=True,

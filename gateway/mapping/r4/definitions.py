@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,7 @@ class Structure:
     elements: Mapping[str, ElementDefinition]
 
 
+@lru_cache(maxsize=4096)
 def choice_key(name: str, type_name: str) -> str:
     """``value[x]`` and ``dateTime`` are ``valueDateTime``; other names stay."""
     if not name.endswith("[x]"):

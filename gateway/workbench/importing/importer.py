@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,31 +12,37 @@ from typing import Any
 from gateway.mapping.findings import Finding, MappingError
 from gateway.mapping.library import Library
 from gateway.mapping.r4.definitions import Definitions
-from gateway.mapping.targets import Target, required_children
+from gateway.mapping.targets import required_children
 from gateway.model import Format
 from gateway.ports import PathError, SourceLanguage
+from gateway.workbench.importing.codes import code_table
 from gateway.workbench.importing.identities import entry_identity
-from gateway.workbench.importing.maps import Maps, table_name, type_name
+from gateway.workbench.importing.items import table_name, type_name
+from gateway.workbench.importing.maps import Maps
 from gateway.workbench.importing.messages import EVENTS, MessageMaps
 from gateway.workbench.importing.nodes import (
     Node,
     Object,
     Rule,
-    Several,
+    bare_extensions,
     is_alive,
     rows_of,
     rules_of,
 )
-from gateway.workbench.importing.rows import CodeRow, MapRow, Tables, read_tables
-from gateway.workbench.importing.todo import Task, Todo
-from gateway.workbench.importing.writing import Writer, flow, key, scalar
+from gateway.workbench.importing.rows import MapRow, Tables, read_tables
+from gateway.workbench.importing.todo import Todo
+from gateway.workbench.importing.writing import (
+    FOLDER,
+    VERSIONS,
+    Writer,
+    block_file,
+    flow,
+    head,
+    key,
+    written,
+)
 
-VERSIONS = ("2.3.1", "2.4", "2.5", "2.5.1", "2.6", "2.7", "2.8")
-VERSION = "1.0.0"
-FOLDER = "v2-to-fhir"
 ROUNDS_MAX = 40
-_DEFAULTS = "defaults: {missing: drop, invalid: flag, unknown: flag}"
-_LICENCE = "CC0-1.0 (HL7 Terminology, FHIR R4)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +152,7 @@ class _Import:
 
     def _make_codes(self) -> None:
         for name, rows in sorted(self._tables.codes.items()):
-            text, count = self._table(name, rows, self._maps.codes_used.get(name, []))
+            text, count = code_table(name, rows, self._maps.codes_used.get(name, []), self._todo)
             if count:
                 self._codes[name] = text
                 self._code_rows += count
@@ -158,38 +164,6 @@ class _Import:
             for rule in list(rules_of(node)):
                 if table_name(name) in flow(rule.body):
                     self._kill(rule, "vocabulary", f"the map of {name} gives no code at all")
-
-    def _table(self, name: str, rows: Iterable[CodeRow], uses: list[Target]) -> tuple[str, int]:
-        bound = [use.codes for use in uses if use.codes is not None and use.types == ("code",)]
-        lines: list[str] = []
-        seen: dict[str, CodeRow] = {}
-        left: dict[str, list[CodeRow]] = {}
-        for row in rows:
-            reason = _unusable_code(row, bound, seen)
-            if reason:
-                left.setdefault(reason, []).append(row)
-                continue
-            if not row.code or row.code in seen:
-                continue
-            seen[row.code] = row
-            value = {"code": row.target, "display": row.display, "system": row.system.strip()}
-            shown = {part: " ".join(text.split()) for part, text in value.items() if text}
-            lines.append(
-                f"  {key(row.code) if _is_plain(row.code) else _quoted(row.code)}: {flow(shown)}"
-            )
-        for reason, without in left.items():
-            first = without[0]
-            codes = ", ".join(row.code for row in without)
-            self._todo.add(Task("vocabulary", first.file, first.number, name, "", codes, reason))
-        head = [
-            f"# Imported from the code system map {name} of HL7's v2-to-FHIR tables.",
-            f"table: {table_name(name)}",
-            f"version: {scalar(VERSION)}",
-            f"source: {scalar(f'HL7 v2-to-FHIR, concept map {name}')}",
-            f"licence: {scalar(_LICENCE)}",
-            "rows:",
-        ]
-        return "\n".join([*head, *lines]) + "\n", len(lines)
 
     # --- checking -----------------------------------------------------------------------
 
@@ -211,7 +185,7 @@ class _Import:
     def _empty_extensions(self) -> None:
         """Extensions of which only the url is left say nothing: R4 (ext-1) forbids them."""
         for node in (*self._blocks.values(), *(made[1] for made in self._types.values())):
-            while empty := next(_bare_extensions(node), None):
+            while empty := next(bare_extensions(node), None):
                 self._kill(empty, "rule", "nothing but the url is left of the extension")
 
     def _findings(self, writers: Mapping[str, Writer]) -> tuple[Finding, ...]:
@@ -258,11 +232,11 @@ class _Import:
     def _files(self, *, checking: bool) -> dict[str, Writer]:
         files: dict[str, Writer] = {}
         for name, text in self._codes.items():
-            files[f"{FOLDER}/terminology/{type_name(name)}.yaml"] = _written(text)
+            files[f"{FOLDER}/terminology/{type_name(name)}.yaml"] = written(text)
         files[f"{FOLDER}/datatypes.yaml"] = self._datatypes_file()
         for name, block in self._blocks.items():
             if is_alive(block) and not block.dead:
-                files[f"{FOLDER}/segments/{type_name(name)}.yaml"] = _block_file(name, block)
+                files[f"{FOLDER}/segments/{type_name(name)}.yaml"] = block_file(name, block)
         if checking:
             files[f"{FOLDER}/checking.yaml"] = self._checking_file()
         else:
@@ -274,7 +248,7 @@ class _Import:
     def _datatypes_file(self) -> Writer:
         writer = Writer()
         writer.line(0, "# Imported from the data type maps of HL7's v2-to-FHIR tables.")
-        _head(writer, f"{FOLDER}.datatypes")
+        head(writer, f"{FOLDER}.datatypes")
         writer.line(0, "types:")
         for name, (_, node) in sorted(self._types.items()):
             if is_alive(node):
@@ -290,7 +264,7 @@ class _Import:
     def _checking_file(self) -> Writer:
         """One entry for every block and every type, so that all of them are compiled."""
         writer = Writer()
-        _head(writer, f"{FOLDER}.checking", match={"MSH-9.1": ["ADT"]})
+        head(writer, f"{FOLDER}.checking", match={"MSH-9.1": ["ADT"]})
         alive = [name for name, node in self._blocks.items() if is_alive(node) and not node.dead]
         writer.block(0, "use", self._uses(alive))
         writer.line(0, "entries:")
@@ -347,7 +321,7 @@ class _Import:
             "MSH-9.2": EVENTS.get(name, [event]),
             "MSH-3.1": [self._sender],
         }
-        _head(writer, f"{FOLDER}.{name}", match=match)
+        head(writer, f"{FOLDER}.{name}", match=match)
         used = {use for entry in entries for use in _blocks_of(entry)}
         alive = [block for block in self._blocks if type_name(block) in used]
         writer.block(0, "use", self._uses(alive))
@@ -393,79 +367,11 @@ class _Import:
         }
 
 
-def _unusable_code(row: CodeRow, bound: list[frozenset[str]], seen: Mapping[str, CodeRow]) -> str:
-    """Why a code's row cannot be taken over, or empty."""
-    if not row.code:
-        return ""
-    if row.condition or (row.narrative and not row.target):
-        return "the condition is prose"
-    if not row.target:
-        return "the table gives no FHIR code"
-    if any(row.target not in codes for codes in bound):
-        return f"{row.target} is not of the codes that R4 binds there"
-    before = seen.get(row.code)
-    if before is not None and (before.target, before.system) != (row.target, row.system):
-        return f"the code stands twice; {before.target} of row {before.number} is taken"
-    return ""
-
-
-def _is_plain(code: str) -> bool:
-    return code.isalnum() and not code[0].isdigit()
-
-
-def _quoted(code: str) -> str:
-    import json
-
-    return json.dumps(code, ensure_ascii=False)
-
-
-def _written(text: str) -> Writer:
-    writer = Writer()
-    writer.lines = text.removesuffix("\n").split("\n")
-    return writer
-
-
-def _head(writer: Writer, name: str, match: Mapping[str, object] | None = None) -> None:
-    writer.line(0, f"mapping: {scalar(name)}")
-    writer.line(0, f"version: {scalar(VERSION)}")
-    writer.line(0, "source:")
-    writer.line(1, "format: hl7v2")
-    writer.line(1, f"versions: [{', '.join(_quoted(each) for each in VERSIONS)}]")
-    if match is not None:
-        writer.block(1, "match", match)
-    writer.line(0, _DEFAULTS)
-
-
-def _block_file(name: str, block: Object) -> Writer:
-    writer = Writer()
-    writer.line(0, f"# Imported from the segment map {name} of HL7's v2-to-FHIR tables.")
-    _head(writer, f"{FOLDER}.{type_name(name)}")
-    writer.line(0, "blocks:")
-    writer.line(1, f"{key(type_name(name))}:", block)
-    writer.object(2, block)
-    return writer
-
-
 def _blocks_of(entry: Object) -> Iterable[str]:
     if not entry.dead:
         yield str(entry.head.get("use", ""))
         for inner in entry.also:
             yield from _blocks_of(inner)
-
-
-def _bare_extensions(node: Node) -> Iterator[Object]:
-    """Objects with a url and neither a value nor extensions."""
-    if not is_alive(node) or isinstance(node, Rule):
-        return
-    if isinstance(node, Several):
-        for option in node.options:
-            yield from _bare_extensions(option)
-        return
-    alive = [name for name, part in node.parts.items() if is_alive(part)]
-    if "url" in alive and not any(name.startswith(("value", "extension")) for name in alive):
-        yield node
-    for part in node.parts.values():
-        yield from _bare_extensions(part)
 
 
 def _is_entry(node: Node) -> bool:

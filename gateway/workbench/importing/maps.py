@@ -7,45 +7,22 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from gateway.mapping.r4.definitions import Definitions, UnknownPath
-from gateway.mapping.targets import CLINICAL_FREE, Target, element
-from gateway.workbench.importing.attributes import AttributeUnreadable, Step, read_attribute
+from gateway.mapping.targets import Target, element
+from gateway.workbench.importing.attributes import AttributeUnreadable, read_attribute
 from gateway.workbench.importing.conditions import NotTranslated, translate
 from gateway.workbench.importing.identities import inner_identity
-from gateway.workbench.importing.nodes import Node, Object, Rule, Several
+from gateway.workbench.importing.items import Item, component
+from gateway.workbench.importing.leaves import Leaves
+from gateway.workbench.importing.nodes import Node, Object, Rule, Several, different, gathered
 from gateway.workbench.importing.rows import MapRow, Tables
 from gateway.workbench.importing.todo import Todo
 
-_LITERAL = re.compile(r'"\s*([^"]*?)\s*"')
-_JOINED = re.compile(r'(?P<path>[A-Z][A-Z0-9]{1,2}[-.][0-9.]+)|"(?P<text>[^"]*)"')
 _FIELD = re.compile(r"(?P<segment>[A-Z][A-Z0-9]{2})[-.](?P<field>\d+)(?P<rest>(?:\.\d+)*)")
 _COMPONENT = re.compile(r"(?P<type>[A-Z][A-Z0-9]{1,2})[-.](?P<component>\d+(?:\.\d+)?)")
 DEPTH_MAX = 8
 ADVICE = frozenset({"If mapped to FHIR, use Code System and Display", "If positive"})
 """Prose in the column of conditions that is none: the first tells how to translate a code, the
 second what the conversion to a positive number checks by itself."""
-SIMPLE_TYPES = frozenset(
-    {"ST", "ID", "IS", "SI", "NM", "DT", "TM", "DTM", "TS", "FT", "TX", "SNM", "GTS", "varies", ""}
-)
-
-
-def component(base: str, number: str) -> str:
-    """The path of a component below a path. Raises NotTranslated below a subcomponent."""
-    made = f"{base}.{number}"
-    if made.count(".") > 2:
-        raise NotTranslated("stands below a subcomponent, which HL7 v2 cannot encode")
-    return made
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One row on its way to a rule: the steps left, the path that it reads, its condition."""
-
-    row: MapRow
-    steps: tuple[Step, ...]
-    path: str
-    when: str
-    value: str
-    locate: Callable[[str], str]
 
 
 @dataclass(slots=True)
@@ -83,9 +60,9 @@ class Maps:
     def datatype(self, name: str) -> tuple[str, Object] | None:
         """A type of a data type map with its FHIR type; None when nothing can be written."""
         kind = self.kind_of(name)
-        if kind is None or self._is_resource(kind) or self._is_primitive(kind):
+        if kind is None or self._is_resource(kind) or self.is_primitive(kind):
             return None
-        items = list(self._expanded(name, "$", "", self.tables.datatypes[name]))
+        items = list(self.expanded(name, "$", "", self.tables.datatypes[name]))
         parts = self._parts(items, Target(kind, kind, (kind,)), 0)
         return kind, Object({"type": kind}, parts)
 
@@ -111,11 +88,11 @@ class Maps:
         target = mapping.partition("[")[2].rstrip("]")
         name = re.split(r"[-.]", target)[0]
         for known in (name, name[:1].upper() + name[1:], name[:1].lower() + name[1:]):
-            if self._is_primitive(known) or self._is_type(known) or self._is_resource(known):
+            if self.is_primitive(known) or self._is_type(known) or self._is_resource(known):
                 return known
         return None
 
-    def _is_primitive(self, name: str) -> bool:
+    def is_primitive(self, name: str) -> bool:
         return name in self.definitions.primitives
 
     def _is_type(self, name: str) -> bool:
@@ -164,7 +141,7 @@ class Maps:
 
         return self._item(row, path, locate, "")
 
-    def _expanded(self, name: str, base: str, when: str, rows: Iterable[MapRow]) -> Iterable[Item]:
+    def expanded(self, name: str, base: str, when: str, rows: Iterable[MapRow]) -> Iterable[Item]:
         """The rows of a data type map as items below a path."""
         datatype = name.partition("[")[0]
 
@@ -285,8 +262,9 @@ class Maps:
             if node is not None:
                 options.append(node)
         else:
-            leaves = [leaf for item in here if (leaf := self._leaf(item, target)) is not None]
-            options += [self._with_each(leaf, head, target) for leaf in _different(leaves)]
+            leaves_of = Leaves(self)
+            leaves = [leaf for item in here if (leaf := leaves_of.make(item, target)) is not None]
+            options += [self._with_each(leaf, head, target) for leaf in different(leaves)]
         if not options:
             return None
         if len(options) == 1:
@@ -383,7 +361,7 @@ class Maps:
         return [
             replace(inner, steps=(item.steps[0], *inner.steps)) if not item.steps[0].resource
             and not self._resource_of(item, target) else inner
-            for inner in self._expanded(name, item.path, item.when, self.tables.datatypes[name])
+            for inner in self.expanded(name, item.path, item.when, self.tables.datatypes[name])
         ]  # fmt: skip
 
     def _object(
@@ -398,209 +376,7 @@ class Maps:
         parts = self._parts(inside, target.item(), depth + 1)
         if not parts:
             return None
-        return _gathered(Object(dict(head), parts, [item.row for item in items]))
-
-    # --- leaves -------------------------------------------------------------------------
-
-    def _leaf(self, item: Item, target: Target) -> Rule | None:
-        row = item.row
-        note = {"note": row.narrative} if row.narrative else {}
-        literal = _LITERAL.fullmatch(row.assignment)
-        if item.value or literal is not None:
-            value = item.value or (literal[1] if literal is not None else "")
-            return self._constant(item, target, value, note)
-        if row.assignment:
-            return self._assigned(item, note)
-        return self._read(item, target, note)
-
-    def _constant(
-        self, item: Item, target: Target, value: str, note: Mapping[str, object]
-    ) -> Rule | None:
-        if not all(kind in self.definitions.primitives for kind in target.types):
-            reason = f"a text for {target.path}, which is {', '.join(target.types)}"
-            self.todo.row(item.row, "assignment", reason, item.row.assignment)
-            return None
-        body: dict[str, object] = {"const": value}
-        # A url or system alone says nothing: it stands and falls with what is beside it.
-        when = "" if target.free else item.when
-        if not when and not target.free and "$" not in item.path and "-" in item.path:
-            when = f"{item.path} exists"
-        if when:
-            body["when"] = when
-        if not target.free:
-            body["reason"] = f"v2-to-FHIR {item.row.file}, line {item.row.number}"
-        return Rule({**body, **note}, [item.row])
-
-    def _assigned(self, item: Item, note: Mapping[str, object]) -> Rule | None:
-        """``XTN.6+" "+XTN.7``: paths with one text between them."""
-        parts = [part.strip() for part in item.row.assignment.split("+")]
-        found = [_JOINED.fullmatch(part) for part in parts]
-        paths = [match["path"] for match in found[::2] if match is not None and match["path"]]
-        between = {match["text"] for match in found[1::2] if match is not None}
-        whole = len(paths) == len(found[::2]) and len(between) <= 1 and all(found)
-        if not whole or None in between or not paths:
-            reason = "the assignment is prose or a formula"
-            self.todo.row(item.row, "assignment", reason, item.row.assignment)
-            return None
-        try:
-            located = [item.locate(path) for path in paths]
-        except NotTranslated as wrong:
-            self.todo.row(item.row, "assignment", str(wrong), item.row.assignment)
-            return None
-        when = {"when": item.when} if item.when else {}
-        body = {"all": located, "join": next(iter(between), ""), **when, **note}
-        return Rule(body, [item.row])
-
-    def _read(self, item: Item, target: Target, note: Mapping[str, object]) -> Rule | None:
-        row, path = item.row, item.path
-        if path.partition("$")[2] == "" and "-" not in path and "$" not in path:
-            self.todo.row(row, "path", "names a segment, not a field to take the value from")
-            return None
-        kind = row.fhir_type if target.open and row.fhir_type in target.types else target.types[0]
-        if target.open and kind not in target.types[:1] and kind != row.fhir_type:
-            kind = ""
-        if target.open and kind != row.fhir_type:
-            self.todo.row(row, "target", f"{target.path} does not say its type")
-            return None
-        body: dict[str, object] = {"from": path}
-        if target.open:
-            body["as"] = kind
-        if kind in self.definitions.primitives:
-            return self._primitive(item, target, body, note)
-        return self._complex(item, target, kind, body, note)
-
-    def _primitive(
-        self, item: Item, target: Target, body: dict[str, object], note: Mapping[str, object]
-    ) -> Rule | None:
-        row = item.row
-        options = self._components(item, target, body)
-        if options is None:
-            return None
-        when = {"when": item.when} if item.when else {}
-        if row.vocabulary:
-            table = self._table(row, target)
-            if table is None:
-                return None
-            for option in options:
-                option["table"] = table
-        elif target.key == "system" and target.types[0] == "uri":
-            # HL7's tables say only that the name goes there; R4 wants an absolute URI.
-            of_identifier = "identifier" in target.path.casefold()
-            for option in options:
-                option["as"] = "IdentifierSystem" if of_identifier else "CodeSystemUri"
-        if len(options) == 1:
-            inner = options[0].pop("when", "")
-            both = " and ".join(f"({each})" for each in (item.when, inner) if each)
-            chosen = both if item.when and inner else item.when or inner
-            return Rule({**options[0], **({"when": chosen} if chosen else {}), **note}, [row])
-        return Rule({"first": options, **when, **note}, [row])
-
-    def _components(
-        self, item: Item, target: Target, body: dict[str, object]
-    ) -> list[dict[str, object]] | None:
-        """The components that a data type map takes for a primitive, as sources of rules."""
-        row, name = item.row, self.map_named(item.row.mapping) if item.row.mapping else None
-        if name is None or not self._is_primitive(self.kind_of(name) or ""):
-            # A composite without a map of its own for this type: its first component.
-            if row.datatype not in SIMPLE_TYPES and row.mapping:
-                try:
-                    body["from"] = component(item.path, "1")
-                except NotTranslated as wrong:
-                    self.todo.row(row, "path", str(wrong))
-                    return None
-            return [body]
-        found: list[dict[str, object]] = []
-        simple = name.partition("[")[0] in SIMPLE_TYPES
-        for inner in self._expanded(name, item.path, "", self.tables.datatypes[name]):
-            if inner.steps:
-                self.todo.row(inner.row, "target", f"is no value of {target.path}")
-                continue
-            if inner.row.assignment and not _LITERAL.fullmatch(inner.row.assignment):
-                self.todo.row(inner.row, "assignment", "is a formula", inner.row.assignment)
-                continue
-            made = {**body, "from": item.path if simple else inner.path}
-            if inner.when:
-                made["when"] = inner.when
-            found.append(made)
-        # A row without a condition is the rule, those with one are what else it may be.
-        found.sort(key=lambda option: "when" in option)
-        if not found:
-            self.todo.row(row, "data type", f"{name} takes no component as the value")
-        return found or None
-
-    def _complex(
-        self, item: Item, target: Target, kind: str, body: dict[str, object],
-        note: Mapping[str, object],
-    ) -> Rule | None:  # fmt: skip
-        row = item.row
-        name = self.map_named(row.mapping) if row.mapping else None
-        if name is None:
-            reason = f"no data type map {row.mapping}" if row.mapping else (
-                f"no data type map says how {row.datatype or 'it'} becomes {kind}"
-            )  # fmt: skip
-            self.todo.row(row, "data type", reason)
-            return None
-        if self.kind_of(name) != kind:
-            self.todo.row(row, "data type", f"{name} does not give {kind}")
-            return None
-        self.types_used[name] = None
-        body["as"] = type_name(name)
-        if row.vocabulary:
-            table = self._table(row, target)
-            if table is None:
-                return None
-            if kind == "CodeableConcept":
-                body["translate"] = {"table": table, "unknown": "keep-and-flag"}
-            elif kind == "Coding":
-                body |= {"from": component(item.path, "1"), "as": "Coding", "table": table,
-                         "unknown": "keep-and-flag"}  # fmt: skip
-        if item.when:
-            body["when"] = item.when
-        return Rule({**body, **note}, [row])
-
-    def _table(self, row: MapRow, target: Target) -> str | None:
-        name = self.codes_named(row.vocabulary)
-        if name is None:
-            self.todo.row(row, "vocabulary", f"there is no map of the code system {row.vocabulary}")
-            return None
-        self.codes_used.setdefault(name, []).append(target)
-        return table_name(name)
-
-
-def _gathered(node: Object) -> Object:
-    """An object of constants under one condition: the condition is the object's.
-
-    Constants that a condition takes away would leave a url or a system that says nothing.
-    """
-    whens: set[str] = set()
-    for name, part in node.parts.items():
-        if isinstance(part, Rule) and "const" in part.body:
-            when = part.body.get("when")
-        elif isinstance(part, Object) and "when" in part.head and "resource" not in part.head:
-            when = part.head["when"]
-        else:
-            return node
-        if when or name not in CLINICAL_FREE:
-            whens.add(str(when or ""))
-    if len(whens) != 1 or not (when := next(iter(whens))) or "when" in node.head:
-        return node
-    for part in node.parts.values():
-        (part.body if isinstance(part, Rule) else part.head).pop("when", None)  # type: ignore[union-attr]
-    node.head["when"] = when
-    return node
-
-
-def _different(leaves: list[Rule]) -> list[Rule]:
-    """The rules without those that say the same constant once more."""
-    said: set[tuple[object, object]] = set()
-    kept = []
-    for leaf in leaves:
-        same = (leaf.body["const"], leaf.body.get("when")) if "const" in leaf.body else None
-        if same is None or same not in said:
-            kept.append(leaf)
-        if same is not None:
-            said.add(same)
-    return kept
+        return gathered(Object(dict(head), parts, [item.row for item in items]))
 
 
 def _two_urls(items: list[Item]) -> bool:
@@ -619,13 +395,3 @@ def _moved(locate: Callable[[str], str], pattern: re.Pattern[str]) -> Callable[[
 
 def _folded(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "", name.casefold())
-
-
-def type_name(name: str) -> str:
-    """``CX[Identifier]`` as a type's name: ``CX_Identifier``."""
-    return name.replace("[", "_").replace("]", "").replace(".", "-")
-
-
-def table_name(name: str) -> str:
-    """``AddressType[Use]`` as a table's name: ``v2-to-fhir/AddressType_Use``."""
-    return f"v2-to-fhir/{type_name(name)}"

@@ -10,7 +10,8 @@ from gateway.mapping.r4.definitions import UnknownPath
 from gateway.mapping.targets import element
 from gateway.workbench.importing.conditions import NotTranslated, translate
 from gateway.workbench.importing.identities import entry_identity, has_own_key
-from gateway.workbench.importing.maps import Maps, type_name
+from gateway.workbench.importing.items import type_name
+from gateway.workbench.importing.maps import Maps
 from gateway.workbench.importing.nodes import Node, Object, Rule, Several
 from gateway.workbench.importing.rows import MessageRow
 

@@ -6,8 +6,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
+from gateway.workbench.importing.items import type_name
 from gateway.workbench.importing.nodes import Node, Object, Rule, Several, is_alive
 
+VERSIONS = ("2.3.1", "2.4", "2.5", "2.5.1", "2.6", "2.7", "2.8")
+VERSION = "1.0.0"
+FOLDER = "v2-to-fhir"
+
+_DEFAULTS = "defaults: {missing: drop, invalid: flag, unknown: flag}"
 _PLAIN = re.compile(r"[A-Za-z$_/][A-Za-z0-9_./$()*@-]*|[0-9][0-9.]*")
 _PLAIN_KEY = re.compile(r"[A-Za-z_$][A-Za-z0-9_.-]*")
 
@@ -124,3 +130,39 @@ def _rule(node: Rule) -> str:
     if list(body) == ["from"]:
         return scalar(str(body["from"]))
     return flow(body)
+
+
+def quoted(code: str) -> str:
+    """A text between quotation marks."""
+
+    return json.dumps(code, ensure_ascii=False)
+
+
+def written(text: str) -> Writer:
+    """A text that is there already, as lines."""
+    writer = Writer()
+    writer.lines = text.removesuffix("\n").split("\n")
+    return writer
+
+
+def head(writer: Writer, name: str, match: Mapping[str, object] | None = None) -> None:
+    """The first keys of a mapping file."""
+    writer.line(0, f"mapping: {scalar(name)}")
+    writer.line(0, f"version: {scalar(VERSION)}")
+    writer.line(0, "source:")
+    writer.line(1, "format: hl7v2")
+    writer.line(1, f"versions: [{', '.join(quoted(each) for each in VERSIONS)}]")
+    if match is not None:
+        writer.block(1, "match", match)
+    writer.line(0, _DEFAULTS)
+
+
+def block_file(name: str, block: Object) -> Writer:
+    """The file of one segment map."""
+    writer = Writer()
+    writer.line(0, f"# Imported from the segment map {name} of HL7's v2-to-FHIR tables.")
+    head(writer, f"{FOLDER}.{type_name(name)}")
+    writer.line(0, "blocks:")
+    writer.line(1, f"{key(type_name(name))}:", block)
+    writer.object(2, block)
+    return writer

@@ -8,13 +8,12 @@ import hashlib
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
 import pytest
-import uvicorn
 from fastapi import FastAPI
 
 from adapters.cda.http import CdaHttpSource
@@ -25,6 +24,7 @@ from gateway.model import Cause, CauseCode, Format
 from gateway.ports import Source
 from tests.eventually import eventually
 from tests.integration.cda.recording import FixedClock, RecordingIntake
+from tests.integration.doors.running import served as serving
 from tests.unit.cda.samples import encoded
 
 LIMIT = 20 << 20
@@ -57,39 +57,19 @@ def served(tmp_path: Path, **settings: object) -> Iterator[Gateway]:
     spool = tmp_path / "spool"
     options = {"document_bytes_max": LIMIT, "spool_folder": spool, **settings}
 
-    @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI):  # type: ignore[no-untyped-def]
-        for name in ("letters", "laboratory"):
-            source = CdaHttpSource(
-                CdaHttpSourceSettings(name=name, **options),  # type: ignore[arg-type]
-                intake,
-                FixedClock(),
-            )
-            await source.start()
-            made.append(source)
-        app.include_router(intake_router("cda", *made, location="/console/messages/{message_id}"))
-        yield
-        for source in made:
-            await source.stop()
+    def make() -> Sequence[CdaHttpSource]:
+        made.extend(
+            CdaHttpSource(CdaHttpSourceSettings(name=name, **options), intake, FixedClock())  # type: ignore[arg-type]
+            for name in ("letters", "laboratory")
+        )
+        return made
 
-    server = uvicorn.Server(
-        uvicorn.Config(FastAPI(lifespan=lifespan), port=0, log_level="warning", lifespan="on")
-    )
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
-    thread.start()
-    eventually(lambda: server.started)
-    try:
-        url = f"http://127.0.0.1:{port}/intake/cda"
+    with serving("cda", make, location="/console/messages/{message_id}") as (url, port):
         gateway = Gateway(url, port, intake, made[0], made[1:], spool)
-        yield gateway
-    finally:
-        gateway.intake.committing.set()
-        server.should_exit = True
-        thread.join(timeout=20)
-        listener.close()
-    assert not thread.is_alive()
+        try:
+            yield gateway
+        finally:
+            gateway.intake.committing.set()
     assert list(spool.iterdir()) == []
 
 

@@ -17,6 +17,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from adapters.cda.language import CdaLanguage, CdaReader
+from gateway.deployment.loading import checked_mappings
 from gateway.mapping.library import Library
 from gateway.mapping.r4.checker import Checker
 from gateway.mapping.running import MappingContext
@@ -32,7 +33,9 @@ LABORATORY = "cda.laboratory"
 
 @pytest.fixture(scope="module")
 def library(repository: Path) -> Library:
-    return Library.load([repository / "mappings"], {Format.CDA: CdaLanguage()})
+    return Library.load(
+        [repository / "mappings"], {Format.CDA: CdaLanguage()}, checked=checked_mappings()
+    )
 
 
 def mapped(library: Library, path: Path) -> Mapped:

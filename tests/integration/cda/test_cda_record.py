@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from adapters.cda.language import CdaLanguage, CdaReader
+from gateway.deployment.loading import checked_mappings
 from gateway.mapping.library import Library
 from gateway.mapping.running import MappingContext
 from gateway.model import Format, Payload
@@ -43,7 +44,9 @@ def document(shared: Path, name: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def library(repository: Path) -> Library:
-    return Library.load([repository / "mappings"], {Format.CDA: CdaLanguage()})
+    return Library.load(
+        [repository / "mappings"], {Format.CDA: CdaLanguage()}, checked=checked_mappings()
+    )
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 import pydicom.data
+import pynetdicom
 
 from adapters.dicom.part10 import NotPart10, file_head, read_file_meta
 
@@ -67,8 +68,9 @@ def data_set_of(path: Path) -> bytes:
 
 
 def published_files() -> list[Path]:
-    """pydicom's test files that are DICOM files of a storage SOP class."""
+    """Test files of pydicom and pynetdicom that are DICOM files of a storage SOP class."""
     folders = [PUBLISHED / "test_files", PUBLISHED / "charset_files"]
+    folders.append(Path(pynetdicom.__file__).parent / "tests" / "dicom_files")
     found = []
     for path in sorted(path for folder in folders for path in folder.rglob("*")):
         if not path.is_file() or path.suffix in (".py", ".pyc", ".json"):

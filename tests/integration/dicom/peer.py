@@ -6,11 +6,12 @@ import contextlib
 import socket
 import struct
 from collections.abc import Iterator
+from typing import Protocol
 
 from adapters.dicom.elements import IMPLICIT_LITTLE, Walk, Window
-from tests.integration.dicom.objects import CT, EXPLICIT
-from tests.integration.dicom.running import Running
+from tests.integration.dicom.objects import CT, EXPLICIT, STUDY, data_set
 
+ONE, TWO = f"{STUDY}.1.1", f"{STUDY}.1.2"
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA, RELEASE_RP, ABORT = 2, 3, 4, 6, 7
 
@@ -69,10 +70,20 @@ def p_data(*values: tuple[int, int, bytes]) -> bytes:
     return struct.pack(">BxL", P_DATA, len(body)) + body
 
 
+class Listening(Protocol):
+    """Where a peer connects to."""
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def port(self) -> int: ...
+
+
 class Peer:
     """One connection. ``accepted`` maps context ids to their result (0 is accepted)."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: Listening) -> None:
         self.socket = socket.create_connection((running.host, running.port), timeout=20)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.accepted: dict[int, int] = {}
@@ -149,7 +160,7 @@ class Peer:
 
 
 @contextlib.contextmanager
-def connected(running: Running) -> Iterator[Peer]:
+def connected(running: Listening) -> Iterator[Peer]:
     """A connection that is closed at the end of the block."""
     peer = Peer(running)
     try:
@@ -159,10 +170,22 @@ def connected(running: Running) -> Iterator[Peer]:
 
 
 @contextlib.contextmanager
-def associated(running: Running, sop_class: str = CT, syntax: str = EXPLICIT) -> Iterator[Peer]:
+def associated(running: Listening, sop_class: str = CT, syntax: str = EXPLICIT) -> Iterator[Peer]:
     """An association with one accepted context."""
     with connected(running) as peer:
         kind, _ = peer.associate(sop_class, syntax)
         assert kind == ASSOCIATE_AC
         assert peer.accepted == {1: 0}
         yield peer
+
+
+def store(peer: Peer, body: bytes, instance: str = ONE) -> int:
+    """Send one object; its status."""
+    peer.store(body, instance)
+    return peer.status()
+
+
+def served(running: Listening) -> bool:
+    """Whether a neighbour's object is taken now."""
+    with associated(running) as neighbour:
+        return store(neighbour, data_set(TWO), TWO) == 0x0000

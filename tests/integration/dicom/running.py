@@ -57,8 +57,11 @@ class KeepingIntake:
         cause = received.refusal or self.permission
         if known is not None and cause is None:
             return Receipt(message_id=known, disposition=Disposition.DUPLICATE)
-        assert received.payload.path is not None
-        received.payload.path.rename(self.folder / received.payload.sha256)
+        place = self.folder / received.payload.sha256
+        if received.payload.path is not None:
+            received.payload.path.rename(place)
+        else:
+            place.write_bytes(received.payload.read())
         self.received.append(received)
         number = len(self.received)
         if cause is not None:
@@ -112,15 +115,29 @@ def running_source(tmp_path: Path, **settings: Any) -> Iterator[Running]:
     intake = KeepingIntake(tmp_path / "kept")
     spool = tmp_path / "spool"
     source = DicomSource(configured, intake, FixedClock(), spool)
+    with in_loop(source) as loop:
+        try:
+            yield Running(source, intake, spool, loop)
+        finally:
+            intake.committing.set()
+
+
+@contextlib.contextmanager
+def in_loop(source: DicomSource) -> Iterator[asyncio.AbstractEventLoop]:
+    """Start a source in an event loop of its own, and stop it at the end of the block."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
         asyncio.run_coroutine_threadsafe(source.start(), loop).result(timeout=10)
-        yield Running(source, intake, spool, loop)
+        yield loop
     finally:
-        intake.committing.set()
         asyncio.run_coroutine_threadsafe(source.stop(), loop).result(timeout=60)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=10)
         loop.close()
+
+
+def acceptors() -> int:
+    """How many associations have not ended."""
+    return sum(thread.name.startswith("dicom-scanner-") for thread in threading.enumerate())

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +69,7 @@ def watching(make: Callable[[], FolderSource]) -> Iterator[Watched]:
         started.set()
         await asyncio.to_thread(ending.wait)
         await made.stop()
+        await made.stop()  # it is idempotent
 
     def guarded() -> None:
         try:
@@ -92,7 +93,12 @@ def watching(make: Callable[[], FolderSource]) -> Iterator[Watched]:
 
 
 @contextlib.contextmanager
-def served(route: str, make: Callable[[], list[HttpSource]]) -> Iterator[tuple[str, int]]:
+def served(
+    route: str,
+    make: Callable[[], Sequence[HttpSource]],
+    *,
+    location: str = "/messages/{message_id}",
+) -> Iterator[tuple[str, int]]:
     """Serve the sources; the URL of the first one's intake, and the port."""
 
     @contextlib.asynccontextmanager
@@ -100,7 +106,7 @@ def served(route: str, make: Callable[[], list[HttpSource]]) -> Iterator[tuple[s
         made = make()
         for source in made:
             await source.start()
-        app.include_router(intake_router(route, *made))
+        app.include_router(intake_router(route, *made, location=location))
         yield
         for source in made:
             await source.stop()

@@ -50,7 +50,7 @@ def test_the_flow_is_live(page: playwright.Page, house: House) -> None:
     before = int(tile.inner_text())
     house.send(hl7.results("LIVE1", "LIVE1", {"2823-3^Potassium": "4.2"}))
     playwright.expect(tile).to_have_text(str(before + 1), timeout=10_000)
-    page.get_by_role("link", name="Pause").click()
+    page.get_by_role("link", name="Pause", exact=True).click()
     assert page.locator("#live").get_attribute("hx-get") is None
 
 
@@ -99,7 +99,10 @@ def test_a_group_is_replayed_after_a_dry_run(page: playwright.Page, house: House
     card.get_by_role("link", name="Replay…").click()
     playwright.expect(page.get_by_text("Nothing has been done yet")).to_be_visible()
     page.get_by_role("button", name="Replay").dblclick()
-    playwright.expect(page.get_by_text("on its way again").first).to_be_visible()
+    # The cause was not removed: the first step fails again, and the rest stays where it is.
+    page.wait_for_url("**/dead/replays/*")
+    playwright.expect(page.locator("#job .state").first).to_have_text("halted", timeout=15_000)
+    playwright.expect(page.get_by_role("status")).to_contain_text("1 of 1 failed again")
     house.wait()
 
 

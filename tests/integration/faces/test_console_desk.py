@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import httpx2
 import pytest
+from sqlalchemy import update
 
-from gateway.journal import deadletters, messages
+from gateway.deployment.comparing import compare
+from gateway.journal import deadletters, deliveries, messages, tables
 from gateway.journal.states import MessageState
+from gateway.model import Cause, CauseCode, Stage
 from tests.eventually import eventually
 from tests.integration.faces import messages as hl7
 from tests.integration.faces.house import House
@@ -200,3 +204,110 @@ def test_unmapped_messages_are_read_again_on_demand(http: httpx2.Client, house: 
         lambda: house.settled() and house.state(house.number("UNMAPPED1")) is MessageState.UNMAPPED,
         timeout=10,
     )
+
+
+def refused_delivery(house: House, control_id: str) -> int:
+    """A dead letter of a delivery, as a destination leaves one that refuses it."""
+    assert house.send(hl7.results(control_id, control_id, {"2823-3^K": "4.4"})) == ["AA"]
+    house.wait()
+    number = house.number(control_id)
+    refused = Cause(code=CauseCode.DESTINATION_REFUSED, detail="the status is not taken")
+    with house.gateway.journal.write() as connection:
+        (sent,) = deliveries.of_message(connection, number)
+        # The record takes everything: the delivery is put back to where it was before that.
+        connection.execute(
+            update(tables.message).where(tables.message.c.id == number).values(state="routed")
+        )
+        connection.execute(
+            update(tables.delivery).where(tables.delivery.c.id == sent.id).values(state="pending")
+        )
+        return deadletters.bury(
+            connection, number, Stage.DELIVER, refused, delivery_id=sent.id, attempts=1
+        )
+
+
+def test_an_entry_is_edited_and_goes_as_a_linked_copy(http: httpx2.Client, house: House) -> None:
+    letter = refused_delivery(house, "ENTRY1")
+    number = house.number("ENTRY1")
+    shown = http.get(f"/dead/{letter}").text
+    assert "Open the entries" in shown
+    assert hl7.FAMILY not in shown
+    page = http.get(f"/dead/{letter}/entries").text
+    reference = re.search(r'entries\?reference=(Observation/[0-9a-f-]+)"', page) or re.search(
+        r'name="reference" value="(Observation/[0-9a-f-]+)"', page
+    )
+    assert reference is not None
+    page = http.get(f"/dead/{letter}/entries", params={"reference": reference.group(1)}).text
+    form = hidden(page)
+    text = html.unescape(re.findall(r"<textarea[^>]*>\n(.*?)</textarea>", page, re.DOTALL)[0])
+    where = f"/dead/{letter}/entries"
+
+    def press(written: str, **fields: str) -> httpx2.Response:
+        data = {**form, "text": written, "action": "preview", **fields}
+        return http.post(where, data=data, follow_redirects=False)
+
+    amended = text.replace('"status": "final"', '"status": "amended"')
+    assert amended != text
+    for written, said in (
+        (text, "Nothing has been changed"),
+        ("{", "It is no JSON"),
+        (amended.replace('"amended"', '"mended"'), "It is not valid FHIR R4"),
+        (amended.replace('"id": "', '"id": "x', 1), "keeps its resourcetype and its id"),
+    ):
+        answer = press(written)
+        assert answer.status_code == 422
+        assert said in html.unescape(answer.text)
+    preview = press(amended)
+    assert preview.status_code == 200
+    assert '<code class="added">amended</code>' in preview.text
+    assert press(amended, action="replay").status_code == 422, "a reason is wanted"
+    assert press(amended, action="replay", reason="why", base="0" * 64).status_code == 409
+    assert house.state(number) is MessageState.DEAD
+    done = press(amended, action="replay", reason="the ward said so")
+    again = press(amended, action="replay", reason="the ward said so")
+    assert done.status_code == again.status_code == 303
+    assert done.headers["location"] == again.headers["location"]
+    house.wait()
+    with house.gateway.journal.read() as connection:
+        found = deadletters.get(connection, letter)
+        assert found is not None
+        assert found.child_message_id is not None
+        child = messages.get(connection, found.child_message_id)
+        kind, _, name = reference.group(1).partition("/")
+        stored = house.gateway.record.read(connection, kind, name)
+    assert child is not None
+    assert (child.parent_id, child.state) == (number, MessageState.DELIVERED)
+    assert stored is not None
+    assert stored.resource["status"] == "amended"
+    assert house.state(number) is MessageState.REPLACED
+    changed = http.get(f"/dead/{letter}/changes").text
+    assert '<code class="removed">final</code>' in changed
+    assert '<code class="added">amended</code>' in changed
+    told = http.get(f"/dead/{letter}").text
+    assert "edited entries of" in told
+    assert "the ward said so" in told
+    assert http.get(where).status_code == 409
+    # A reading anew leaves alone what a person wrote.
+    compared = compare(house.gateway.journal, house.gateway.mappings.now, child)
+    assert compared.cause is not None
+    assert "a person corrected its entries" in compared.cause.detail
+
+
+def test_entries_over_rest(http: httpx2.Client, house: House) -> None:
+    letter = refused_delivery(house, "ENTRY2")
+    where = f"/api/v1/dead-letters/{letter}/entries"
+    given = http.get(where).json()
+    observation = next(e for e in given["entries"] if e["resourceType"] == "Observation")
+    body = [{**observation, "status": "amended"}]
+    fields = {"base": given["base"], "reason": "asked", "key": "entry-2"}
+    assert http.post(where, json=body, params={**fields, "base": "1"}).status_code == 409
+    assert http.post(where, json={"a": 1}, params=fields).status_code == 422
+    assert http.post(where, json=body, params={**fields, "reason": ""}).status_code == 422
+    done = http.post(where, json=body, params=fields).json()
+    again = http.post(where, json=body, params=fields).json()
+    assert done["counts"] == {"repaired": 1}
+    assert (again["again"], again["items"]) == (True, done["items"])
+    house.wait()
+    assert http.get("/api/v1/dead-letters/99999999/entries").status_code == 404
+    unread = house.letter("DEAD1")
+    assert http.get(f"/api/v1/dead-letters/{unread}/entries").status_code == 422

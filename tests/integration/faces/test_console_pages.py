@@ -13,7 +13,7 @@ from gateway.model import Identifier
 from tests.integration.faces import messages as hl7
 from tests.integration.faces.house import House
 
-NAMELESS = ("/", "/flow/live", "/messages", "/dead", "/held", "/patients")
+NAMELESS = ("/", "/flow/live", "/messages", "/dead", "/held", "/studies", "/patients")
 
 
 @pytest.fixture

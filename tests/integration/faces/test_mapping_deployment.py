@@ -57,7 +57,7 @@ def packed(house: House) -> bytes:
 
 def post(house: House, path: str, status: int = 200, **given: Any) -> Any:
     with house.client() as http:
-        answer = http.post(f"{API}{path}", **given)
+        answer = http.post(f"{API}{path}", timeout=120, **given)
     assert answer.status_code == status, answer.text
     return answer.json()
 
@@ -157,6 +157,16 @@ def test_an_engineers_day_by_command(
     assert command(house, "versions") == 0
     listed = capsys.readouterr().out
     assert "it was the other potassium" in listed
+    message = tmp_path / "one.hl7"
+    message.write_bytes(hl7.results("R9", "O9", {POTASSIUM: "4.1"}))
+    words = ["diff", str(message), "--json", "--source", "lab"]
+    assert command(house, *words, "--from", "1", "--to", "2") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert "2823-3" in json.dumps(told["differences"])
+    assert command(house, *words, "--to", "1", "--exit-code") == 0, "version 1 is in force"
+    capsys.readouterr()
+    assert command(house, *words, "--to", "7") == Code.FAILED
+    assert "no versions are called 7" in capsys.readouterr().err
     assert command(house, "export", "2", str(tmp_path / "out")) == 0
     exported = tmp_path / "out" / "sites" / "chu" / "terminology" / "analyses.yaml"
     assert exported.read_text(encoding="utf-8") == good + sites.ROW
@@ -172,13 +182,15 @@ def test_two_deployments_at_once_and_one_wins(house: House) -> None:
         body = files.with_files({name: files.files[name] + row.encode()}).pack()
         with house.client() as http:
             given = {"reason": "at the same time", "expected": "0"}
-            answers.append(http.post(f"{API}/deploy", content=body, params=given).status_code)
+            answers.append(
+                http.post(f"{API}/deploy", content=body, params=given, timeout=120).status_code
+            )
 
     threads = [threading.Thread(target=deploy, args=[f"  X{number}: X\n"]) for number in range(3)]
     for each in threads:
         each.start()
     for each in threads:
-        each.join(60)
+        each.join(120)
     assert sorted(answers) == [200, 409, 409]
     told = get(house, "/versions")
     assert [each["action"] for each in told["deployments"]] == ["deploy", "start"]
@@ -265,7 +277,7 @@ def test_a_job_is_paused_by_another_deployment_and_stopped_by_hand(
     add(house, sites.ROW)
     post(house, "/deploy", content=packed(house), params={"reason": "potassium"})
     monkeypatch.setattr("gateway.deployment.reprocessing.STEP_MESSAGES", 1)
-    monkeypatch.setattr("gateway.deployment.following.BETWEEN_STEPS_SECONDS", 5.0)
+    monkeypatch.setattr("gateway.stepping.BETWEEN_STEPS_SECONDS", 5.0)
     wanted = {"kind": "ORU^R01", "reason": "potassium"}
     job = post(house, "/reprocessing", 201, json=wanted)["id"]
     busy = post(house, "/reprocessing", 409, json=wanted)
@@ -379,7 +391,7 @@ def test_what_vanishes_is_marked_and_a_newer_message_keeps_the_last_word(
         )
         post(house, "/deploy", content=packed(house), params={"reason": "amended"})
         monkeypatch.setattr("gateway.deployment.reprocessing.STEP_MESSAGES", 1)
-        monkeypatch.setattr("gateway.deployment.following.BETWEEN_STEPS_SECONDS", 30.0)
+        monkeypatch.setattr("gateway.stepping.BETWEEN_STEPS_SECONDS", 30.0)
         monkeypatch.setattr("gateway.deployment.following.EVERY_SECONDS", 30.0)
         job = post(house, "/reprocessing", 201, json={"reason": "amended"})["id"]
         eventually(lambda: get(house, f"/reprocessing/{job}")["counts"].get("examined", 0) >= 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -86,12 +87,21 @@ def test_sources_come_change_and_go(house: House) -> None:
     assert reload(house)["unchanged"] == ["lab", "practice", "ward"]
 
 
-def test_return_links_follow_their_sources(house: House) -> None:
-    """One that comes, one that moves, one that goes: with what is owed given on the link in force."""
-    first, second = ReturnListener(free_port()), ReturnListener(free_port())
+def test_return_links_follow_their_sources(house: House, tmp_path: Path) -> None:
+    """One that comes, one that moves, one that goes: with what is owed given on the link in force.
+    The second speaks TLS, shows the gateway's certificate, and is told of where certificates are."""
+    authority = Authority(tmp_path / "authority")
+    peer, own = authority.issue("his"), authority.issue("ecluse", ends=timedelta(days=9))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority.certificate))
+    context.load_cert_chain(peer.certificate, peer.key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    first, second = ReturnListener(free_port()), ReturnListener(free_port(), tls=context)
+    tls = {
+        "ca": str(authority.certificate), "certificate": str(own.certificate), "key": str(own.key),
+    }  # fmt: skip
 
-    def link(to: str) -> None:
-        write(house, sources={"lab": {"return_link": to}})
+    def link(to: str, tls: dict[str, str] | None = None) -> None:
+        write(house, sources={"lab": {"return_link": to, "return_link_tls": tls}})
         assert reload(house)["changed"] == ["lab"]
 
     def told(control_id: str) -> list[int]:
@@ -104,9 +114,21 @@ def test_return_links_follow_their_sources(house: House) -> None:
         link(f"127.0.0.1:{first.port}")
         assert house.send(asking(hl7.admission("L1"), "AL", "AL")) == ["CA"]
         eventually(lambda: told("L1") == [1, 0])
-        link(f"127.0.0.1:{second.port}")
+        write(house, sources={"lab": {
+            "return_link": f"127.0.0.1:{second.port}", "return_link_tls": {**tls, "ca": "none.pem"},
+        }})  # fmt: skip
+        [problem] = reload(house, 422)["problems"]
+        assert "return_link_tls.ca: " in problem
+        link(f"127.0.0.1:{second.port}", tls)
         assert house.send(asking(hl7.admission("L2"), "AL", "AL")) == ["CA"]
         eventually(lambda: told("L2") == [0, 1])
+        assert second.shown == ["ecluse"]
+        with house.client() as http:
+            metrics, page = http.get("/metrics").text, http.get("/").text
+        for use in ("client", "server-ca"):
+            label = f'certificate_expiry_timestamp_seconds{{source="lab",use="{use}"}}'
+            assert label in metrics
+        assert "A certificate of lab expires soon" in page
         link("")
         assert house.send(asking(hl7.admission("L3"), "AL", "AL")) == ["CA"]
         house.wait()
@@ -211,6 +233,23 @@ def test_settings_that_need_a_restart_are_named(
     with house.client() as http:
         assert "wait for a restart" in http.get("/").text
         assert "ecluse_configuration_waiting 2.0" in http.get("/metrics").text
+
+
+def test_mapping_files_that_are_not_in_force_are_named(
+    house: House, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """They go by ``ecluse mapping deploy``, never by a reload."""
+    before = house.gateway.mappings.now.files.digest
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "codes.yaml").write_text(
+        "table: own/codes\nversion: '1'\nsource: ours\nsystem: urn:x\nrows: {A: {code: a}}\n"
+    )
+    write(house, mappings={"folders": [str(own)]})
+    assert main(["reload", "--config", str(house.configuration)]) == 0
+    said = capsys.readouterr().err
+    assert "Not in force: folder-1/codes.yaml. Mapping files go by ecluse mapping deploy." in said
+    assert house.gateway.mappings.now.files.digest == before
 
 
 def test_a_renamed_source_takes_the_port_over(house: House) -> None:

@@ -37,6 +37,8 @@ def report(who: Patient, identifier: str, *, replaces: str = "") -> bytes:
             f'{text[:end]}<relatedDocument typeCode="RPLC"><parentDocument>'
             f'<id root="{replaces}"/></parentDocument></relatedDocument>{text[end:]}'
         )
+        assert '<versionNumber value="1"/>' in text
+        text = text.replace('<versionNumber value="1"/>', '<versionNumber value="2"/>')
     body = text.encode()
     return body if len(body) % 3 else body + b"\n"  # so that its Base64 has a padding
 

@@ -15,11 +15,11 @@ from adapters.hl7.http import Hl7HttpSource
 from adapters.hl7.settings import Hl7HttpSourceSettings
 from gateway.model import Cause, CauseCode, Received
 from tests.eventually import eventually
+from tests.http_client import HTTP
 from tests.integration.doors.running import served
 from tests.integration.hl7.fake_intake import FakeIntake, RealClock
 
 ER7 = "application/hl7-v2"
-CLIENT = httpx2.Client(verify=False)
 
 
 def message(control_id: str, name: str = "ESSAI", charset: str = "", kind: str = "ORU^R01") -> str:
@@ -37,7 +37,7 @@ class Served:
 
     def post(self, body: bytes, content_type: str = ER7, **headers: str) -> httpx2.Response:
         sent = {"Content-Type": content_type} if content_type else {}
-        return CLIENT.post(self.url, content=body, headers={**sent, **headers}, timeout=20)
+        return HTTP.post(self.url, content=body, headers={**sent, **headers}, timeout=20)
 
     def fresh(self, since: int) -> list[Received]:
         return self.intake.kept[since:]
@@ -210,8 +210,8 @@ def test_what_is_no_matter_of_hl7(http: Served) -> None:
     assert packed.status_code == 415
     large = http.post(b"x" * ((1 << 20) + 1))
     assert large.status_code == 413
-    assert CLIENT.get(http.url).status_code == 405
-    assert CLIENT.post(f"{http.url}/nobody", content=b"x").status_code == 404
+    assert HTTP.get(http.url).status_code == 405
+    assert HTTP.post(f"{http.url}/nobody", content=b"x").status_code == 404
 
 
 def test_a_stream_beyond_the_limit_and_a_body_that_is_cut_are_kept_as_evidence(
@@ -219,7 +219,7 @@ def test_a_stream_beyond_the_limit_and_a_body_that_is_cut_are_kept_as_evidence(
 ) -> None:
     before = len(http.intake.kept)
     block = b"x" * 65536
-    streamed = CLIENT.post(
+    streamed = HTTP.post(
         http.url, content=(block for _ in range(20)), headers={"Content-Type": ER7}
     )
     assert streamed.status_code == 413

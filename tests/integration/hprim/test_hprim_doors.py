@@ -18,12 +18,12 @@ from adapters.hprim.settings import HprimFolderSourceSettings, HprimHttpSourceSe
 from gateway.model import Cause, CauseCode, Format
 from gateway.ports import Source
 from tests.eventually import eventually
+from tests.http_client import HTTP
 from tests.integration.cda.recording import FixedClock, RecordingIntake
 from tests.integration.doors.running import Watched, served, watching
 from tests.unit.hprim import samples
 
 AUTHORITIES = {"": "1.2.250.1.999.7"}
-CLIENT = httpx2.Client(verify=False)
 
 
 @contextlib.contextmanager
@@ -200,7 +200,7 @@ def test_over_http(http: tuple[str, RecordingIntake]) -> None:
     url, intake = http
 
     def post(data: bytes, kind: str = "text/plain") -> httpx2.Response:
-        return CLIENT.post(url, content=data, headers={"Content-Type": kind}, timeout=20)
+        return HTTP.post(url, content=data, headers={"Content-Type": kind}, timeout=20)
 
     first = post(samples.sante())
     assert first.status_code == 201

@@ -9,9 +9,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 
-from gateway.journal import migrate
+from gateway.journal import deadletters, migrate
 from gateway.journal.journal import Journal
 from gateway.journal.tables import metadata
+from gateway.journal.values import DeadLetterFilter
+from gateway.model import Cause, CauseCode, Stage
 
 
 def test_migrations_make_exactly_the_metadata(journal_url: str, tmp_path: Path) -> None:
@@ -109,3 +111,44 @@ def test_another_package_has_a_chain_of_its_own(
         names = set(inspect(connection).get_table_names())
     journal.close()
     assert {"shelf", "shelf_version", "message", "journal_version"} <= names
+
+
+def test_dead_letters_of_before_are_in_their_groups(journal_url: str, tmp_path: Path) -> None:
+    """What was buried before the desk counted its groups is counted, under the new names."""
+    from alembic import command
+    from alembic.config import Config
+
+    journal = Journal(journal_url, blob_directory=tmp_path / "blobs")
+    with journal.write() as connection:
+        config = Config()
+        config.set_main_option("script_location", "gateway.journal:migrations")
+        config.set_main_option("path_separator", "os")
+        config.attributes["connection"] = connection
+        config.attributes["version_table"] = "journal_version"
+        command.upgrade(config, "0003")
+        for number, (source, location) in enumerate(
+            (("lab", "OBX(1)-5"), ("lab", "OBX(2)-5"), ("ward", "OBX(3)-5"), ("ward", "PID-3")), 1
+        ):
+            connection.execute(
+                text(
+                    "INSERT INTO dead_letter (message_id, source, stage, cause_code, cause_detail,"
+                    " cause_location, cause_protocol_code, fingerprint, buried_at, attempts,"
+                    " reason, actor) VALUES (:n, :source, 'normalise', 'mapping-failed', 'no',"
+                    " :location, '', :old, :at, 1, '', '')"
+                ),
+                {
+                    "n": number, "source": source, "location": location, "old": f"old{number}",
+                    "at": "2026-11-22T08:00:00.000000+00:00",
+                },
+            )  # fmt: skip
+    journal.migrate()
+    with journal.read() as connection:
+        found = deadletters.groups(connection)
+        count = deadletters.count(connection, DeadLetterFilter())
+    journal.close()
+    assert count == 4
+    cause = Cause(code=CauseCode.MAPPING_FAILED, detail="no", location="OBX(9)-5")
+    assert found[0].fingerprint == deadletters.fingerprint(Stage.NORMALISE, cause)
+    assert [(dict(each.by_source), each.count) for each in found] == [
+        ({"lab": 2, "ward": 1}, 3), ({"ward": 1}, 1),
+    ]  # fmt: skip

@@ -416,7 +416,8 @@ class Rig:
 
         for _ in range(rounds):
             with self.journal.read() as connection:
-                due = lanes.due(connection, self.clock(), 500)
+                view = self.drainer.shares.look(connection, self.clock())
+                due = lanes.due(connection, self.clock(), 500, rank=view.rank)
             if not due:
                 return
             for lane in due:

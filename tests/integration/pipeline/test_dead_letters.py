@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from deadletter import replay, triage
+from deadletter import replay, triage, unmapped
 from deadletter.selection import Report, Verdict
 from gateway.journal import deliveries, messages
 from gateway.journal.states import DeliveryState, MessageState
@@ -390,12 +390,12 @@ def test_unmapped_messages_are_read_again_when_a_mapping_takes_them(rig: Rig) ->
     ]
     rig.settle()
     of_lab = MessageFilter(source="lab")
-    assert replay.replay_unmapped(rig.journal, of_lab, actor="anne", dry_run=True) == ids[:2]
-    assert replay.replay_unmapped(rig.journal, of_lab, actor="anne") == ids[:2]
+    assert unmapped.replay_unmapped(rig.journal, of_lab, actor="anne", dry_run=True) == ids[:2]
+    assert unmapped.replay_unmapped(rig.journal, of_lab, actor="anne") == ids[:2]
     rig.settle()
     assert {rig.state(each) for each in ids} == {MessageState.UNMAPPED}
     rig.library.learned = True
-    assert replay.replay_unmapped(rig.journal, actor="anne", reason="new mapping") == ids
+    assert unmapped.replay_unmapped(rig.journal, actor="anne", reason="new mapping") == ids
     rig.settle()
     assert rig.facts() == ["f0", "f1", "f2"]
 

@@ -311,9 +311,9 @@ def test_a_ring_that_comes_while_the_record_is_drained_is_not_lost(
     empty, go_on = threading.Event(), threading.Event()
     find_due = outbound._due
 
-    def slowly(destination: str) -> list[str]:
+    def slowly(destination: str) -> tuple[list[str], int]:
         found = find_due(destination)
-        if not found and not empty.is_set():
+        if not found[0] and not empty.is_set():
             # It has seen that nothing is due, and has not gone yet.
             empty.set()
             assert go_on.wait(20)

@@ -14,16 +14,16 @@ from pynetdicom.dimse_primitives import C_ECHO, C_STORE
 from pynetdicom.pdu_primitives import P_DATA
 
 from adapters.dicom.command import (
+    C_ECHO_RQ,
+    C_STORE_RQ,
     CommandError,
-    StoreRequest,
-    command_fragments,
-    read_store_request,
-    store_response,
+    Status,
+    read_command,
+    response,
 )
-from adapters.dicom.storage import Status
+from adapters.dicom.pdus import data_pdus, values_of
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
-REQUEST = StoreRequest(7, CT, "2.999.1", True)
 
 
 def theirs() -> bytes:
@@ -41,7 +41,9 @@ def theirs() -> bytes:
 
 
 def test_a_request_of_another_implementation_is_read() -> None:
-    assert read_store_request(theirs()) == REQUEST
+    found = read_command(theirs())
+    assert (found.field, found.message_id, found.has_data_set) == (C_STORE_RQ, 7, True)
+    assert (found.sop_class, found.sop_instance) == (CT, "2.999.1")
 
 
 @pytest.mark.parametrize("status", [Status(0), Status(0xA700, "the disk is nearly full")])
@@ -49,10 +51,12 @@ def test_a_request_of_another_implementation_is_read() -> None:
 def test_a_response_is_read_by_another_implementation(status: Status, limit: int) -> None:
     message = DIMSEMessage()
     whole = False
-    for fragment in command_fragments(store_response(REQUEST, status), limit):
-        assert not limit or len(fragment) + 5 <= limit
+    written = response(read_command(theirs()), status)
+    for pdu in data_pdus(3, written, is_command=True, pdu_bytes_max=limit):
+        assert not limit or len(pdu) <= limit + 6
+        ((context, control, fragment),) = values_of(memoryview(pdu)[6:])
         primitive = P_DATA()
-        primitive.presentation_data_value_list.append([3, fragment])
+        primitive.presentation_data_value_list.append([context, bytes([control, *fragment])])
         assert not whole
         whole = message.decode_msg(primitive)
     assert whole
@@ -65,15 +69,16 @@ def test_a_response_is_read_by_another_implementation(status: Status, limit: int
     assert (answer.ErrorComment or "") == status.comment
 
 
-def test_another_command_is_left_to_others() -> None:
+def test_a_command_without_a_data_set() -> None:
     echo = C_ECHO()
     echo.MessageID = 1
-    from pynetdicom.dimse_messages import C_ECHO_RQ
+    from pynetdicom.dimse_messages import C_ECHO_RQ as EchoMessage
 
-    message = C_ECHO_RQ()
+    message = EchoMessage()
     message.primitive_to_message(echo)
     raw = next(iter(message.encode_msg(1, 0))).presentation_data_value_list[0][1][1:]
-    assert read_store_request(raw) is None
+    found = read_command(bytes(raw))
+    assert (found.field, found.has_data_set) == (C_ECHO_RQ, False)
 
 
 def field(tag: int, value: bytes) -> bytes:
@@ -93,13 +98,17 @@ def field(tag: int, value: bytes) -> bytes:
     ],
 )
 def test_what_is_no_command(raw: bytes) -> None:
+    def instance() -> tuple[str, str]:
+        found = read_command(raw)
+        return found.sop_class, found.sop_instance
+
     with pytest.raises(CommandError):
-        read_store_request(raw)
+        instance()
 
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_command_or_refused(raw: bytes) -> None:
     try:
-        read_store_request(raw)
+        read_command(raw)
     except CommandError:
         return

@@ -18,6 +18,7 @@ from adapters.dicom.language import DicomLanguage, DicomReader, Place
 from adapters.dicom.notation import study_files
 from adapters.dicom.part10 import file_head
 from adapters.dicom.study import StudyScope
+from gateway.deployment.loading import checked_mappings
 from gateway.mapping import Library, MappingContext, packaged_mappings
 from gateway.mapping.r4.checker import Checker
 from gateway.model import Format, Mapped, Payload
@@ -195,7 +196,7 @@ def test_a_wrong_line_of_content_says_which() -> None:
 
 @pytest.fixture(scope="module")
 def library() -> Library:
-    return Library.load([packaged_mappings()], {Format.DICOM: LANGUAGE})
+    return Library.load([packaged_mappings()], {Format.DICOM: LANGUAGE}, checked=checked_mappings())
 
 
 def mapped(library: Library, root: StudyScope) -> tuple[Mapped, list[str]]:

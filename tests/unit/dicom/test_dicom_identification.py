@@ -17,7 +17,7 @@ from adapters.dicom.identification import (
 from adapters.dicom.notation import TRANSFER_SYNTAX, study_files
 from adapters.dicom.part10 import read_file_meta
 from adapters.dicom.settings import DicomSourceSettings
-from adapters.dicom.syntaxes import storage_classes, supported_contexts, transfer_syntaxes
+from adapters.dicom.syntaxes import accepted_syntaxes, storage_classes, transfer_syntaxes
 from gateway.model import CauseCode, Identifier
 
 KNOWN = Authorities({"CHU": "1.2.250.1.999.1"}, "1.2.250.1.999.9")
@@ -168,6 +168,7 @@ def test_what_is_negotiated_by_default() -> None:
     assert syntaxes[:2] == ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
     assert "1.2.840.10008.1.2.4.90" in syntaxes
     assert "1.2.840.10008.1.2.4.94" not in syntaxes  # JPIP: the pixels are elsewhere
-    contexts = supported_contexts()
-    assert len(contexts) == len(classes) + 1
-    assert str(contexts[0].abstract_syntax) == "1.2.840.10008.1.1"
+    taken = accepted_syntaxes()
+    assert set(taken) == {*classes, "1.2.840.10008.1.1"}
+    private = accepted_syntaxes(by_class={"2.999.7": ["1.2.840.10008.1.2"]})
+    assert private["2.999.7"] == ("1.2.840.10008.1.2",)

@@ -12,6 +12,7 @@ import pytest
 from adapters.dicom.content import ContentItem
 from adapters.dicom.language import DicomLanguage, DicomReader
 from adapters.dicom.study import StudyScope
+from gateway.deployment.loading import checked_mappings
 from gateway.mapping import Library, MappingContext, packaged_mappings
 from gateway.mapping.r4.checker import Checker
 from gateway.mapping.serialise import dumps
@@ -34,7 +35,9 @@ def reports() -> list[Path]:
 
 @pytest.fixture(scope="module")
 def library() -> Library:
-    return Library.load([packaged_mappings()], {Format.DICOM: DicomLanguage()})
+    return Library.load(
+        [packaged_mappings()], {Format.DICOM: DicomLanguage()}, checked=checked_mappings()
+    )
 
 
 def mapped(library: Library, path: Path, *, trace: bool = False) -> tuple[StudyScope, Mapped]:

@@ -14,6 +14,7 @@ from adapters.dicom.dataset import Instance
 from adapters.dicom.language import DicomLanguage, DicomReader
 from adapters.dicom.notation import study_files
 from adapters.dicom.study import READING_FAULTS
+from gateway.deployment.loading import checked_mappings
 from gateway.mapping import Library, MappingContext, packaged_mappings, run_twins
 from gateway.mapping.r4.checker import Checker
 from gateway.mapping.serialise import dumps
@@ -25,7 +26,9 @@ CONTEXT = MappingContext(zone="Europe/Paris", source="scanner", authorities={"":
 
 @pytest.fixture(scope="module")
 def library() -> Library:
-    return Library.load([packaged_mappings()], {Format.DICOM: DicomLanguage()})
+    return Library.load(
+        [packaged_mappings()], {Format.DICOM: DicomLanguage()}, checked=checked_mappings()
+    )
 
 
 def mapped(library: Library, payloads: list[Payload]) -> Mapped:

@@ -10,6 +10,7 @@ import pytest
 from adapters.hprim.grammar import SANTE_VERSIONS
 from adapters.hprim.identity import subject_of
 from adapters.hprim.language import HprimLanguage, HprimReader, read_message
+from gateway.deployment.loading import checked_mappings
 from gateway.mapping import Library, MappingContext, packaged_mappings, run_twins
 from gateway.model import Format, Payload
 from gateway.ports import (
@@ -149,7 +150,7 @@ def test_what_is_no_hprim_is_unreadable(data: bytes) -> None:
 
 @pytest.fixture(scope="module")
 def library() -> Library:
-    return Library.load([packaged_mappings()], {Format.HPRIM: LANGUAGE})
+    return Library.load([packaged_mappings()], {Format.HPRIM: LANGUAGE}, checked=checked_mappings())
 
 
 def test_the_twins_of_the_shipped_mappings_pass(library: Library) -> None:

@@ -67,11 +67,21 @@ def test_a_file_of_anything_else_is_taken_for_empty(folder: Path, tmp_path: Path
     assert load(folder, CheckedMappings(path)).programs[0]._rules is None
 
 
-def test_without_a_place_to_write_every_load_checks(folder: Path, tmp_path: Path) -> None:
+def test_without_a_place_to_write_only_who_checked_knows(folder: Path, tmp_path: Path) -> None:
     tmp_path.joinpath("file").write_text("no folder")
-    nowhere = CheckedMappings(tmp_path / "file" / "checked")
-    assert load(folder, nowhere).programs[0]._rules is not None
-    assert load(folder, nowhere).programs[0]._rules is not None
+    for path in (tmp_path / "file" / "checked", None):
+        nowhere = CheckedMappings(path)
+        assert load(folder, nowhere).programs[0]._rules is not None
+        assert load(folder, CheckedMappings(path)).programs[0]._rules is not None
+        assert load(folder, nowhere).programs[0]._rules is None
+
+
+def test_notes_of_the_build_count_as_well(folder: Path, tmp_path: Path) -> None:
+    built = CheckedMappings(None, shipped=None)
+    load(folder, built)
+    shipped = tmp_path / "shipped"
+    shipped.write_text("".join(f"{each}\n" for each in built.added()))
+    assert load(folder, CheckedMappings(None, shipped=shipped)).programs[0]._rules is None
 
 
 def test_only_what_changed_is_checked_again(folder: Path, checked: CheckedMappings) -> None:

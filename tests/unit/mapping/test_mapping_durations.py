@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.hl7.language import Hl7Language
+from gateway.deployment.loading import checked_mappings
 from gateway.mapping import Library, packaged_mappings
 from gateway.mapping.vocabulary.durations import later
 from gateway.mapping.vocabulary.invalid import Invalid
@@ -51,6 +52,8 @@ def test_any_text_is_a_sum_or_invalid(text: str) -> None:
 
 
 def test_what_the_used_files_ignore_counts_for_the_mapping() -> None:
-    library = Library.load([packaged_mappings()], {Format.HL7V2: Hl7Language()})
+    library = Library.load(
+        [packaged_mappings()], {Format.HL7V2: Hl7Language()}, checked=checked_mappings()
+    )
     ignored = {each.path for each in library.program("hl7.siu").ignored}
     assert {"SCH-5", "PV1-20", "XCN.10", "PID-1"} <= ignored, "own, the visit's, a data type's"

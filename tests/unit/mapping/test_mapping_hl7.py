@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adapters.hl7.language import Hl7Language, Hl7Reader
+from gateway.deployment.loading import checked_mappings
 from gateway.mapping import Library, MappingContext, packaged_mappings
 from gateway.model import Format, Mapped, Payload
 
@@ -15,7 +16,9 @@ OBR = "OBR|1||123^{namespace}|1^Bilan^L|||20240101||||||||||||||||||{status}"
 
 @pytest.fixture(scope="module")
 def library() -> Library:
-    return Library.load([packaged_mappings()], {Format.HL7V2: Hl7Language()})
+    return Library.load(
+        [packaged_mappings()], {Format.HL7V2: Hl7Language()}, checked=checked_mappings()
+    )
 
 
 def mapped(library: Library, *lines: str, source: str = "labo", **authorities: str) -> Mapped:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from adapters.hl7.language import Hl7Language, Hl7Reader
+from gateway.deployment.loading import checked_mappings
 from gateway.mapping import Library, MappingContext, MappingRejected, Program, packaged_mappings
 from gateway.mapping.r4.checker import Checker
 from gateway.mapping.serialise import dumps, loads
@@ -24,7 +25,9 @@ _OBX = re.compile(r"OBX(?:\((\d+)\))?-")
 
 @pytest.fixture(scope="module")
 def library() -> Library:
-    return Library.load([packaged_mappings()], {Format.HL7V2: Hl7Language()})
+    return Library.load(
+        [packaged_mappings()], {Format.HL7V2: Hl7Language()}, checked=checked_mappings()
+    )
 
 
 def messages(shared: Path) -> Iterator[tuple[str, bytes]]:

@@ -91,19 +91,20 @@ def test_a_rule_whose_contents_never_come_again_stops_remembering() -> None:
     memo = Memo()
     for number in range(TRIAL):
         assert not memo.idle
-        learn(memo, memo.known, number, (str(number), False))
+        learn(memo, number, str(number), 100, flagged=False)
     assert memo.idle
     assert not memo.known
     busy = Memo()
     for number in range(TRIAL):
         busy.hits += 1
-        learn(busy, busy.known, number, (str(number), False))
+        learn(busy, number, str(number), 100, flagged=False)
     assert not busy.idle
+    assert len(busy.known) <= 100
 
 
 def test_what_raised_a_flag_is_not_remembered() -> None:
     memo = Memo()
-    learn(memo, memo.known, "a", ("x", True))
+    learn(memo, "a", "x", 100, flagged=True)
     assert not memo.known
-    learn(memo, memo.known, "b", (None, False))
+    learn(memo, "b", None, 100, flagged=False)
     assert memo.known["b"] is NOTHING

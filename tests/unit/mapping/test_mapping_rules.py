@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -260,3 +261,9 @@ def test_a_primitive_has_a_sibling_for_its_extensions(tmp_path: Path, contents: 
         "birthDate": "2024",
         "_birthDate": {"extension": [{"url": "http://x/y", "valueDateTime": "2024-03"}]},
     }
+
+
+def test_what_a_source_says_goes_through_a_pipe() -> None:
+    """To the mapping processes: of compiled classes not every one can."""
+    said = MappingContext(zone="Europe/Paris", authorities={"LAB": "2.999"}, source="lab")
+    assert pickle.loads(pickle.dumps(said)) == said

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapters.hl7.language import Hl7Language, Hl7Reader
+from gateway.deployment.loading import checked_mappings
 from gateway.mapping import Library, MappingError, packaged_mappings, run_twins
 from gateway.model import Format
 from tests.unit.mapping.pretend import HEAD, write
@@ -14,7 +15,9 @@ from tests.unit.mapping.pretend import HEAD, write
 
 @pytest.fixture(scope="module")
 def library() -> Library:
-    return Library.load([packaged_mappings()], {Format.HL7V2: Hl7Language()})
+    return Library.load(
+        [packaged_mappings()], {Format.HL7V2: Hl7Language()}, checked=checked_mappings()
+    )
 
 
 def test_all_tests_beside_the_hl7_mappings_pass(library: Library) -> None:

@@ -12,7 +12,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.bootstrap import languages, readers
+from gateway.deployment.loading import checked_mappings
+from gateway.formats import languages, readers
 from gateway.mapping import Library, MappingContext, packaged_mappings
 from gateway.mapping.vocabulary import numbers, texts, times, ucum
 from gateway.mapping.vocabulary.invalid import Invalid
@@ -199,7 +200,7 @@ def test_an_oid_with_a_uri_of_its_own_becomes_it() -> None:
 
 @cache
 def _library() -> Library:
-    return Library.load([packaged_mappings()], languages())
+    return Library.load([packaged_mappings()], languages(), checked=checked_mappings())
 
 
 def _mapped(*segments: str) -> Mapped:

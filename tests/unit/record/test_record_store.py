@@ -13,6 +13,7 @@ from record.faults import BytesMissing, EntryRefused
 from record.feeding import PutResult
 from record.store import Record
 from record.tables import record_entry_version
+from record.withdrawing import mark
 from tests.unit.record.making import (
     MemoryBlobs,
     clinical,
@@ -229,14 +230,25 @@ def test_the_replacement_may_come_first(record: Record, connection: Connection) 
     assert status(record, connection, "old") == "entered-in-error"
 
 
-def test_a_replacement_taken_back_makes_the_document_current(
+def test_deleting_a_replacement_leaves_the_document_replaced(
     record: Record, connection: Connection
 ) -> None:
+    """As the national record does: deleting sets the status of one document alone."""
     put(record, connection, "p", document("old", "p"), at=1)
     put(record, connection, "p", replacing("new", "p", "old"), at=2)
     wrong = replacing("new", "p", "old")
     wrong.resource["status"] = "entered-in-error"
     put(record, connection, "p", wrong, at=3)
+    assert status(record, connection, "old") == "superseded"
+
+
+def test_a_replacement_that_was_never_meant_makes_the_document_current(
+    record: Record, connection: Connection
+) -> None:
+    put(record, connection, "p", document("old", "p"), at=1)
+    put(record, connection, "p", replacing("new", "p", "old"), at=2)
+    withdrawn = mark(replacing("new", "p", "old").resource)
+    put(record, connection, "p", Entry(resource=withdrawn), at=3)
     assert status(record, connection, "old") == "current"
     assert record.history(connection, "DocumentReference", "old")[0].version == 3
 

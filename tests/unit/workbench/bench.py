@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from gateway.bootstrap import inventories, languages, readers
+from gateway.deployment.loading import checked_mappings
+from gateway.formats import inventories, languages, readers
 from gateway.mapping import Library, MappingContext, packaged_mappings
 from gateway.model import Cause, Format, Payload
 from gateway.workbench.examining import Bench, Examined, examine
@@ -26,7 +27,7 @@ ORU = "\r".join(
 @cache
 def bench() -> Bench:
     """The bench of the shipped mappings; loading takes seconds, so once."""
-    library = Library.load([packaged_mappings()], languages())
+    library = Library.load([packaged_mappings()], languages(), checked=checked_mappings())
     return Bench(readers=readers(), library=library, inventories=inventories())
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.bootstrap import languages
 from gateway.cli import main
+from gateway.formats import languages
 from gateway.mapping import Library, packaged_mappings
 from gateway.model import Cause, CauseCode, Format, Payload
 from gateway.workbench.comparing import Change, compare

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.bootstrap import encoders
+from gateway.formats import encoders
 from gateway.mapping import observing
 from gateway.mapping.document import Table, Text, read_list
 from gateway.mapping.findings import Findings

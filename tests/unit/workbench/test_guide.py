@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.bootstrap import languages, readers
 from gateway.cli.application import main
+from gateway.deployment.loading import checked_mappings
+from gateway.formats import languages, readers
 from gateway.mapping import Library, packaged_mappings
 from gateway.model import Format, Payload
 
@@ -57,7 +58,9 @@ def test_every_step_of_the_guide_does_what_it_says(
                 assert _answers(line, printed), f"{line}\nis not in\n" + "\n".join(printed)
     assert commands >= 8
     # Beside all that is shipped, the guide's mapping is the one that is taken.
-    library = Library.load([packaged_mappings(), Path("mappings")], languages())
+    library = Library.load(
+        [packaged_mappings(), Path("mappings")], languages(), checked=checked_mappings()
+    )
     root = readers()[Format.HL7V2].read([Payload.from_bytes(_message())])
     program = library.match(root, Format.HL7V2)
     assert program is not None

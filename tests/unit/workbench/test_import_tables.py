@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.bootstrap import languages, readers
 from gateway.cli.application import main
+from gateway.deployment.loading import checked_mappings
+from gateway.formats import languages, readers
 from gateway.mapping import Library, MappingContext, packaged_mappings
 from gateway.model import Format, Payload
 from gateway.workbench.importing import TablesUnreadable, import_tables
@@ -79,7 +80,9 @@ def test_small_tables_make_a_mapping_that_runs(tables: Path, tmp_path: Path) -> 
     made = import_tables(tables, languages(), sender="LABO")
     assert made.findings == ()
     made.write(tmp_path / "out")
-    library = Library.load([packaged_mappings(), tmp_path / "out"], languages())
+    library = Library.load(
+        [packaged_mappings(), tmp_path / "out"], languages(), checked=checked_mappings()
+    )
     text = (
         "MSH|^~\\&|LABO|HOSP|X|Y|20240101||ADT^A01^ADT_A01|1|P|2.5\r"
         "PID|1||77^^^A&1.2.3&ISO^PI||X||19800102|^^^F|||||0612345678~0698^WPN\r"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.bootstrap import encoders, inventories, readers
+from gateway.formats import encoders, inventories, readers
 from gateway.mapping import packaged_mappings
 from gateway.mapping.document import Table, Text, read_list
 from gateway.mapping.findings import Findings

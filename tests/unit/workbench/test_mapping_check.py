@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.bootstrap import languages
 from gateway.cli import main
+from gateway.formats import languages
 from gateway.mapping import Finding, Library, MappingError, TwinResult
 from gateway.workbench.linting import unreachable
 from gateway.workbench.sarif import sarif

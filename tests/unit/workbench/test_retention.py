@@ -49,7 +49,7 @@ def with_rules(folder: Path, rules: str, more: str, *lines: str) -> dict[str, Fa
     (folder / "colours.yaml").write_text(
         "table: colours\nversion: '1'\nsource: here\nlicence: CC0\nrows: {M: male}\n"
     )
-    from gateway.bootstrap import languages
+    from gateway.formats import languages
 
     own = Bench(
         readers=bench().readers,

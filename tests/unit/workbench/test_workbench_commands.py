@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from gateway import bootstrap
 from gateway.cli import main
+from gateway.deployment import loading
+from gateway.deployment.files import MappingFolders
 from gateway.mapping import Library
 from gateway.model import Format
-from gateway.settings import Settings
 from gateway.workbench.coverage import Coverage, PathCount
 from gateway.workbench.files import Message, NoMessage, messages_of_files
 from tests.unit.workbench.bench import ORU, bench
@@ -47,13 +47,13 @@ def ecluse(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Shell:
     monkeypatch.chdir(tmp_path)
-    load = bootstrap.load_library
+    load = loading.load_folders
 
-    def once(effective: Settings) -> Library:
+    def once(given: MappingFolders, *rest: Any) -> Library:
         """The shipped mappings are loaded once for all tests."""
-        return load(effective) if effective.mappings.folders else bench().library
+        return load(given, *rest) if len(given.folders) > 1 else bench().library
 
-    monkeypatch.setattr(bootstrap, "load_library", once)
+    monkeypatch.setattr(loading, "load_folders", once)
     return Shell(capsys)
 
 
@@ -61,12 +61,17 @@ def test_coverage_counts_a_folder_and_lists_what_is_no_message(
     ecluse: Shell, message: Path
 ) -> None:
     (message.parent / "notes.txt").write_text("nothing for us")
+    (message.parent / "broken.xml").write_text("<ClinicalDocument><id>")
     (message.parent / "ack.hl7").write_text(
         "MSH|^~\\&|A|B|C|D|2024||ACK|1|P|2.5\rMSA|AA|1\r", newline=""
     )
     found = ecluse.json("coverage", str(message.parent))
     assert found["messages"] == 1
     assert found["not_counted"]["no_message"] == 1
+    assert found["not_counted"]["unreadable"] == 1
+    (broken,) = [each for each in found["not_counted"]["listed"] if "broken" in each["message"]]
+    assert broken["heading"] == "unreadable"
+    assert "unreadable" in broken["detail"]
     assert found["not_counted"]["unmapped"] == 1
     values = found["values"]
     assert values["present"] == values["mapped"] + values["ignored"] + values["lost"]

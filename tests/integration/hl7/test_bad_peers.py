@@ -4,98 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from adapters.hl7.framing import Frame, FrameReader, frame
+from adapters.hl7.framing import frame
 from adapters.hl7.sender import MllpClient, NoAnswer, Reconnect
 from adapters.tls import ClientTlsSettings, client_context
-from gateway.cli import main
-from gateway.cli.output import Code
 from tests.certificates import Authority
-from tests.integration.hl7.fake_intake import adt, fields, running
+from tests.integration.hl7.bad_peers import BadPeer, ack, asking, msa, peer
+from tests.integration.hl7.fake_intake import adt, running
 from tests.servers import free_port
 
 pytestmark = pytest.mark.anyio
-
-
-def ack(control_id: bytes | str, code: str = "AA", *more: str) -> bytes:
-    name = control_id.decode() if isinstance(control_id, bytes) else control_id
-    lines = ("MSH|^~\\&|||||||ACK|9|P|2.5", f"MSA|{code}|{name}", *more, "")
-    return frame("\r".join(lines).encode())
-
-
-Respond = Callable[[bytes, int, socket.socket], None]
-
-
-@dataclass
-class BadPeer:
-    """A receiver in a thread: ``respond`` gets the control id, its number, and the socket."""
-
-    respond: Respond
-    context: ssl.SSLContext | None = None
-    seen: list[str] = field(default_factory=list)
-    connections: int = 0
-
-    def __post_init__(self) -> None:
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listening.getsockname()[1]
-        self._open: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self._listening.accept()
-                self.connections += 1
-                self._open.append(connection)
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        frames = FrameReader()
-        with contextlib.suppress(OSError):
-            if self.context is not None:
-                connection = self.context.wrap_socket(connection, server_side=True)
-                self._open.append(connection)
-            while data := connection.recv(1 << 16):
-                for event in frames.receive(data):
-                    assert isinstance(event, Frame)
-                    control_id = fields(event.payload, "MSH", 10)
-                    self.seen.append(control_id.decode())
-                    self.respond(control_id, len(self.seen), connection)
-
-    def stop_listening(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)  # close() alone leaves accept() waiting
-        self._listening.close()
-
-    def close(self) -> None:
-        self.stop_listening()
-        for each in self._open:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-
-
-@contextlib.contextmanager
-def peer(respond: Respond, **options: Any) -> Iterator[BadPeer]:
-    made = BadPeer(respond, **options)
-    try:
-        yield made
-    finally:
-        made.close()
-
-
-def msa(answer: bytes) -> tuple[str, str]:
-    return fields(answer, "MSA", 1).decode(), fields(answer, "MSA", 2).decode()
 
 
 # --- answers that are not the message's ----------------------------------------------
@@ -203,10 +127,6 @@ async def test_a_receiver_that_does_not_read() -> None:
 
 
 # --- the enhanced mode -----------------------------------------------------------------
-
-
-def asking(name: str, commit: str, application: str) -> bytes:
-    return adt(name).replace(b"|2.5||||||", f"|2.5|||{commit}|{application}||".encode(), 1)
 
 
 async def test_commit_then_application() -> None:
@@ -333,159 +253,3 @@ async def test_tls_to_our_own_listener(tmp_path: Path) -> None:
         with pytest.raises(ssl.SSLCertVerificationError):
             await MllpClient("127.0.0.1", number, tls=stranger).send(adt("NO"))
         assert len(run.intake.kept) == 2
-
-
-# --- the command -------------------------------------------------------------------------
-
-
-def send(
-    capsys: pytest.CaptureFixture[str], path: Path, to: str, *options: str, code: int
-) -> tuple[Any, str]:
-    found = main(["send", str(path), "--to", to, "--json", *options])
-    out = capsys.readouterr()
-    assert found == code, out
-    return (json.loads(out.out) if out.out else None), out.err
-
-
-def file_of(tmp_path: Path, *messages: bytes) -> Path:
-    path = tmp_path / "messages.hl7"
-    path.write_bytes(b"\r".join(messages))
-    return path
-
-
-def test_the_command_sends_again_only_when_told_and_says_so(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    def respond(control_id: bytes, number: int, connection: socket.socket) -> None:
-        if number in {1, 4}:
-            connection.close() if number == 4 else None
-        else:
-            connection.sendall(ack(control_id))
-
-    path = file_of(tmp_path, adt("ONE"), adt("TWO"))
-    with peer(respond) as bad:
-        told, err = send(capsys, path, f"mllp://127.0.0.1:{bad.port}", "--timeout", "0.3", code=1)
-        assert bad.seen == ["ONE", "TWO"]
-        assert [each["attempts"] for each in told["messages"]] == [1, 1]
-        assert (told["unanswered"], told["sent_again"]) == (1, 0)
-        assert "sent again" not in err
-    with peer(respond) as bad:
-        told, err = send(
-            capsys, path, f"mllp://127.0.0.1:{bad.port}", "--timeout", "0.3", "--resend", "2",
-            code=0,
-        )  # fmt: skip
-        assert bad.seen == ["ONE", "ONE", "TWO"]
-        assert [each["attempts"] for each in told["messages"]] == [2, 1]
-        assert f"sent again (2): {path} (ONE): no answer within 0.3 s" in err
-        assert told["sent_again"] == 1
-
-
-def test_the_command_reads_every_code_and_err(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    answers = {
-        "1": ("AA",), "2": ("AE", "ERR||PID^1^3|204^Unknown key identifier^HL70357|E||||who?"),
-        "3": ("AR", "ERR|MSH^1^12^203&Unsupported version id&HL70357"), "4": ("CA",),
-        "5": ("CE", "ERR||OBX^2^5|102^Data type error^HL70357|W", "ERR||PV1^1|100|I"), "6": ("CR",),
-    }  # fmt: skip
-
-    def respond(control_id: bytes, number: int, connection: socket.socket) -> None:
-        connection.sendall(ack(control_id, *answers[control_id.decode()]))
-
-    path = file_of(tmp_path, *(adt(name) for name in answers))
-    with peer(respond) as bad:
-        told, err = send(capsys, path, f"mllp://127.0.0.1:{bad.port}", code=0)
-        assert told["codes"] == dict.fromkeys(["AA", "AE", "AR", "CA", "CE", "CR"], 1)
-        by_id = {each["control_id"]: each for each in told["messages"]}
-        assert [each["accepted"] for each in by_id.values()] == [
-            True,
-            False,
-            False,
-            True,
-            False,
-            False,
-        ]
-        assert (by_id["2"]["error"], by_id["2"]["location"]) == ("who?", "PID^1^3")
-        assert "203" in by_id["3"]["location"]
-        assert by_id["5"]["error"] == "102^Data type error^HL70357"
-        assert len(by_id["5"]["notes"]) == 2
-        assert "AA 1, AE 1, AR 1, CA 1, CE 1, CR 1" in err
-        assert main(["send", str(path), "--to", f"mllp://127.0.0.1:{bad.port}"]) == 0
-        assert "AE\t" in (out := capsys.readouterr().out)
-        assert "who? (at PID^1^3)" in out
-
-
-def test_the_command_in_the_enhanced_mode(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    def respond(control_id: bytes, number: int, connection: socket.socket) -> None:
-        if control_id != b"SILENT":
-            connection.sendall(ack(control_id, "CA") + ack(control_id, "AA"))
-
-    path = file_of(tmp_path, asking("ONE", "AL", "AL"), asking("SILENT", "NE", "NE"))
-    with peer(respond) as bad:
-        to = f"mllp://127.0.0.1:{bad.port}"
-        told, err = send(capsys, path, to, "--application", code=0)
-        one, silent = told["messages"]
-        assert (one["code"], one["commit_code"]) == ("AA", "CA")
-        assert (silent["silent"], silent["code"]) == (True, "")
-        assert "none asked for 1" in err
-
-
-def test_the_command_over_tls(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    authority = Authority(tmp_path / "authority")
-    server = authority.issue("server")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(server.certificate, server.key)
-    context.load_verify_locations(authority.certificate)
-    context.verify_mode = ssl.CERT_REQUIRED
-    own = authority.issue("client")
-    path = file_of(tmp_path, adt("ONE"))
-
-    def respond(control_id: bytes, number: int, connection: socket.socket) -> None:
-        connection.sendall(ack(control_id))
-
-    files = ("--ca", str(authority.certificate), "--cert", str(own.certificate),
-             "--key", str(own.key))  # fmt: skip
-    with peer(respond, context=context) as bad:
-        told, _ = send(capsys, path, f"mllps://127.0.0.1:{bad.port}", *files, code=0)
-        assert told["codes"] == {"AA": 1}
-        send(capsys, path, f"mllp://localhost:{bad.port}", "--tls", *files, code=0)
-        _, err = send(
-            capsys, path, f"mllps://127.0.0.1:{bad.port}", *files, "--server-name", "pacs",
-            code=Code.UNREACHABLE,
-        )  # fmt: skip
-        assert "certificate is not trusted" in err
-        _, err = send(capsys, path, f"mllps://127.0.0.1:{bad.port}", code=Code.UNREACHABLE)
-        assert "certificate is not trusted" in err
-        _, err = send(capsys, path, f"mllp://127.0.0.1:{bad.port}", *files, code=Code.USAGE)
-        assert "need --tls" in err
-        _, err = send(capsys, path, f"mllps://127.0.0.1:{bad.port}", "--ca",
-                      str(tmp_path / "none"), code=Code.USAGE)  # fmt: skip
-        assert "none: cannot be read" in err
-
-
-def test_the_command_waits_for_a_receiver_that_comes_back(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    def respond(control_id: bytes, number: int, connection: socket.socket) -> None:
-        bad.stop_listening()
-        # The answer and the end together: between the two the next message could be sent.
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
-        connection.sendall(ack(control_id))
-        connection.shutdown(socket.SHUT_RDWR)
-        threading.Timer(0.4, later).start()
-
-    def later() -> None:
-        with socket.create_server(("127.0.0.1", bad.port)) as again:
-            connection, _ = again.accept()
-            with connection:
-                assert b"TWO" in connection.recv(1 << 16)
-                connection.sendall(ack("TWO"))
-                connection.recv(1)
-
-    path = file_of(tmp_path, adt("ONE"), adt("TWO"))
-    with peer(respond) as bad:
-        told, err = send(capsys, path, f"mllp://127.0.0.1:{bad.port}", code=0)
-    assert (told["codes"], told["sent_again"]) == ({"AA": 2}, 0)
-    assert "trying again in" in err

@@ -1,0 +1,210 @@
+"""How compiled CDA paths go from element to element.
+
+No XPath engine: nested XPath over a few thousand nodes can take minutes. The elements
+below one are sorted by name once for each document (:class:`adapters.cda.values.Children`),
+because every rule of a mapping asks for some of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any
+
+from lxml import etree
+
+from adapters.cda.paths import ANY, Axis, CdaPath, Ending, Predicate, Step
+from adapters.cda.structure import NAMESPACES, tag_of
+from adapters.cda.values import (
+    CdaElement,
+    CdaValue,
+    Children,
+    attribute_value,
+    compared_values,
+    ending_value,
+)
+from gateway.ports import PathError
+
+Walk = Callable[[etree._Element, Children], Sequence[etree._Element]]
+Holds = Callable[[etree._Element, Children], bool]
+
+_TEMPLATE = tag_of("templateId")
+_NUMBERS = count(1)
+
+
+def start_of(scope: CdaElement, path: CdaPath) -> etree._Element:
+    return scope.reading.document.root if path.absolute else scope.element
+
+
+def read_at(scope: CdaElement, path: CdaPath, walk: Walk) -> Sequence[CdaValue]:
+    reading = scope.reading
+    found: list[CdaValue] = []
+    for element in walk(start_of(scope, path), reading.children):
+        value = ending_value(CdaElement(reading, element), path)
+        if value is not None:
+            found.append(value)
+    return found
+
+
+def find(scope: CdaElement, path: CdaPath) -> Sequence[CdaValue]:
+    """Read a parsed path that was not checked against the schema (a value's parts)."""
+    return read_at(scope, path, _compiled(path))
+
+
+def compile_walk(path: CdaPath) -> Walk:
+    """One function from an element to the elements that the steps reach, in order."""
+    walk = _walk([_compile_step(step) for step in path.steps])
+    if not any(step.predicates for step in path.steps):
+        return walk
+    number = next(_NUMBERS)
+
+    def remembered(start: etree._Element, below: Children) -> Sequence[etree._Element]:
+        # A rule asks whether there is one, and its walk goes there.
+        key = (number, start)
+        found = below.chosen.get(key)
+        if found is None:
+            found = below.chosen[key] = walk(start, below)
+        return found
+
+    return remembered
+
+
+def _walk(hops: Sequence[Walk]) -> Walk:
+    if len(hops) == 1:
+        return hops[0]
+
+    def walk(start: etree._Element, below: Children) -> Sequence[etree._Element]:
+        current: Sequence[etree._Element] = (start,)
+        for hop in hops:
+            if len(current) == 1:
+                current = hop(current[0], below)
+            else:
+                # Two starts may reach the same element (nested sections below "//").
+                merged: dict[etree._Element, None] = {}
+                for element in current:
+                    merged.update(dict.fromkeys(hop(element, below)))
+                current = tuple(merged)
+            if not current:
+                break
+        return current
+
+    return walk
+
+
+_COMPILED: dict[str, Walk] = {}
+_COMPILED_MAX = 4096
+
+
+def _compiled(path: CdaPath) -> Walk:
+    """The walk of a path that is read again and again; the path's text says all of it."""
+    walk = _COMPILED.get(path.text)
+    if walk is None:
+        walk = compile_walk(path)
+        if len(_COMPILED) < _COMPILED_MAX:
+            _COMPILED[path.text] = walk
+    return walk
+
+
+def _compile_step(step: Step) -> Walk:
+    reach = _reach(step)
+    tests = [_compile_predicate(predicate) for predicate in step.predicates]
+    # Of several ancestors that fit, the nearest is meant.
+    position = step.position or (1 if step.axis is Axis.ANCESTOR else 0)
+    if not tests and not position:
+        return reach
+
+    def hop(start: etree._Element, below: Children) -> Sequence[etree._Element]:
+        found: Sequence[etree._Element] = reach(start, below)
+        for test in tests:
+            found = [element for element in found if test(element, below)]
+        if position == -1:
+            return found[-1:]
+        return found[position - 1 : position] if position else found
+
+    return hop
+
+
+def _reach(step: Step) -> Walk:
+    if step.axis is Axis.PARENT:
+
+        def parent(start: etree._Element, _below: Children) -> Sequence[etree._Element]:
+            above = start.getparent()
+            return () if above is None else (above,)
+
+        return parent
+    tag: Any = etree.Element if step.name == ANY else tag_of(step.name)
+    if step.axis is Axis.CHILD and step.name == ANY:
+        return lambda start, _below: list(start.iterchildren(tag))
+    if step.axis is Axis.CHILD:
+        return _children(step.name, tag)
+    if step.axis is Axis.ANCESTOR:
+        return lambda start, _below: list(start.iterancestors(tag))
+    return lambda start, _below: [element for element in start.iter(tag) if element is not start]
+
+
+def _children(name: str, tag: str) -> Walk:
+    """Children by tag. A data type's parts below a pharmacy element may be in its namespace."""
+    twin = tag if ":" in name else tag_of(f"pharm:{name}")
+    pharmacy = "{" + NAMESPACES["pharm"] + "}"
+
+    def children(start: etree._Element, below: Children) -> Sequence[etree._Element]:
+        by_tag = below.of(start)
+        if twin != tag and twin in by_tag and str(start.tag).startswith(pharmacy):
+            return list(start.iterchildren(tag, twin))
+        return by_tag.get(tag, ())
+
+    return children
+
+
+def _compile_predicate(predicate: Predicate) -> Holds:
+    path = predicate.path
+    values = frozenset(predicate.values)
+    positive = not predicate.negated
+    if values and _is_template(path):
+        return _compile_template(values, positive=positive)
+    walk = compile_walk(path)
+    reader = _predicate_reader(path)
+
+    def test(element: etree._Element, below: Children) -> bool:
+        for found in walk(element, below):
+            for value in reader(found):
+                if not values or value in values:
+                    return positive
+        return not positive
+
+    return test
+
+
+def _is_template(path: CdaPath) -> bool:
+    """Whether a predicate asks for the templates of the element itself."""
+    return path.text == "templateId" and path.ending is Ending.ELEMENT and not path.absolute
+
+
+def _compile_template(values: frozenset[str], *, positive: bool) -> Holds:
+    """``[templateId=…]``, the predicate by which mappings choose, without a walk."""
+    versioned = any("^" in value for value in values)
+
+    def test(element: etree._Element, below: Children) -> bool:
+        for template in below.of(element).get(_TEMPLATE, ()):
+            root = template.get("root")
+            if root in values or (
+                versioned and f"{root}^{template.get('extension', '')}" in values
+            ):
+                return positive
+        return not positive
+
+    return test
+
+
+def _predicate_reader(path: CdaPath) -> Callable[[etree._Element], Sequence[str]]:
+    if path.ending is Ending.ELEMENT:
+        return compared_values
+    if path.ending is Ending.ATTRIBUTE:
+        name = path.attribute
+
+        def attribute(element: etree._Element) -> Sequence[str]:
+            found = attribute_value(element, name)
+            return () if found is None else (found,)
+
+        return attribute
+    raise PathError(f"CDA path {path.text!r}: a predicate compares an element or an attribute")

@@ -1,0 +1,102 @@
+"""What a DICOM source asks of the house beside intake: what it holds, and what it was told of
+studies. Implemented by ``gateway.studies``; every method may be called from any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerformedStep:
+    """A performed procedure step (PS3.3 B.17) as far as it tells when a study is complete.
+
+    ``status`` is IN PROGRESS, COMPLETED or DISCONTINUED; ``instances`` the UIDs that it lists;
+    ``body`` the data set that came last.
+    """
+
+    uid: str
+    study: str
+    status: str
+    instances: tuple[str, ...]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitmentRequest:
+    """A request for storage commitment: ``instances`` are SOP class and instance UIDs."""
+
+    transaction_uid: str
+    peer: str
+    own_title: str
+    instances: tuple[tuple[str, str], ...]
+    attempts: int = 0
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An instance that is kept. ``delivered``: every destination of its study has it."""
+
+    sop_class: str
+    delivered: bool
+
+
+class LedgerUnavailable(Exception):
+    """The journal cannot be asked, or keeps nothing, now."""
+
+
+class StudyLedger(Protocol):
+    """The studies of one source. Every method raises LedgerUnavailable."""
+
+    def create_step(self, step: PerformedStep) -> bool:
+        """Keep a new step; false when its UID is known already."""
+        ...
+
+    def step(self, uid: str) -> PerformedStep | None:
+        """A step that is kept."""
+        ...
+
+    def change_step(self, step: PerformedStep) -> None:
+        """Replace a step; one that has ended may make its study complete."""
+        ...
+
+    def ask_commitment(self, request: CommitmentRequest) -> bool:
+        """Keep a request; false when its transaction UID is known already."""
+        ...
+
+    def due_commitments(self) -> Sequence[CommitmentRequest]:
+        """Requests whose answer should be tried now."""
+        ...
+
+    def commitment_told(self, request: CommitmentRequest) -> None:
+        """Its sender has the answer."""
+        ...
+
+    def commitment_later(self, request: CommitmentRequest, *, attempted: bool) -> None:
+        """Its answer cannot be given yet, or its sender could not be reached (``attempted``)."""
+        ...
+
+    def held(self, instances: Sequence[str]) -> Mapping[str, Held]:
+        """Those of the instances that are kept."""
+        ...
+
+    def uncounted(self) -> Sequence[str]:
+        """Studies that have been quiet for half of their time and of which nobody has said
+        how many instances they have, since the last of them came."""
+        ...
+
+    def counted(self, study: str, instances: Sequence[str]) -> None:
+        """The source's own list of a study's instances; none when it could not be had."""
+        ...
+
+    def arrived(self, study: str, instance: str) -> None:
+        """An instance was kept. Cheap, unless it is the last that was missing."""
+        ...
+
+    def arriving(self, study: str) -> None:
+        """An instance that seems to be of the study is still on its way in."""
+        ...

@@ -1,0 +1,67 @@
+"""Associations that we open, by pynetdicom: titles, addresses, TLS, roles."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pynetdicom import AE, _config, build_role, evt
+
+from adapters.dicom.part10 import IMPLEMENTATION_CLASS_UID
+from adapters.dicom.settings import DicomPeerSettings
+from adapters.tls import TlsUnusable, client_context
+
+TIMEOUT_SECONDS = 30.0
+
+
+@contextlib.contextmanager
+def associate(
+    peer: DicomPeerSettings, own_title: str, sop_classes: Sequence[str], *, provides: bool
+) -> Iterator[Any]:
+    """An association with a peer for some SOP classes, released at the end of the block.
+
+    ``provides``: we are their SCP, although we open the association (PS3.7 D.3.3.4). Raises
+    ConnectionError, naming the peer's title and address.
+    """
+    _config.LOG_HANDLER_LEVEL = "none"
+    host, _, port = peer.connect.rpartition(":")
+    ae = AE(ae_title=own_title)
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.connection_timeout = ae.acse_timeout = TIMEOUT_SECONDS
+    ae.dimse_timeout = ae.network_timeout = TIMEOUT_SECONDS
+    roles = []
+    for uid in sop_classes:
+        ae.add_requested_context(uid)
+        if provides:
+            roles.append(build_role(uid, scp_role=True))
+    where = f"{peer.ae_title} at {peer.connect}"
+    try:
+        association = ae.associate(
+            host.strip("[]"), int(port), ae_title=peer.ae_title, ext_neg=roles or None,
+            tls_args=_tls(peer), evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay)],
+        )  # fmt: skip
+    except (TlsUnusable, OSError, ValueError) as error:
+        raise ConnectionError(f"{where}: {error}") from None
+    if not association.is_established:
+        rejected = "rejects the association" if association.is_rejected else "cannot be reached"
+        raise ConnectionError(f"{where} {rejected}")
+    try:
+        if not association.accepted_contexts:
+            raise ConnectionError(f"{where} takes none of what is asked for")
+        yield association
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def _tls(peer: DicomPeerSettings) -> tuple[Any, str] | None:
+    if peer.tls is None:
+        return None
+    host = peer.connect.rpartition(":")[0].strip("[]")
+    return client_context(peer.tls), peer.tls.server_name or host
+
+
+def _no_delay(event: Any) -> None:
+    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

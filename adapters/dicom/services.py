@@ -1,0 +1,117 @@
+"""What an association is for: each request by its command and SOP class."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from adapters.dicom import commitment, procedure_step
+from adapters.dicom.command import (
+    AFFECTED_CLASS,
+    AFFECTED_INSTANCE,
+    C_ECHO_RQ,
+    N_ACTION_RQ,
+    N_CREATE_RQ,
+    N_SET_RQ,
+    Command,
+    Status,
+    response,
+)
+from adapters.dicom.ledger import LedgerUnavailable, StudyLedger
+from adapters.dicom.negotiation import AcceptedContext
+from adapters.dicom.settings import DicomSourceSettings
+from adapters.dicom.storage import NOT_AUTHORIZED, SUCCESS, Storage
+from adapters.dicom.syntaxes import UNCOMPRESSED, accepted_syntaxes
+from gateway.ports import Clock
+
+log = logging.getLogger("ecluse.dicom")
+
+UNRECOGNIZED_OPERATION = 0x0211
+PROCESSING_FAILURE = 0x0110
+"""PS3.7 annex C.5."""
+
+DATA_SET_BYTES_MAX = 4 << 20
+"""A data set that comes with anything but C-STORE: 20,000 references take as much."""
+
+PLAIN = UNCOMPRESSED[:3]
+
+
+class Caller(Protocol):
+    """The association from which a request comes."""
+
+    calling: str
+    called: str
+    peer: str
+
+    def answer(self, context: AcceptedContext, command: bytes, data_set: bytes = b"") -> None:
+        """Send a response. Raises OSError."""
+        ...
+
+
+class Services:
+    """The services of one source. Thread-safe.
+
+    Without a ``ledger`` there is storage and verification only.
+    """
+
+    def __init__(
+        self,
+        settings: DicomSourceSettings,
+        storage: Storage,
+        clock: Clock,
+        ledger: StudyLedger | None = None,
+    ) -> None:
+        self.storage = storage
+        self.data_set_bytes_max = DATA_SET_BYTES_MAX
+        self._settings = settings
+        self._clock = clock
+        self._ledger = ledger
+        self._commits = ledger is not None and settings.commitment != "off"
+
+    def syntaxes(self) -> dict[str, tuple[str, ...]]:
+        """The SOP classes that are taken, each with its transfer syntaxes."""
+        settings = self._settings
+        found = accepted_syntaxes(
+            settings.sop_classes, settings.transfer_syntaxes, settings.transfer_syntaxes_by_class
+        )
+        if self._ledger is not None:
+            found[procedure_step.SOP_CLASS] = PLAIN
+        if self._commits:
+            found[commitment.SOP_CLASS] = PLAIN
+        return found
+
+    def serve(
+        self, caller: Caller, request: Command, context: AcceptedContext, data_set: bytes
+    ) -> None:
+        """Answer a request other than C-STORE. Raises CommandError, OSError."""
+        if request.field == C_ECHO_RQ:
+            caller.answer(context, response(request, Status(SUCCESS)))
+            return
+        values: dict[int, int | str] = {}
+        try:
+            status, uid = self._served(caller, request, context, data_set)
+        except LedgerUnavailable:
+            log.warning("%s: the journal cannot be asked", self._settings.name)
+            status, uid = Status(PROCESSING_FAILURE, "nothing could be kept"), ""
+        if uid:
+            values = {AFFECTED_CLASS: context.abstract_syntax, AFFECTED_INSTANCE: uid}
+        caller.answer(context, response(request, status, values))
+
+    def _served(
+        self, caller: Caller, request: Command, context: AcceptedContext, data_set: bytes
+    ) -> tuple[Status, str]:
+        """The status, and the UID of the instance when the response must name it."""
+        kind, ledger = context.abstract_syntax, self._ledger
+        if ledger is not None and kind == procedure_step.SOP_CLASS:
+            if request.field in (N_CREATE_RQ, N_SET_RQ):
+                return procedure_step.serve(ledger, request, data_set, context.transfer_syntax)
+        elif ledger is not None and kind == commitment.SOP_CLASS and request.field == N_ACTION_RQ:
+            peers = self._settings.peers
+            if not any(peer.ae_title == caller.calling and peer.connect for peer in peers):
+                # What can never be told must not be promised.
+                return Status(NOT_AUTHORIZED, "no address is known for this AE title"), ""
+            asking = commitment.Asking(
+                data_set, context.transfer_syntax, caller.calling, self._settings.ae_title
+            )
+            return commitment.asked(ledger, request, asking, self._clock), ""
+        return Status(UNRECOGNIZED_OPERATION), ""

@@ -1,0 +1,214 @@
+"""``ecluse dicom``: send, verify and query other systems; show files; the studies at the door."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
+from gateway.cli.output import Code, data, fail, say, table
+from gateway.cli.sending import Paths, Timeout, send
+from gateway.wording import plural
+
+if TYPE_CHECKING:
+    from adapters.dicom.settings import DicomPeerSettings
+
+app = typer.Typer(name="dicom", help="DICOM: other systems, files, studies.", no_args_is_help=True)
+
+Peer = Annotated[str, typer.Argument(help="Its AE title and address.", metavar="AET@HOST:PORT")]
+Calling = Annotated[str, typer.Option("--calling", help="Our own AE title.", metavar="AET")]
+Ca = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca", metavar="FILE", show_default=False,
+        help="Use TLS, and trust the authorities in this PEM file.",
+    ),
+]  # fmt: skip
+Cert = Annotated[
+    Path | None,
+    typer.Option(
+        "--cert", metavar="FILE", show_default=False,
+        help="With --ca: PEM file of our own certificate with its key.",
+    ),
+]  # fmt: skip
+
+
+def _peer(text: str, ca: Path | None = None, cert: Path | None = None) -> DicomPeerSettings:
+    from pydantic import ValidationError
+
+    from adapters.dicom.settings import DicomPeerSettings
+    from adapters.tls import ClientTlsSettings
+
+    title, at, address = text.rpartition("@")
+    if not at or not title or ":" not in address:
+        fail(Code.USAGE, f"{text}: AET@host:port is expected")
+    if cert is not None and ca is None:
+        fail(Code.USAGE, "--cert needs --ca")
+    tls = ClientTlsSettings(ca=ca, certificate=cert) if ca is not None else None
+    try:
+        return DicomPeerSettings(ae_title=title, connect=address, tls=tls)
+    except ValidationError:
+        fail(Code.USAGE, f"{text}: AET@host:port is expected (a title has 1 to 16 characters)")
+
+
+@app.command("echo")
+def echo(peer: Peer, *, calling: Calling = "ECLUSE", ca: Ca = None, cert: Cert = None) -> None:
+    """Verify that another system answers (C-ECHO). Exit 1 for a failure, 4 when nobody is there."""
+    from adapters.dicom.outgoing import associate
+    from adapters.dicom.syntaxes import VERIFICATION
+
+    started = time.monotonic()
+    try:
+        with associate(
+            _peer(peer, ca, cert), calling, [VERIFICATION], provides=False
+        ) as association:
+            status = association.send_c_echo()
+    except ConnectionError as error:
+        fail(Code.UNREACHABLE, str(error))
+    if "Status" not in status or status.Status != 0:
+        fail(Code.FAILED, f"{peer} answers with a failure")
+    say(f"{peer} answers, {1000 * (time.monotonic() - started):.0f} ms with the association")
+
+
+@app.command("send")
+def send_(
+    peer: Peer,
+    paths: Paths,
+    *,
+    calling: Calling = "ECLUSE-SCU",
+    timeout: Timeout = 30.0,
+    json_output: JsonOption = False,
+) -> None:
+    """Send DICOM files as they are (C-STORE), with progress; as ecluse send --to dicom://…"""
+    _peer(peer)
+    send(paths, to=f"dicom://{peer}", calling=calling, timeout=timeout, json_output=json_output)
+
+
+@app.command("find")
+def find(
+    peer: Peer,
+    keys: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="What to match: StudyDate=20261120-, PatientID=…, AccessionNumber=A1.",
+            metavar="KEYWORD=VALUE...",
+        ),
+    ] = None,
+    *,
+    level: Annotated[
+        str, typer.Option("--level", help="study, series or image.", metavar="LEVEL")
+    ] = "study",
+    calling: Calling = "ECLUSE",
+    ca: Ca = None,
+    cert: Cert = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Ask another system what it holds (C-FIND, study root). Exit 1 when it refuses."""
+    from adapters.dicom.finder import RETURNED, FindRefused
+    from adapters.dicom.finder import find as asked
+
+    matched: dict[str, str] = {}
+    for each in keys or []:
+        keyword, equals, value = each.partition("=")
+        if not equals:
+            fail(Code.USAGE, f"{each}: KEYWORD=VALUE is expected")
+        matched[keyword] = value
+    wanted = level.upper()
+    try:
+        found = list(asked(_peer(peer, ca, cert), calling, wanted, matched))
+    except ConnectionError as error:
+        fail(Code.UNREACHABLE, str(error))
+    except (FindRefused, OverflowError) as error:
+        fail(Code.FAILED, f"{peer}: {error}")
+    except ValueError as error:
+        fail(Code.USAGE, str(error))
+    if json_output:
+        data(found)
+        return
+    columns = list(dict.fromkeys([*RETURNED[wanted], *matched]))
+    table(columns, [[each.get(column, "") for column in columns] for each in found])
+    say(f"{len(found)} {plural(len(found), 'result')}")
+
+
+@app.command("show")
+def show(
+    file: Annotated[
+        Path, typer.Argument(help="A DICOM file.", metavar="FILE", exists=True, dir_okay=False)
+    ],
+    *,
+    json_output: JsonOption = False,
+) -> None:
+    """Show the header of a DICOM file, down to three sequences deep. No pixel is read.
+
+    Exit 1 when it is none, or breaks off.
+    """
+    from gateway.console.dicom_header import read_header
+    from gateway.model import Payload
+
+    header = read_header(Payload("", file.stat().st_size, path=file))
+    if header is None:
+        fail(Code.FAILED, f"{file}: no DICOM file (there is no DICM after 128 bytes)")
+    if json_output:
+        data({"note": header.note, "elements": [asdict(each) for each in header.elements],
+              "cut": header.cut})  # fmt: skip
+    else:
+        table(
+            ("tag", "vr", "keyword", "value"),
+            [
+                ("  " * each.depth + each.tag, each.vr, each.keyword, each.value)
+                for each in header.elements
+            ],
+        )
+        say(header.note + (" There is more." if header.cut else ""))
+    broken = "breaks off" in header.note or header.note.startswith("Not readable")
+    raise typer.Exit(Code.FAILED if broken else Code.DONE)
+
+
+@app.command("studies")
+def studies(
+    *,
+    source: Annotated[
+        str, typer.Option("--source", help="Of this source only.", metavar="NAME")
+    ] = "",
+    waiting: Annotated[
+        bool,
+        typer.Option(
+            "--waiting", help="Those that still arrive, or to which something is missing."
+        ),
+    ] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")] = 50,
+    config: ConfigOption = None,
+    state_folder: StateOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Print the studies that came: instances, how many were announced, what is waited for."""
+    from gateway.cli.access import reading
+    from gateway.journal.studies import accounts
+
+    effective = settings(config, state_folder)
+    with reading(effective) as journal, journal.read() as connection:
+        names = [each.name for each in effective.sources if each.type == "dicom"]
+        if source and source not in names:
+            fail(Code.USAGE, f"{source}: there is no DICOM source of this name")
+        found = accounts(
+            connection, sources=[source] if source else names, waiting=waiting, limit=limit
+        )
+    if json_output:
+        data([{**asdict(each), "why": each.why} for each in found])
+        return
+    table(
+        ("source", "study", "instances", "announced", "missing", "round", "last", "state"),
+        [
+            (
+                each.source, each.study, each.instances, each.expected or "", each.missing or "",
+                each.round, f"{each.last_at:%Y-%m-%d %H:%M:%S}", each.why,
+            )
+            for each in found
+        ],
+        numbers=("instances", "announced", "missing", "round"),
+    )  # fmt: skip
+    say(f"{len(found)} {plural(len(found), 'study', 'studies')}")

@@ -1,0 +1,166 @@
+"""One run: load, faults, calm, and the verdict."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tests.acceptance.gateway_process import GatewayProcess
+from tests.chaos.house import House
+from tests.chaos.nemeses import SHORT, Length, draw
+from tests.chaos.senders import PoisonSender, Sender
+from tests.chaos.verdict import Verdict, account, judge
+from tests.eventually import eventually
+
+CONNECTIONS = 6
+
+
+@dataclass
+class Report:
+    """What was done and what came of it; ``faults`` counts each nemesis by its name."""
+
+    store: str
+    seed: int
+    seconds: float = 0.0
+    faults: Counter[str] = field(default_factory=Counter)
+    starts: int = 0
+    acknowledged: int = 0
+    sent_again: int = 0
+    poison: int = 0
+    dead: int = 0
+    backlog: int = 0
+    verdict: Verdict = field(default_factory=Verdict)
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def faultless(self) -> bool:
+        """Whether the promises held."""
+        return self.verdict.faultless and not self.wrong
+
+    def shape(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {**asdict(self), "faults": dict(sorted(self.faults.items()))}
+
+
+@dataclass
+class Plan:
+    """How long, how hard. ``backlog`` messages are accepted before any worker runs.
+
+    ``rounds`` ends the faults after so many of them, before ``seconds`` have passed.
+    """
+
+    seconds: float
+    rounds: int = 0
+    length: Length = SHORT
+    pause: tuple[float, float] = (0.1, 0.8)
+    only: Sequence[str] = ()
+    messages_each: int = 150
+    backlog: int = 0
+    settle_seconds: float = 90.0
+    tell: Callable[[str], None] = lambda _: None
+
+
+def run(house: House, seed: int, plan: Plan) -> Report:
+    """Play one run and judge it."""
+    chance = random.Random(seed)
+    report, gateway = Report(house.store, seed), house.gateway
+    senders = _backlog(house, plan, report)
+    gateway.start(timeout=120)
+    stop = threading.Event()
+    fresh = [
+        Sender(len(senders) + number, gateway.mllp_port, stop, plan.messages_each)
+        for number in range(CONNECTIONS)
+    ]
+    senders += fresh
+    house.senders = fresh
+    poison = PoisonSender(gateway.mllp_port, stop)
+    for each in (*fresh, poison):
+        each.start()
+    began = time.monotonic()
+    while time.monotonic() - began < plan.seconds and not any(each.wrong for each in fresh):
+        if plan.rounds and report.faults.total() >= plan.rounds:
+            break
+        # The wait is the randomness of the moment, not a wait for something to happen.
+        time.sleep(chance.uniform(*plan.pause))
+        nemesis = draw(house, chance, plan.only)
+        plan.tell(f"{time.monotonic() - began:7.1f} s  {nemesis.name}")
+        report.faults[nemesis.name] += 1
+        nemesis.strike(house, chance, plan.length)
+        house.raise_up()
+    report.seconds = round(time.monotonic() - began, 1)
+    _calm(house, fresh, poison, stop, report)
+    _settle(house, plan, report)
+    report.starts = gateway.starts
+    report.acknowledged = sum(sender.total for sender in senders)
+    report.sent_again = sum(sender.resent for sender in senders)
+    report.poison = poison.acknowledged
+    report.dead = sum(line["dead"] for line in gateway.ledger().values())
+    if not report.poison <= report.dead <= report.poison + 1:
+        report.wrong.append(f"{report.poison} poisoned acknowledged, {report.dead} dead letters")
+    report.wrong += account(gateway)
+    ledger = {patient: n for sender in senders for patient, n in sender.acknowledged.items()}
+    report.verdict = judge(gateway, ledger)
+    return report
+
+
+def _backlog(house: House, plan: Plan, report: Report) -> list[Sender]:
+    """Messages that were accepted while nobody worked."""
+    if not plan.backlog:
+        return []
+    listening = GatewayProcess(
+        house.gateway.folder,
+        house.gateway.journal_url,
+        house.gateway.broker_url,
+        {"worker": {"threads": 0}},
+        house.gateway.mllp_port,
+        house.gateway.dicom_port,
+        house.gateway.http_port,
+    )
+    listening.start()
+    each = plan.backlog // CONNECTIONS
+    stop = threading.Event()
+    senders = [
+        Sender(number, listening.mllp_port, stop, plan.messages_each, limit=each)
+        for number in range(CONNECTIONS)
+    ]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+    report.backlog = sum(sender.total for sender in senders)
+    plan.tell(f"a backlog of {report.backlog} messages")
+    listening.kill()
+    listening.configuration.unlink()
+    return senders
+
+
+def _calm(
+    house: House,
+    senders: Sequence[Sender],
+    poison: PoisonSender,
+    stop: threading.Event,
+    report: Report,
+) -> None:
+    """After the faults the doors are open again; then the senders end."""
+    before = sum(sender.total for sender in senders)
+    if not any(sender.wrong for sender in senders):
+        eventually(lambda: sum(each.total for each in senders) > before + CONNECTIONS, timeout=60)
+    stop.set()
+    for each in (*senders, poison):
+        each.join(timeout=30)
+        if each.is_alive():
+            report.wrong.append("a sender did not end")
+    report.wrong += [f"answered {text!r}" for each in senders for text in each.wrong]
+
+
+def _settle(house: House, plan: Plan, report: Report) -> None:
+    """Wait until nothing is on its way any more; what stays on its way is a fault too."""
+    try:
+        eventually(house.gateway.settled, timeout=plan.settle_seconds, every=0.2)
+    except AssertionError:
+        report.wrong.append(f"not settled within {plan.settle_seconds} s: {house.gateway.ledger()}")

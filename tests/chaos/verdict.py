@@ -1,0 +1,93 @@
+"""What the record holds, against what the senders know was acknowledged."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gateway.demo.people import TEST_ROOT
+from tests.acceptance.gateway_process import GatewayProcess
+
+
+@dataclass
+class Verdict:
+    """Counts over all patients; ``where`` names the first few patients that show a fault."""
+
+    acknowledged: int = 0
+    in_the_record: int = 0
+    lost: int = 0
+    doubled: int = 0
+    out_of_order: int = 0
+    where: list[str] = field(default_factory=list)
+
+    @property
+    def faultless(self) -> bool:
+        """Whether everything is there once, in its order."""
+        return not (self.lost or self.doubled or self.out_of_order or self.where)
+
+    def take(self, patient: str, acknowledged: int, values: Sequence[int]) -> None:
+        """One patient: ``values`` are those of the observation's versions, the oldest first.
+
+        A message may have been kept without its answer having been read: so there may be
+        one value more than was acknowledged, the last one sent.
+        """
+        lost = set(range(1, acknowledged + 1)) - set(values)
+        doubled = sum(count - 1 for count in Counter(values).values())
+        disorder = sum(1 for before, after in itertools.pairwise(values) if after < before)
+        invented = [value for value in values if not 1 <= value <= acknowledged + 1]
+        self.acknowledged += acknowledged
+        self.in_the_record += len(values)
+        self.lost += len(lost)
+        self.doubled += doubled
+        self.out_of_order += disorder
+        if (lost or doubled or disorder or invented) and len(self.where) < 5:
+            self.where.append(
+                f"{patient}: {acknowledged} acknowledged, lost {sorted(lost)[:5]}, "
+                f"{doubled} doubled, {disorder} out of order, never sent {invented[:5]}"
+            )
+
+
+def history(gateway: GatewayProcess, patient: str) -> list[int]:
+    """The values of the patient's observation in the order in which the record took them."""
+    found = gateway.get("/fhir/Patient", identifier=f"urn:oid:{TEST_ROOT}|{patient}")
+    if not found.get("entry"):
+        return []
+    (entry,) = found["entry"]
+    observations = gateway.get("/fhir/Observation", patient=entry["resource"]["id"])
+    (observation,) = observations["entry"]
+    versions: dict[int, int] = {}
+    path: str | None = f"/fhir/Observation/{observation['resource']['id']}/_history?_count=500"
+    while path:
+        bundle = gateway.get(path)
+        for item in bundle["entry"]:
+            resource = item["resource"]
+            version = int(resource["meta"]["versionId"])
+            versions[version] = int(resource["valueQuantity"]["value"])
+        following = [link["url"] for link in bundle.get("link", []) if link["relation"] == "next"]
+        path = following[0].removeprefix(gateway.url) if following else None
+    return [versions[version] for version in sorted(versions)]
+
+
+def judge(gateway: GatewayProcess, ledger: Mapping[str, int]) -> Verdict:
+    """Read every patient's history; ``ledger`` is how many messages of each were acknowledged."""
+    verdict = Verdict()
+    for patient, acknowledged in ledger.items():
+        values = history(gateway, patient)
+        if values or acknowledged:
+            verdict.take(patient, acknowledged, values)
+    return verdict
+
+
+def account(gateway: GatewayProcess) -> list[str]:
+    """What does not add up in the gateway's own ledger, source by source; empty when all does."""
+    wrong = []
+    for name, line in gateway.ledger().items():
+        came = line["accepted"] + line["refused"] + line["duplicates"]
+        stands = sum(
+            line[key] for key in ("pending", "delivered", "held", "unmapped", "dead", "discarded")
+        )
+        if line["received"] != came or line["accepted"] != stands:
+            wrong.append(f"source {name}: {line}")
+    return wrong

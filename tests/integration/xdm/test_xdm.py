@@ -1,0 +1,338 @@
+"""XDM archives by HTTP and by folder: every document of the corpus, and what is refused and why."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from adapters.cda.reception import Reception as CdaReception
+from adapters.cda.settings import CdaHttpSourceSettings
+from adapters.cda.transmitted import CdaHeaders
+from adapters.doors.reception import Arrived
+from adapters.xdm.folder import XdmFolderSource
+from adapters.xdm.http import XdmHttpSource
+from adapters.xdm.settings import XdmFolderSourceSettings, XdmHttpSourceSettings
+from gateway.model import Payload, Received
+from tests.http_client import HTTP
+from tests.integration.doors.running import Watched, served, watching
+from tests.integration.hl7.fake_intake import FakeIntake, RealClock
+from tests.integration.xdm.archives import (
+    FOLDER,
+    PATIENT,
+    archive,
+    entry,
+    files_of,
+    metadata,
+    packed,
+    patient_of,
+    slot,
+)
+from tests.unit.hl7.transmissions import cda
+
+ONE = cda()
+TWO = cda(document="2.999.6.2")
+LIMITS = {
+    "archive_bytes_max": 4 << 20, "document_bytes_max": 3 << 20, "unpacked_bytes_max": 6 << 20,
+    "files_max": 50, "ratio_max": 100,
+}  # fmt: skip
+
+
+@dataclass
+class Served:
+    url: str
+    intake: FakeIntake
+
+    def post(self, body: bytes, kind: str = "application/zip") -> tuple[int, dict[str, object]]:
+        answer = HTTP.post(self.url, content=body, headers={"Content-Type": kind}, timeout=30)
+        return answer.status_code, answer.json()
+
+    def kept_of(self, body: bytes) -> list[Received]:
+        before = len(self.intake.kept)
+        status, _ = self.post(body)
+        assert status in (200, 201)  # taken, or known already
+        return self.intake.kept[before:]
+
+
+@pytest.fixture(scope="module")
+def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    intake = FakeIntake()
+
+    def make() -> list[XdmHttpSource]:
+        settings = XdmHttpSourceSettings(
+            name="mail", spool_folder=tmp_path_factory.mktemp("spool"), memory_bytes_max=2048,
+            **LIMITS,  # type: ignore[arg-type]
+        )  # fmt: skip
+        return [XdmHttpSource(settings, intake, RealClock(), CdaHeaders())]
+
+    with served("xdm", make) as (url, _):
+        yield Served(url, intake)
+    intake.close()
+
+
+def by_cda(data: bytes) -> Received:
+    """The same document by the road of CDA."""
+    reception = CdaReception(CdaHttpSourceSettings(name="cda"), None)  # type: ignore[arg-type]
+    arrived = Arrived(payload=Payload.from_bytes(data), received_at=RealClock().now(), peer="")
+    header = reception._read(arrived.payload, "")
+    return Received(
+        source="cda", format=reception.format, payload=arrived.payload,
+        received_at=arrived.received_at, control_id=header.control_id, kind=header.kind,  # type: ignore[union-attr]
+        subject=header.subject, attributes=header.attributes,  # type: ignore[union-attr]
+    )  # fmt: skip
+
+
+def test_every_document_of_the_corpus_says_what_it_says_by_the_road_of_cda(
+    http: Served, shared: Path
+) -> None:
+    paths = sorted((shared / "corpora" / "cda").glob("*.xml"))
+    assert len(paths) == 36
+    for path in paths:
+        data = path.read_bytes()
+        [received] = http.kept_of(archive(data))
+        other = by_cda(data)
+        assert received.payload.read() == data
+        for name in ("format", "control_id", "kind", "subject", "encoding"):
+            assert getattr(received, name) == getattr(other, name), (path.name, name)
+        assert other.attributes.items() <= received.attributes.items()
+        assert received.attributes["submission_set"] == "2.999.77.1"
+
+
+def test_several_documents_and_what_is_no_cda(http: Served) -> None:
+    before = len(http.intake.kept)
+    files = files_of([ONE, TWO])
+    signature = b"<Signature xmlns='http://www.w3.org/2000/09/xmldsig#'/>"
+    files[f"{FOLDER}SIGN.XML"] = signature
+    files[f"{FOLDER}METADATA.XML"] = metadata(
+        entry("DOC0001.XML", ONE), entry("DOC0002.XML", TWO), entry("SIGN.XML", signature)
+    )
+    status, told = http.post(packed(files))
+    assert status == 201
+    assert [each["disposition"] for each in told["messages"]] == [  # type: ignore[attr-defined]
+        "accepted", "accepted", "refused",
+    ]  # fmt: skip
+    first, second, third = http.intake.kept[before:]
+    assert [first.payload.read(), second.payload.read(), third.payload.read()] == [
+        ONE, TWO, signature,
+    ]  # fmt: skip
+    assert second.attributes["file_message"] == "2 of 3"
+    assert second.attributes["archive_file"] == f"{FOLDER}DOC0002.XML"
+    assert third.refusal is not None
+    assert third.refusal.code.value == "unsupported-type"
+    # Again: known, each by its id and bytes.
+    _, told = http.post(packed(files))
+    assert [each["disposition"] for each in told["messages"]][:2] == ["duplicate"] * 2  # type: ignore[attr-defined]
+
+
+def test_what_writers_do(http: Served) -> None:
+    files = files_of([ONE])
+    assert len(http.kept_of(packed(files, prefix="export/"))) == 1
+    assert len(http.kept_of(packed(files, method=zipfile.ZIP_STORED))) == 1
+    lower = {name.replace("METADATA.XML", "metadata.xml"): data for name, data in files.items()}
+    assert len(http.kept_of(packed(lower))) == 1
+    windows = {name.replace("/", "\\"): data for name, data in files.items()}
+    assert len(http.kept_of(packed(windows))) == 1
+    two_sets = files | {
+        name.replace("SUBSET01", "SUBSET02"): data
+        for name, data in files_of([TWO]).items()
+        if name.startswith(FOLDER)
+    }
+    assert len(http.kept_of(packed(two_sets))) == 2
+    split = entry("DOC0001.XML", ONE).replace(
+        slot("URI", "DOC0001.XML"), slot("URI", "2|01.XML", "1|DOC00")
+    )
+    assert len(http.kept_of(packed(files | {f"{FOLDER}METADATA.XML": metadata(split)}))) == 1
+
+
+def described(*entries: str, **more: bytes) -> bytes:
+    """An archive of ONE with these entries."""
+    return packed(files_of([ONE]) | {f"{FOLDER}METADATA.XML": metadata(*entries)} | more)
+
+
+def changed(pack: Callable[[zipfile.ZipFile], None]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as made:
+        pack(made)
+        for name, data in files_of([ONE]).items():
+            made.writestr(name, data)
+    return stream.getvalue()
+
+
+def special(name: str, mode: int) -> bytes:
+    def pack(made: zipfile.ZipFile) -> None:
+        info = zipfile.ZipInfo(name)
+        info.create_system, info.external_attr = 3, mode << 16
+        made.writestr(info, b"/etc/passwd")
+
+    return changed(pack)
+
+
+def named(name: str) -> bytes:
+    return changed(lambda made: made.writestr(name, b"x"))
+
+
+def with_flag(flag: int) -> bytes:
+    """Every file says that it is encrypted (bit 0)."""
+    data = bytearray(archive(ONE))
+    for signature, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        begin = data.find(signature)
+        while begin >= 0:
+            data[begin + at] |= flag
+            begin = data.find(signature, begin + 4)
+    return bytes(data)
+
+
+def bad_crc() -> bytes:
+    data = packed(files_of([ONE]), method=zipfile.ZIP_STORED)
+    return data.replace(b"ESSAI", b"ESSAJ")
+
+
+def overlapping() -> bytes:
+    """The directory's second file begins where its first one does."""
+    data = bytearray(archive(ONE))
+    first = data.find(b"PK\x01\x02")
+    second = data.find(b"PK\x01\x02", first + 4)
+    data[second + 42 : second + 46] = data[first + 42 : first + 46]
+    return bytes(data)
+
+
+def renamed() -> bytes:
+    """The file itself has another name than in the directory."""
+    data = archive(ONE)
+    return data.replace(b"README.TXT", b"README.EXE", 1)
+
+
+def lying_size() -> bytes:
+    """The directory says less than there is."""
+    data = bytearray(archive(ONE))
+    at = data.find(b"PK\x01\x02", data.find(b"PK\x01\x02") + 4)
+    name = data.find(b"DOC0001.XML", at)
+    at = data.rfind(b"PK\x01\x02", 0, name)
+    size = struct.unpack_from("<L", data, at + 24)[0]
+    struct.pack_into("<L", data, at + 24, size - 10)
+    return bytes(data)
+
+
+OTHER = PATIENT.replace("279035121518989", "188102B17295264")
+META = f"{FOLDER}METADATA.XML"
+FORBIDDEN = b'<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]>'
+CASES: dict[str, tuple[Callable[[], bytes], str, str]] = {
+    # what is no archive, or one made to do harm
+    "no zip": (lambda: b"%PDF-1.4 " + b"x" * 99, "not-the-format", ""),
+    "an empty zip": (lambda: packed({}), "not-the-format", ""),
+    "cut": (lambda: archive(ONE)[:-40], "not-the-format", ""),
+    "something behind it": (lambda: archive(ONE) + b"more", "hostile-content", ""),
+    "something before it": (lambda: b"MZ more" + archive(ONE), "hostile-content", ""),
+    "encrypted": (lambda: with_flag(1), "hostile-content", ""),
+    "a symbolic link": (lambda: special("IHE_XDM/LINK", 0o120777), "hostile-content", ""),
+    "a device": (lambda: special("IHE_XDM/DEV", 0o020666), "hostile-content", ""),
+    "a name that leaves": (lambda: named("../../etc/cron"), "hostile-content", ""),
+    "an absolute name": (lambda: named("/etc/cron"), "hostile-content", ""),
+    "a name of another system": (lambda: named("C:x"), "hostile-content", ""),
+    "backslashes": (lambda: named("a\\..\\b"), "hostile-content", ""),
+    "one name in two cases": (lambda: named("readme.txt"), "hostile-content", ""),
+    "too many files": (lambda: packed({f"{n}": b"" for n in range(60)}), "hostile-content", ""),
+    "a bomb": (lambda: changed(lambda z: z.writestr("B", b"\0" * (2 << 20))), "hostile-content", ""),
+    "a file too large": (lambda: changed(lambda z: z.writestr("B", b"\0" * (4 << 20))), "hostile-content", ""),
+    "another method": (lambda: packed(files_of([ONE]), method=zipfile.ZIP_BZIP2), "hostile-content", ""),
+    "overlapping files": (overlapping, "hostile-content", ""),
+    "another name inside": (renamed, "hostile-content", ""),
+    "a damaged file": (bad_crc, "unreadable", ""),
+    "a size that is not so": (lying_size, "unreadable", ""),
+    "a zip in the zip": (lambda: packed({"IHE_XDM.ZIP": archive(ONE)}), "not-the-format", ""),
+    # metadata
+    "no metadata": (lambda: packed({"IHE_XDM/SUBSET01/DOC.XML": ONE}), "not-the-format", ""),
+    "metadata that are no XML": (
+        lambda: packed(files_of([ONE]) | {META: b"<a>"}), "required-field-missing", "XDSRepositoryMetadataError"),
+    "an entity": (
+        lambda: packed(files_of([ONE]) | {META: metadata(entry("DOC0001.XML", ONE)).replace(b"?>", b"?>" + FORBIDDEN, 1)}),
+        "hostile-content", ""),
+    "UTF-16": (
+        lambda: packed(files_of([ONE]) | {META: metadata().decode().replace("UTF-8", "UTF-16").encode("utf-16")}),
+        "hostile-content", ""),
+    "deep": (
+        lambda: packed(files_of([ONE]) | {META: b"<a>" * 90 + b"</a>" * 90}), "hostile-content", ""),
+    "no entry": (described, "required-field-missing", "XDSRepositoryMetadataError"),
+    "no hash": (lambda: described(entry("DOC0001.XML", ONE, hash=None)), "required-field-missing", "XDSRepositoryMetadataError"),
+    "a hash that is none": (lambda: described(entry("DOC0001.XML", ONE, hash="AA==")), "required-field-missing", "XDSRepositoryMetadataError"),
+    "another hash": (lambda: described(entry("DOC0001.XML", ONE, hash="0" * 40)), "content-mismatch", "XDSRepositoryMetadataError"),
+    "another size": (lambda: described(entry("DOC0001.XML", ONE, size="1")), "content-mismatch", "XDSRepositoryMetadataError"),
+    "no patient": (lambda: described(entry("DOC0001.XML", ONE, patient="1^^^&&ISO")), "required-field-missing", "XDSRepositoryMetadataError"),
+    "another patient in the entry": (lambda: described(entry("DOC0001.XML", ONE, patient=OTHER)), "content-mismatch", "XDSPatientIdDoesNotMatch"),
+    "another patient in the document": (
+        lambda: packed(files_of([ONE]) | {META: metadata(entry("DOC0001.XML", ONE, patient=OTHER), patient=OTHER)}),
+        "content-mismatch", "XDSPatientIdDoesNotMatch"),
+    "another id in the document": (lambda: described(entry("DOC0001.XML", ONE, unique_id="2.999.1.1")), "content-mismatch", "XDSRepositoryMetadataError"),
+    "one id twice": (
+        lambda: described(entry("DOC0001.XML", ONE), entry("DOC0002.XML", ONE)), "content-mismatch", "XDSDuplicateUniqueIdInMessage"),
+    "a document that is not there": (
+        lambda: described(entry("DOC0001.XML", ONE), entry("DOC0002.XML", TWO)), "required-field-missing", "XDSMissingDocument"),
+    "a document of which nothing is said": (
+        lambda: described(entry("DOC0001.XML", ONE), **{f"{FOLDER}MORE.PDF": b"%PDF"}), "required-field-missing", "XDSMissingDocumentMetadata"),
+    "a URI that leaves": (lambda: described(entry("../../README.TXT", b"XDM")), "hostile-content", ""),
+    "a broken CDA": (
+        lambda: packed(files_of([ONE]) | {f"{FOLDER}DOC0001.XML": ONE[:-9], META: metadata(entry("DOC0001.XML", ONE, size=str(len(ONE) - 9), hash=hashlib.sha1(ONE[:-9]).hexdigest()))}),
+        "unreadable", "InvalidDocumentContent"),
+    "no CDA at all": (
+        lambda: packed({f"{FOLDER}A.PDF": b"%PDF-", META: metadata(entry("A.PDF", b"%PDF-", media_type="application/pdf"))}),
+        "not-the-format", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_refused_is_refused_whole_and_the_next_one_passes(http: Served, case: str) -> None:
+    make, code, xds = CASES[case]
+    body = make()
+    before = len(http.intake.kept)
+    status, told = http.post(body)
+    assert 400 <= status < 500
+    assert told["cause"] == code, told
+    assert xds in str(told["detail"])
+    [kept] = http.intake.kept[before:]
+    assert kept.refusal is not None
+    assert (kept.refusal.code.value, kept.refusal.protocol_code) == (code, xds)
+    assert kept.payload.sha256 == hashlib.sha256(body).hexdigest()
+    assert len(http.kept_of(archive(ONE))) == 1
+
+
+def test_other_bodies(http: Served) -> None:
+    assert http.post(b"<a/>", "application/xml")[0] == 415
+    assert http.post(b"x" * ((4 << 20) + 1))[0] == 413
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[tuple[Watched, FakeIntake]]:
+    intake = FakeIntake()
+
+    def make() -> XdmFolderSource:
+        settings = XdmFolderSourceSettings(
+            name="drop", path=tmp_path / "drop", poll_seconds=0.01, settle_seconds=0.02
+        )
+        return XdmFolderSource(settings, intake, RealClock(), CdaHeaders())
+
+    with watching(make) as watched:
+        yield watched, intake
+    intake.close()
+
+
+def test_by_folder(folder: tuple[Watched, FakeIntake]) -> None:
+    watched, intake = folder
+    body = archive(ONE, TWO)
+    watched.put("IHE_XDM.zip", body)
+    watched.put("wrong.zip", described(entry("DOC0001.XML", ONE, hash="0" * 40)))
+    watched.until_gone()
+    assert watched.names("accepted") == ["IHE_XDM.zip"]
+    assert watched.read("accepted", "IHE_XDM.zip") == body
+    assert watched.names("refused") == ["wrong.zip", "wrong.zip.reason.txt"]
+    reason = watched.read("refused", "wrong.zip.reason.txt").decode()
+    assert "METADATA.XML" in reason
+    assert "hash" in reason
+    assert "DOC0001.XML" in reason
+    assert [each.payload.read() for each in intake.kept if each.refusal is None] == [ONE, TWO]
+    assert patient_of(ONE) == PATIENT

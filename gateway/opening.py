@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 BLOB_FOLDER = "blobs"
 """Folder of large payloads and documents, in the state folder."""
+IDLE_SECONDS_MIN = 10.0
+"""Within which a busy machine always comes back to a transaction that it began."""
 RECORD_VERSION_TABLE = "record_version"
 """Where the record's own chain of migrations keeps its place."""
 
@@ -37,6 +39,9 @@ def open_journal(
         blob_directory=settings.journal.blobs or settings.state / BLOB_FOLDER,
         read_only=read_only,
         on_ring=on_ring,
+        # A worker that is frozen for longer than its lease has lost its lanes; what it left
+        # unfinished in the database must not keep the one that takes its place waiting.
+        idle_seconds=max(IDLE_SECONDS_MIN, settings.worker.lease_seconds),
     )
     if not read_only:
         journal.migrate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -40,11 +41,10 @@ _READER_PRAGMAS = (
     "PRAGMA cache_size=-16384",
 )
 
-# A worker that is frozen inside a transaction must not keep its row locks for ever, and a
-# server's setting must not take the durability away that an acknowledgement promises.
-_POSTGRESQL_OPTIONS = (
-    "-c timezone=UTC -c lock_timeout=30s -c idle_in_transaction_session_timeout=60s"
-)
+IDLE_SECONDS_MAX = 60.0
+"""How long a transaction on PostgreSQL may do nothing before the server ends it."""
+_LOCK_SECONDS_MORE = 15.0
+"""Whoever waits for a lock waits longer than its idle holder may keep it."""
 
 
 def _opener(path: Path, mode: str, pragmas: tuple[str, ...]) -> Callable[[], sqlite3.Connection]:
@@ -104,9 +104,15 @@ def sqlite_readers(path: Path) -> Engine:
     return _sqlite_engine(_opener(path, "ro", _READER_PRAGMAS), "BEGIN", READERS_MAX)
 
 
-def postgresql_engine(url: URL) -> Engine:
+def postgresql_engine(url: URL, *, idle_seconds: float = IDLE_SECONDS_MAX) -> Engine:
     """A pool of connections with time limits on connecting, on locks and on idling in a
-    transaction, whose commits wait for the disk whatever the server's default is."""
+    transaction, whose commits wait for the disk whatever the server's default is.
+
+    A process that is frozen inside a transaction (a suspended virtual machine, SIGSTOP) loses
+    it and its row locks after ``idle_seconds``, which are rounded up to milliseconds.
+    """
+    idle = math.ceil(idle_seconds * 1000)
+    lock = idle + math.ceil(_LOCK_SECONDS_MORE * 1000)
     engine = create_engine(
         url,
         pool_size=8,
@@ -117,7 +123,8 @@ def postgresql_engine(url: URL) -> Engine:
             "connect_timeout": 5,
             "keepalives_idle": 30,
             "tcp_user_timeout": 30_000,
-            "options": _POSTGRESQL_OPTIONS,
+            "options": f"-c timezone=UTC -c lock_timeout={lock}"
+            f" -c idle_in_transaction_session_timeout={idle}",
             "application_name": "ecluse",
         },
     )

@@ -46,6 +46,9 @@ __all__ = [
 
 # The append path speaks to SQLite's driver itself.
 _AWAY = (OperationalError, sqlite3.OperationalError)
+# A transaction that idled or lasted too long (a process was frozen): psycopg has them among the
+# errors of a program.
+_ENDED = frozenset({"25P03", "25P04"})
 
 
 class Journal:
@@ -56,7 +59,8 @@ class Journal:
     it. ``read_only`` opens an existing journal beside the process that writes it.
     ``on_ring`` is called, in the thread of the transaction, after each commit that
     rang lanes, with the names of those that have work by now; it must neither
-    block nor raise.
+    block nor raise. ``idle_seconds``: how long a transaction on PostgreSQL may do nothing
+    before the server ends it; waiting for a lock is given up a quarter of a minute later.
 
     ``owner`` is this process's number while it holds the writing end of a SQLite
     journal, else None. ``dialect`` is ``sqlite`` or ``postgresql``.
@@ -76,6 +80,7 @@ class Journal:
         now: Callable[[], datetime] = utc_now,
         read_only: bool = False,
         on_ring: Callable[[frozenset[str]], None] | None = None,
+        idle_seconds: float = dialects.IDLE_SECONDS_MAX,
     ) -> None:
         address = make_url(url)
         self.now = now
@@ -89,7 +94,9 @@ class Journal:
         if self.dialect == "sqlite":
             self._writer, self._reader = self._open_sqlite(address)
         elif self.dialect == "postgresql" and address.get_driver_name() == "psycopg":
-            self._writer = self._reader = dialects.postgresql_engine(address)
+            self._writer = self._reader = dialects.postgresql_engine(
+                address, idle_seconds=idle_seconds
+            )
             self._watch(self._writer)
             self._reader = self._writer.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
@@ -243,6 +250,8 @@ def _translated() -> Iterator[None]:
             raise JournalFault(f"the database refused a statement ({name})") from None
         raise JournalUnavailable(f"the database did not keep it ({name})") from None
     except (DBAPIError, sqlite3.Error) as error:
+        if getattr(getattr(error, "orig", None), "sqlstate", None) in _ENDED:
+            raise JournalUnavailable(f"the database ended it ({_name(error)})") from None
         raise JournalFault(f"the database refused a statement ({_name(error)})") from None
 
 

@@ -142,6 +142,24 @@ def test_a_connection_that_is_cut_in_mid_transaction_keeps_nothing(
         assert connection.execute(text("SELECT count(*) FROM lane")).scalar_one() == 0
 
 
+def test_who_is_frozen_in_a_transaction_does_not_keep_its_locks(
+    postgresql_url: str, tmp_path: Path
+) -> None:
+    frozen = Journal(postgresql_url, blob_directory=tmp_path / "blobs", idle_seconds=0.3)
+    frozen.migrate()
+    other = Journal(postgresql_url, blob_directory=tmp_path / "blobs", idle_seconds=60)
+    lane = text("INSERT INTO lane (name, token) VALUES ('in:lab', :token)")
+    with pytest.raises(JournalUnavailable), frozen.write() as idle:  # noqa: PT012
+        idle.execute(lane, {"token": 1})
+        # Until the server has ended the first transaction, this one waits for its key.
+        with other.write() as connection:
+            connection.execute(lane, {"token": 2})
+    with frozen.read() as connection:
+        assert connection.execute(text("SELECT token FROM lane")).scalars().all() == [2]
+    frozen.close()
+    other.close()
+
+
 def test_commits_wait_for_the_disk_whatever_the_server_says(
     postgresql_url: str, tmp_path: Path
 ) -> None:

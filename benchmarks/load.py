@@ -1,8 +1,11 @@
 """An MLLP load generator in a process of its own: stop-and-wait senders, latencies in seconds.
 
     python -m benchmarks.load PORT CONNECTIONS SECONDS [--rate PER_SECOND] [--patients N]
+                              [--counters]
 
-Prints one JSON object: sent, seconds, per_second, p50_ms, p99_ms, negative.
+Control ids begin with the time, as those of an integration engine do that sends over several
+connections; with ``--counters`` every connection has a counter of its own, as if each were
+another device behind one source. Prints one JSON object: sent, seconds, per_second, p50_ms, p99_ms, negative.
 """
 
 from __future__ import annotations
@@ -16,8 +19,11 @@ import time
 PADDING = "x" * 1200
 
 
-def message(connection: int, number: int, patients: int, run: str) -> bytes:
-    """An ORU^R01 of about 2 kB with a valid test INS, eight numeric results and a comment."""
+def message(connection: int, number: int, patients: int, run: str, order: str = "") -> bytes:
+    """An ORU^R01 of about 2 kB with a valid test INS, eight numeric results and a comment.
+
+    ``order`` is its control id and the number of its order; by itself a counter of the connection.
+    """
     from gateway.demo.people import TEST_ROOT, ins_with_key
 
     patient = (connection * 131 + number) % patients
@@ -27,7 +33,7 @@ def message(connection: int, number: int, patients: int, run: str) -> bytes:
         "20261120101500+0100\r"
         for n in range(1, 9)
     )
-    order = f"{run}-{connection}-{number}"
+    order = order or f"{run}-{connection}-{number}"
     return (
         f"MSH|^~\\&|SGL|LABO|ECLUSE|CHU|20261120101500+0100||ORU^R01^ORU_R01|{order}|P|2.5"
         "|||||FRA|UNICODE UTF-8\r"
@@ -49,7 +55,8 @@ async def _sender(
         if pause:
             await asyncio.sleep(max(0.0, following - time.perf_counter()))
             following += pause
-        body = message(connection, number, arguments.patients, arguments.run)
+        at = "" if arguments.counters else f"{time.time_ns() // 1000}-{connection}"
+        body = message(connection, number, arguments.patients, arguments.run, at)
         start = time.perf_counter()
         writer.write(b"\x0b" + body + b"\x1c\r")
         answer = await reader.readuntil(b"\x1c\r")
@@ -90,4 +97,5 @@ if __name__ == "__main__":
     parser.add_argument("--rate", type=float, default=0.0)
     parser.add_argument("--patients", type=int, default=500)
     parser.add_argument("--run", default="r")
+    parser.add_argument("--counters", action="store_true")
     print(json.dumps(asyncio.run(run(parser.parse_args()))))

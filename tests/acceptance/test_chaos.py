@@ -41,10 +41,16 @@ def test_what_was_acknowledged_is_in_the_record_once_and_in_order(
 def test_a_seeded_defect_is_shown(defect: str, tmp_path: Path) -> None:
     """A ledger that cannot say no proves nothing."""
     launcher = interpreter("tests.chaos.defects", defect)
-    seed = random.SystemRandom().randrange(1 << 30)
-    with house("sqlite", tmp_path, launcher=launcher) as built:
-        report = run(built, seed, Plan(FAULT_SECONDS, only=DEFECT_FAULTS, settle_seconds=15))
-    assert report.verdict.lost > 0, report.shape()
+    reports = []
+    # On a machine that is slow for a moment few faults fall into the seconds of one run.
+    for attempt in range(3):
+        seed = random.SystemRandom().randrange(1 << 30)
+        with house("sqlite", tmp_path / str(attempt), launcher=launcher) as built:
+            report = run(built, seed, Plan(FAULT_SECONDS, only=DEFECT_FAULTS, settle_seconds=15))
+        if report.verdict.lost:
+            return
+        reports.append(report.shape())
+    pytest.fail(f"nothing was found missing: {reports}")
 
 
 def test_the_flush_precedes_the_answer(tmp_path: Path) -> None:

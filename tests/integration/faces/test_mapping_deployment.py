@@ -22,6 +22,8 @@ from tests.integration.faces import messages as hl7
 from tests.integration.faces import sites
 from tests.integration.faces.house import House, running_house
 
+# Each deployment checks every mapping that a table changes: seconds of a slow machine.
+pytestmark = pytest.mark.timeout(300)
 API = "/api/v1/mappings"
 POTASSIUM, GLUCOSE = "K^Potassium", "GLU^Glucose"
 
@@ -96,7 +98,7 @@ def history(house: House, control_id: str) -> list[int]:
 
 def done(house: House, job: int) -> Any:
     """The job at its end."""
-    eventually(lambda: get(house, f"/reprocessing/{job}")["state"] == "done", timeout=20)
+    eventually(lambda: get(house, f"/reprocessing/{job}")["state"] == "done", timeout=60)
     house.wait()
     return get(house, f"/reprocessing/{job}")
 

@@ -52,7 +52,7 @@ def page(browser: playwright.Browser, house: House) -> Iterator[playwright.Page]
     """A page whose every script error, refused resource and failed request fails the test."""
     context = browser.new_context(base_url=house.url, viewport={"width": 1280, "height": 900})
     opened = context.new_page()
-    opened.set_default_timeout(15_000)
+    opened.set_default_timeout(60_000)
     faults: list[str] = []
     opened.on("pageerror", lambda error: faults.append(f"error: {error}"))
     opened.on("console", lambda said: said.type == "error" and faults.append(said.text))

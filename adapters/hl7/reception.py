@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from adapters.hl7 import business
 from adapters.hl7.acknowledge import (
     INTERNAL_ERROR,
     UNAVAILABLE,
@@ -81,6 +82,7 @@ class Reception:
         self._rules_of_joined = replace(self._rules, sequence_numbers=False)
         self._frame_bytes_max = settings.frame_bytes_max
         self._control_id_unique = settings.duplicates == "refuse"
+        self._tells_deposits = settings.tells_deposits
         self._clock = clock
         self._continuations = continuations
         self._acknowledger = Acknowledger(ZoneInfo(settings.zone))
@@ -220,7 +222,10 @@ class Reception:
             }
         header, charset, refusal = envelope.header, envelope.charset, envelope.refusal
         mode, answer = envelope.mode, b""
+        later = mode.later
         if refusal is None and header is not None and charset is not None:
+            if self._tells_deposits and business.wanted(payload, header, charset):
+                later = business.owed(refusal_told=mode.negative)
             if mode.positive:
                 answer = self._acknowledger.accept(
                     header,
@@ -253,7 +258,7 @@ class Reception:
             attributes=envelope.attributes,
             sequence_number=envelope.sequence_number,
             control_id_unique=self._control_id_unique,
-            later_answer=mode.later,
+            later_answer=later,
         )
         return Arrival(received, mode, self._rules, envelope)
 

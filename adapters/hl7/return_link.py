@@ -1,4 +1,5 @@
-"""The way back to an MLLP sender: application acknowledgements in exchanges of their own.
+"""The way back to an MLLP sender: application and business acknowledgements in exchanges of
+their own.
 
 HL7 v2.9.1 chapter 2, section 2.9.3: with the roles reversed, the acknowledgement is the
 first message of a later exchange. Its MSH-15 may ask for an accept acknowledgement, its
@@ -15,6 +16,7 @@ import structlog
 
 from adapters.hl7.acknowledge import Acknowledger, Code, code_for
 from adapters.hl7.answer import COMMIT, NOTHING, code_of, control_id_of
+from adapters.hl7.business import BusinessAcknowledger, profile_of
 from adapters.hl7.charset import ASCII, charset_named
 from adapters.hl7.header import Header, header_line
 from adapters.hl7.modes import Condition
@@ -52,6 +54,9 @@ class MllpReturnLink:
             server_name=secure.server_name if secure is not None else "",
         )
         self._acknowledger = Acknowledger(ZoneInfo(settings.zone))
+        self._business = (
+            BusinessAcknowledger(ZoneInfo(settings.zone)) if settings.tells_deposits else None
+        )
         self._clock = clock
         self._runner: asyncio.Runner | None = None
 
@@ -62,6 +67,10 @@ class MllpReturnLink:
             return None
         charset = charset_named(encoding) or ASCII
         now = self._clock.now()
+        if self._business is not None and profile_of(header) is not None:
+            body = self._business.word(header, charset, now, cause)
+            code_told = "N" if cause else "Y"
+            return Worded(control_id_of(body).decode("ascii"), code_told, body)
         asking = Condition.ALWAYS if self._confirmed else Condition.NEVER
         if cause is None:
             code = Code.ACCEPT

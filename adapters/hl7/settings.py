@@ -103,6 +103,11 @@ class Hl7SourceSettings(BaseModel):
         """Whether there is a way back to the sender for application acknowledgements."""
         return False
 
+    @property
+    def tells_deposits(self) -> bool:
+        """Whether business acknowledgements are given."""
+        return False
+
     @field_validator("zone")
     @classmethod
     def _known_zone(cls, zone: str) -> str:
@@ -183,6 +188,11 @@ class MllpSourceSettings(Hl7SourceSettings):
     return_link_mllp_release: Literal[1, 2] = Field(
         1, description="The release of MLLP that the sender's own listener speaks"
     )
+    business_acknowledgements: bool = Field(
+        False,
+        description="A message of the profile CISIS_CDA_HL7_V2 that asks for it (ACK_RECEPTION) "
+        "gets a ZAM^Z01 over the return link once its document is in the record, or cannot be",
+    )
     junk_bytes_max: int = Field(
         64 << 10, ge=0, description="Bytes outside a block after which the connection is closed"
     )
@@ -249,7 +259,10 @@ class MllpSourceSettings(Hl7SourceSettings):
                 raise ValueError(f"return_link: {self.return_link!r} is not host:port")
         if self.return_link_tls is not None and not self.return_link:
             raise ValueError("return_link_tls is given without a return_link")
-        if self.return_link and self.acknowledgement == "original":
+        business = self.business_acknowledgements
+        if business and not self.return_link:
+            raise ValueError("business_acknowledgements have no way to go: set return_link")
+        if self.return_link and self.acknowledgement == "original" and not business:
             raise ValueError("the original mode has no use for a return_link")
         if self.held_bytes_max < self.frame_bytes_max:
             raise ValueError("held_bytes_max is less than frame_bytes_max")
@@ -275,6 +288,11 @@ class MllpSourceSettings(Hl7SourceSettings):
     def linked(self) -> bool:
         """Whether there is a way back to the sender for application acknowledgements."""
         return bool(self.return_link)
+
+    @property
+    def tells_deposits(self) -> bool:
+        """Whether business acknowledgements are given."""
+        return self.business_acknowledgements
 
     def return_host_and_port(self) -> tuple[str, int] | None:
         """``return_link`` in its two parts, or None."""

@@ -28,7 +28,7 @@ CONFIGURATION = """
 state: {state}
 http: {{listen: '127.0.0.1:0'{token}}}
 sources:
-  - {{name: lab, type: mllp, listen: '127.0.0.1:0'}}
+  - {{name: lab, type: mllp, listen: '127.0.0.1:0'{lab}}}
   - {{name: scanner, type: dicom, listen: '127.0.0.1:0', quiet_seconds: 1}}
   - {{name: practice, type: cda-http}}
 """
@@ -109,15 +109,16 @@ class House:
 
 @contextlib.contextmanager
 def running_house(
-    folder: Path, *, token_file: Path | None = None, more: str = ""
+    folder: Path, *, token_file: Path | None = None, more: str = "", lab: str = ""
 ) -> Iterator[House]:
     """Start a gateway in a thread of its own; stop it in order at the end. ``more`` is added
-    to its configuration."""
+    to its configuration, ``lab`` to that of its MLLP source."""
     telemetry.configure("warning", "json")
     configuration = folder / "ecluse.yaml"
     token = f", token_file: '{token_file}'" if token_file else ""
     configuration.write_text(
-        CONFIGURATION.format(state=folder / "state", token=token) + more, encoding="utf-8"
+        CONFIGURATION.format(state=folder / "state", token=token, lab=lab) + more,
+        encoding="utf-8",
     )
     house = House(load_settings(configuration, environment={}), configuration)
     started, stop, faults = threading.Event(), asyncio.Event(), list[BaseException]()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.asking import asked
 from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
 from gateway.cli.output import Code, data, facts, fail, heading, say, table
 
@@ -332,21 +333,6 @@ def repair_with(
         return _done(
             lambda: desk.repair(journal, number, payload, actor=account(), key=key, reason=reason)
         )
-
-
-def asked(request: Any) -> dict[str, Any]:
-    from gateway.api.security import TokenUnusable
-    from gateway.cli.access import Refused
-
-    try:
-        answer: dict[str, Any] = request()
-    except Refused as refused:
-        fail(Code.USAGE if refused.status == 422 else Code.FAILED, str(refused))
-    except ConnectionError as error:
-        fail(Code.UNREACHABLE, f"the gateway does not answer: {error}")
-    except TokenUnusable as error:
-        fail(Code.USAGE, str(error))
-    return answer
 
 
 def _done(action: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.asking import ask_running
 from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
 from gateway.cli.output import Code, data, facts, fail, heading, say, table
 
@@ -122,19 +123,10 @@ def ask_desk(
     content: bytes | None = None,
     parameters: dict[str, str] | None = None,
 ) -> Any:
-    """POST to the running gateway's desk; what it answers. Ends the command when it does not."""
-    from gateway.cli.access import ask, running
-    from gateway.cli.dead import asked
-
-    gateway = running(effective)
-    if gateway is None:
-        fail(Code.UNREACHABLE, f"no gateway runs on {effective.state}")
-    return asked(
-        lambda: ask(
-            effective, gateway, f"/dead-letters{path}", json_body=body, content=content,
-            parameters=parameters,
-        )
-    )  # fmt: skip
+    """POST to the running gateway's desk; what it answers. See :func:`ask_running`."""
+    return ask_running(
+        effective, f"/dead-letters{path}", body, content=content, parameters=parameters
+    )
 
 
 def _say(told: dict[str, Any]) -> None:

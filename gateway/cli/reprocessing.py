@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.asking import ask_running
 from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
 from gateway.cli.output import Code, data, facts, fail, say, table
 
@@ -164,20 +165,7 @@ def stop(
 def _ask(
     effective: Settings, path: str, body: dict[str, Any], parameters: dict[str, str] | None = None
 ) -> Any:
-    from gateway.cli.access import Refused, ask, running
-
-    gateway = running(effective)
-    if gateway is None:
-        fail(Code.UNREACHABLE, f"no gateway runs on {effective.state}")
-    try:
-        return ask(
-            effective, gateway, f"/mappings/reprocessing{path}", json_body=body,
-            parameters=parameters,
-        )  # fmt: skip
-    except ConnectionError as error:
-        fail(Code.UNREACHABLE, str(error))
-    except Refused as error:
-        fail(Code.FAILED, str(error))
+    return ask_running(effective, f"/mappings/reprocessing{path}", body, parameters=parameters)
 
 
 def _instant(given: datetime | None) -> str | None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from starlette.responses import HTMLResponse, Response
 
-from gateway.console import readings, skeletons
+from gateway.console import last_messages, readings, skeletons
 from gateway.console.context import Alone, Console
 from gateway.console.given import Given, NoMessage, Subject, subject_of
 from gateway.console.source_text import view_of
@@ -107,7 +107,7 @@ def _add_many(router: APIRouter, console: Console) -> None:
         if isinstance(loaded, Response):
             return loaded
         opened, library = loaded
-        found = readings.cover_last(console, library, opened, source, last)
+        found = last_messages.cover_last(console, library, opened, source, last)
         return _part(console, request, draft_id, "workbench_coverage.html",
                      {"found": found, "draft_id": draft_id, "site": opened.after.site})  # fmt: skip
 
@@ -123,7 +123,7 @@ def _add_many(router: APIRouter, console: Console) -> None:
         if isinstance(loaded, Response):
             return loaded
         _, library = loaded
-        found = readings.diff_last(console, library, source, last)
+        found = last_messages.diff_last(console, library, source, last)
         console.saw(request, "facts shown", count=found.examined)
         return _part(console, request, draft_id, "workbench_diff.html", {"found": found})
 

@@ -36,6 +36,7 @@ from gateway.delivery_settings import (
     RecordDestinationSettings,
     RetrySettings,
 )
+from gateway.retention_settings import RetentionSettings
 from gateway.settings_file import ConfigurationError, Place, SettingsFile
 
 POSTGRESQL = "postgresql"
@@ -205,6 +206,9 @@ class Settings(_Block):
     identity: IdentitySettings = Field(default_factory=IdentitySettings, description="Identity.")
     alerts: AlertSettings = Field(
         default_factory=AlertSettings, description="Who is told of dead letters."
+    )
+    retention: RetentionSettings = Field(
+        default_factory=RetentionSettings, description="How long what is resolved is kept."
     )
     cda: CdaSettings = Field(
         default_factory=CdaSettings, description="How CDA documents are judged."

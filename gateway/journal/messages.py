@@ -76,7 +76,7 @@ _message = tables.message
 _content = tables.content
 _whole = (
     select(*MESSAGE_COLUMNS, *CONTENT_COLUMNS)
-    .join(_content, _content.c.message_id == _message.c.id)
+    .outerjoin(_content, _content.c.message_id == _message.c.id)
     .where(_message.c.id == bindparam("message_id"))
 )
 _NEXT = Statement(
@@ -111,7 +111,8 @@ def overtaken(connection: Connection, lane: str, work: Sequence[Message]) -> boo
 
 
 def get(connection: Connection, message_id: int) -> Message | None:
-    """One message with its answer and, up to INLINE_BYTES_MAX, its bytes."""
+    """One message with its answer and, up to INLINE_BYTES_MAX, its bytes; without either when
+    they were purged."""
     row = connection.execute(_whole, {"message_id": message_id}).one_or_none()
     return message_of(row, with_content=True) if row is not None else None
 

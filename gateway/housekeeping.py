@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, Text, cast, select
 
+from gateway import shapes
 from gateway.journal import partitions, purges, purging, tables
 from gateway.journal.journal import Journal, JournalUnavailable
 from gateway.journal.purges import Purge
@@ -282,6 +283,21 @@ def run(journal: Journal, named: Named, purge: Purge) -> Iterator[Purge]:
             return
         purge = after
         yield purge
+
+
+def shape(purge: Purge) -> dict[str, Any]:
+    """A purge as JSON."""
+    return {
+        "id": purge.id,
+        "state": purge.state.value,
+        "actor": purge.actor,
+        "reason": purge.reason,
+        "policy": purge.policy.as_json(),
+        "said": purge.policy.text(),
+        "counts": dict(purge.counts),
+        "at": shapes.instant(purge.at),
+        "ended_at": shapes.instant(purge.ended_at),
+    }
 
 
 def _rows(counts: Mapping[str, int]) -> int:

@@ -99,12 +99,14 @@ class Postgres:
     def dsn(self, database: str) -> str:
         return f"host=127.0.0.1 port={self.port} user=ecluse dbname={database}"
 
-    def fresh_database(self) -> str:
-        """A new empty database; its SQLAlchemy URL."""
+    def fresh_database(self, like: str = "") -> str:
+        """A new database; its SQLAlchemy URL. Empty, or a copy of that of the URL ``like``, to
+        which nobody may be connected."""
         self.databases += 1
         name = f"test_{self.databases}"
         with psycopg.connect(self.dsn("postgres"), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"'.encode())
+            copied = f' TEMPLATE "{like.rpartition("/")[2]}"' if like else ""
+            connection.execute(f'CREATE DATABASE "{name}"{copied}'.encode())
         return f"postgresql+psycopg://ecluse@127.0.0.1:{self.port}/{name}"
 
     def _postmaster(self) -> int:

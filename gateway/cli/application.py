@@ -22,6 +22,7 @@ from gateway.cli.mapping import app as mapping
 from gateway.cli.mapping_import import import_  # noqa: F401 - it registers
 from gateway.cli.message import app as message
 from gateway.cli.output import Code, say
+from gateway.cli.purge import purge
 from gateway.cli.record import app as record
 from gateway.cli.reloading import reload
 from gateway.cli.reprocessing import app as reprocessing
@@ -84,6 +85,7 @@ app.add_typer(cda, name="cda")
 app.add_typer(dicom, name="dicom")
 app.command("status")(status)
 app.command("verify")(verify)
+app.command("purge")(purge)
 app.command("pause")(pause)
 app.command("drain")(drain)
 app.command("resume")(resume)

@@ -14,13 +14,13 @@ from sqlalchemy import Connection, delete, func, select
 
 from gateway.journal import tables
 from gateway.journal.dialects import upsert
-from gateway.journal.ledger import COLUMN, PURGED
+from gateway.journal.ledger import COLUMN
+from gateway.journal.ledger import PURGED as ACCOUNT
 from gateway.journal.purge_tables import purge_count
 from gateway.journal.states import MessageState
 from gateway.journal.tables import INLINE_BYTES_MAX
 from gateway.journal.values import Resolution
 
-ACCOUNT = PURGED
 ARRIVALS = "arrivals"
 ATTEMPTS = "attempts"
 _AT_ONCE = 500

@@ -7,21 +7,26 @@ whichever comes next.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 
+from gateway.journal import purged
 from gateway.journal.dialects import upsert
 from gateway.journal.fitting import fit
 from gateway.journal.purge_tables import purge, purge_mark
 from gateway.journal.retention import Part, Policy
 from gateway.journal.rows import AnyRow
 from gateway.journal.tables import KEY_MAX, TEXT_MAX
-from gateway.journal.times import moment
+from gateway.journal.times import Instant, moment
+
+PURGED = "purged"
+"""What ``purge_count`` calls the sums of all purges: by what went, and the state it was in."""
 
 
 class PurgeState(StrEnum):
@@ -102,16 +107,17 @@ def get(connection: Connection, purge_id: int) -> Purge | None:
     return _purge_of(row) if row is not None else None
 
 
-def by_key(connection: Connection, key: str) -> Purge | None:
-    """The purge of a key, or None."""
-    row = connection.execute(select(purge).where(purge.c.key == key)).one_or_none()
-    return _purge_of(row) if row is not None else None
-
-
 def newest(connection: Connection, limit: int = 20) -> list[Purge]:
     """Purges, newest first."""
     rows = connection.execute(select(purge).order_by(purge.c.id.desc()).limit(limit))
     return [_purge_of(row) for row in rows]
+
+
+def last_end(connection: Connection) -> datetime | None:
+    """When the newest purge that ended did so; None before the first."""
+    newest = select(func.max(purge.c.ended_at, type_=Instant()))
+    found: datetime | None = connection.execute(newest).scalar_one()
+    return found
 
 
 def take(connection: Connection, before: Purge) -> bool:
@@ -136,6 +142,7 @@ def note(
 ) -> Purge:
     """End a step's transaction that :func:`take` began; the purge as it is now."""
     now = moment(connection, at)
+    purged.add(connection, Counter({(PURGED, *_named(n)): c for n, c in counts.items()}))
     end = {"active": None, "state": PurgeState.DONE.value, "ended_at": now} if ended else {}
     row = connection.execute(
         update(purge)
@@ -149,6 +156,11 @@ def note(
         .returning(purge)
     ).one()
     return _purge_of(row)
+
+
+def _named(count: str) -> tuple[str, str]:
+    part, _, ending = count.partition(".")
+    return part, ending
 
 
 def added(before: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:

@@ -63,7 +63,6 @@ def take_rows(
     *,
     after: int,
     of: str = "",
-    size: int = ROWS_LOOKED_AT,
 ) -> Step:
     """Delete the rows of ``content`` or ``normalised`` that are past their time, of messages
     after ``after``. ``of`` names a partition, to look at that one only."""
@@ -76,7 +75,7 @@ def take_rows(
             select(looked_at.c.message_id)
             .where(looked_at.c.message_id > after)
             .order_by(looked_at.c.message_id)
-            .limit(size)
+            .limit(ROWS_LOOKED_AT)
         ).scalars()
     )
     if not ids:
@@ -102,7 +101,7 @@ def take_rows(
     last = connection.execute(
         select(_message.c.received_at).where(_message.c.id == ids[-1])
     ).scalar_one_or_none()
-    if len(ids) == size and (last is None or last < newest):
+    if len(ids) == ROWS_LOOKED_AT and (last is None or last < newest):
         step.after = ids[-1]
     return step
 

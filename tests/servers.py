@@ -244,8 +244,10 @@ class Rabbitmq:
             environment = {**os.environ, "ERL_EPMD_PORT": str(self.names)}
             # Not before it has noticed that the node is gone.
             eventually(
-                lambda: subprocess.run(["epmd", "-kill"], env=environment, capture_output=True)
-                .returncode == 0,
+                lambda: subprocess.call(
+                    ["epmd", "-kill"], env=environment, stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                ) == 0,
                 timeout=30,
             )  # fmt: skip
 

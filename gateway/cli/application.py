@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from gateway.cli.backup import backup, restore
 from gateway.cli.cda import app as cda
 from gateway.cli.configuration import app as config
 from gateway.cli.dead import app as dead
@@ -86,6 +87,8 @@ app.add_typer(dicom, name="dicom")
 app.command("status")(status)
 app.command("verify")(verify)
 app.command("purge")(purge)
+app.command("backup")(backup)
+app.command("restore")(restore)
 app.command("pause")(pause)
 app.command("drain")(drain)
 app.command("resume")(resume)

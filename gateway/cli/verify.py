@@ -35,7 +35,7 @@ def verify(
     from gateway.cli.access import reading
 
     with reading(settings(config, state_folder)) as journal:
-        told = _verified(journal, content=content)
+        told = verified(journal, content=content)
     if json_output:
         data(told)
     else:
@@ -43,7 +43,8 @@ def verify(
     raise typer.Exit(Code.DONE if told["intact"] else Code.FINDINGS)
 
 
-def _verified(journal: Journal, *, content: bool) -> dict[str, Any]:
+def verified(journal: Journal, *, content: bool) -> dict[str, Any]:
+    """What the checks found; ``intact`` says whether everything fits."""
     from itertools import islice
 
     from gateway import shapes

@@ -56,13 +56,16 @@ def restore(
 ) -> None:
     """Put a backup into the place that the configuration names, where nothing is yet, and verify.
 
+    A backup of an older release is brought up to this one.
+
     Then start the gateway, and let the senders send again what they sent since the backup: what
     it has already is known and answered as before. Exit 3 when what was restored does not fit.
     """
     from gateway.backup import BackupFault
     from gateway.backup import restore as put_back
-    from gateway.cli.access import reading, running
+    from gateway.cli.access import running, writing
     from gateway.cli.verify import verified
+    from gateway.journal import lanes
     from gateway.opening import BLOB_FOLDER
 
     effective = settings(config, state_folder)
@@ -78,7 +81,9 @@ def restore(
         fail(Code.FAILED, str(error))
     except OSError as error:
         fail(Code.FAILED, f"{error.filename or folder}: {error.strerror}")
-    with reading(effective) as journal:
+    with writing(effective) as journal:
+        with journal.write() as connection:
+            lanes.end_leases(connection)
         told = verified(journal, content=False)
     _show({**asdict(found), "intact": told["intact"]}, json_output=json_output)
     if not told["intact"]:

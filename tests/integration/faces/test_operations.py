@@ -50,7 +50,7 @@ def ecluse(capsys: pytest.CaptureFixture[str]) -> Shell:
 def result(number: int, size: int = 0) -> bytes:
     """A result of its own; of more than ``size`` bytes."""
     made = hl7.results(f"R{number}", f"B{number}", {GLUCOSE: f"{number}.5"})
-    return made + b"NTE|1||" + b"x" * size + b"\r" if size else made
+    return made + b"NTE|1||commentaire du laboratoire\r" * (size // 30) if size else made
 
 
 @dataclass(eq=False)

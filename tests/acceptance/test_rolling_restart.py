@@ -51,6 +51,7 @@ class Sender(threading.Thread):
         return False
 
 
+@pytest.mark.timeout(300)
 def test_gateways_are_restarted_one_after_the_other(postgres: Postgres, tmp_path: Path) -> None:
     journal = postgres.fresh_database()
     pair = [

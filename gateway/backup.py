@@ -116,8 +116,10 @@ def restore(folder: Path, url: str, blob_folder: Path) -> Manifest:
         raise BackupFault(f"{kept} is not what was written: its digest is another one")
     target = Path(address.database or "")
     if manifest.kind == "sqlite":
-        if target.exists():
-            raise BackupFault(f"{target} is there already: a backup is restored beside nothing")
+        # A log of another database beside it would be taken for its own.
+        for there in (target, *(target.with_name(target.name + end) for end in ("-wal", "-shm"))):
+            if there.exists():
+                raise BackupFault(f"{there} is there already: a backup is restored beside nothing")
     elif _tables(address):
         raise BackupFault("the database has tables already: restore into an empty one")
     _put_files_back(folder / BLOB_FOLDER, blob_folder)

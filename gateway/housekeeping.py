@@ -59,6 +59,8 @@ class Purging:
         if stage == "cut":
             self._cut_months()
             return self._keep(purge, Step(), stage)
+        if stage == "files" and not purge.policy.anything:
+            return self._keep(purge, Step(), stage)
         if stage == "files":
             with self._journal.blobs.held(exclusive=True) as ours:
                 if not ours:
@@ -103,16 +105,16 @@ class Purging:
             month = partitions.due_for_cut(connection, part, now)
             if month is None:
                 return
-            if partitions.is_small(connection, month):
-                made = partitions.cut_small(connection, month, now)
-                log.info("a new month begins", component=made)
-                return
-            end = partitions.bound(connection, month)
-        with self._journal.write() as connection:
-            partitions.validate(connection, month)
-        with self._journal.write() as connection:
-            made = partitions.cut(connection, month, end, now)
-        log.info("a new month begins", component=made)
+            small = partitions.is_small(connection, month)
+            made = partitions.cut_small(connection, month, now) if small else ""
+            end = 0 if small else partitions.bound(connection, month)
+        if end:
+            with self._journal.write() as connection:
+                partitions.validate(connection, month)
+            with self._journal.write() as connection:
+                made = partitions.cut(connection, month, end, now)
+        if made:
+            log.info("a new month begins", component=made)
 
     # --- files ------------------------------------------------------------------------
 

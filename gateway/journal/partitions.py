@@ -88,8 +88,10 @@ def is_small(connection: Connection, month: Month) -> bool:
 
 
 def cut_small(connection: Connection, month: Month, now: datetime) -> str:
-    """End a small month after the last number that was given out; the name of the next."""
-    _hold(connection, month.part)
+    """End a small month after the last number that was given out; the name of the next, empty
+    when another process has ended it."""
+    if not _hold_open(connection, month):
+        return ""
     end = _last_number(connection) + 1
     _bound(connection, month, end)
     validate(connection, month)
@@ -97,8 +99,10 @@ def cut_small(connection: Connection, month: Month, now: datetime) -> str:
 
 
 def bound(connection: Connection, month: Month) -> int:
-    """First step for a large month: it takes no number from its new end on; that end."""
-    _hold(connection, month.part)
+    """First step for a large month: it takes no number from its new end on; that end, 0 when
+    another process has ended it."""
+    if not _hold_open(connection, month):
+        return 0
     last = _last_number(connection)
     end = last + (last - month.first) // AHEAD_SHARE
     _bound(connection, month, end)
@@ -111,8 +115,10 @@ def validate(connection: Connection, month: Month) -> None:
 
 
 def cut(connection: Connection, month: Month, end: int, now: datetime) -> str:
-    """Third step: the partition ends, and the next begins; the next one's name."""
-    _hold(connection, month.part)
+    """Third step: the partition ends, and the next begins; the next one's name, empty when
+    another process has ended it."""
+    if not _hold_open(connection, month):
+        return ""
     part = month.part.value
     following = f"{part}_from_{end}"
     first = "MINVALUE" if month.first == 0 else str(month.first)
@@ -142,6 +148,14 @@ def _bound(connection: Connection, month: Month, end: int) -> None:
 def _hold(connection: Connection, part: Part) -> None:
     connection.execute(_LOCK_TIMEOUT)
     connection.execute(text(f"LOCK TABLE {part.value} IN ACCESS EXCLUSIVE MODE"))
+
+
+def _hold_open(connection: Connection, month: Month) -> bool:
+    _hold(connection, month.part)
+    found = connection.execute(
+        select(_partition.c.end_id).where(_partition.c.name == month.name)
+    ).one_or_none()
+    return found is not None and found.end_id is None
 
 
 def _last_number(connection: Connection) -> int:

@@ -56,16 +56,28 @@ def migrated_template(postgres: Postgres, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def bench(request: pytest.FixtureRequest, tmp_path: Path, clock: HeldClock) -> Iterator[Bench]:
-    """A journal of its own on each database: a purge changes PostgreSQL's tables."""
-    if request.param == "sqlite":
-        url = request.getfixturevalue("sqlite_url")
-    else:
-        server: Postgres = request.getfixturevalue("postgres")
-        url = server.fresh_database(like=request.getfixturevalue("migrated_template"))
+def both(request: pytest.FixtureRequest) -> Bench:
+    """A journal of its own on each database."""
+    name = "sqlite_bench" if request.param == "sqlite" else "own_postgresql"
+    made: Bench = request.getfixturevalue(name)
+    return made
+
+
+@pytest.fixture
+def own_postgresql(
+    postgres: Postgres, migrated_template: str, tmp_path: Path, clock: HeldClock
+) -> Iterator[Bench]:
+    """A database of its own: a purge changes PostgreSQL's tables."""
+    url = postgres.fresh_database(like=migrated_template)
     journal = Journal(url, blob_directory=tmp_path / "blobs", now=clock)
     yield Bench(journal, clock)
     journal.close()
+
+
+@pytest.fixture
+def bench(sqlite_bench: Bench) -> Bench:
+    """A journal on the database whose tests take no time."""
+    return sqlite_bench
 
 
 def unnamed(_connection: Connection, _digests: Sequence[str]) -> Iterable[str]:
@@ -143,8 +155,7 @@ def ids(bench: Bench, table: str) -> set[int]:
         return set(connection.execute(text(f"SELECT {key} FROM {table}")).scalars())
 
 
-@pytest.fixture
-def mixed(bench: Bench) -> dict[str, list[int]]:
+def mix(bench: Bench) -> dict[str, list[int]]:
     """Messages that ended in every way, and some that did not, all of them 100 days ago; the
     month has changed, so that PostgreSQL may end it."""
     given = accept(bench, 18)
@@ -164,7 +175,8 @@ def mixed(bench: Bench) -> dict[str, list[int]]:
     return found
 
 
-def test_bytes_go_and_what_is_unresolved_stays(bench: Bench, mixed: dict[str, list[int]]) -> None:
+def test_bytes_go_and_what_is_unresolved_stays(both: Bench) -> None:
+    bench, mixed = both, mix(both)
     before = account(bench)
     done = purge(bench, BYTES)
     resolved = {*mixed["delivered"], *mixed["refused"], *mixed["discarded"]}
@@ -200,7 +212,8 @@ def test_bytes_go_and_what_is_unresolved_stays(bench: Bench, mixed: dict[str, li
         in_order(bench)
 
 
-def test_what_was_purged_does_not_go_again(bench: Bench, mixed: dict[str, list[int]]) -> None:
+def test_what_was_purged_does_not_go_again(bench: Bench) -> None:
+    mixed = mix(bench)
     purge(bench, BYTES)
     with pytest.raises(LookupError, match="not kept any more"):
         move(bench, mixed["delivered"][0], MessageState.RECEIVED)
@@ -222,9 +235,8 @@ def test_a_repetition_of_a_purged_message_is_known(bench: Bench) -> None:
     assert (again.message_id, again.duplicate, again.answer) == (first.message_id, True, b"")
 
 
-def test_whole_messages_go_by_links_and_leave_seals(
-    bench: Bench, mixed: dict[str, list[int]]
-) -> None:
+def test_whole_messages_go_by_links_and_leave_seals(both: Bench) -> None:
+    bench, mixed = both, mix(both)
     fresh = accept(bench, 4)
     before = account(bench)
     done = purge(bench, EVERYTHING)
@@ -374,8 +386,9 @@ def accept_study(bench: Bench, count: int) -> list[int]:
 
 
 def test_a_purge_that_is_interrupted_goes_on_and_no_step_is_done_twice(
-    bench: Bench, mixed: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch
+    both: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bench, mixed = both, mix(both)
     monkeypatch.setattr(purging, "ROWS_LOOKED_AT", 2)
     monkeypatch.setattr(purging, "LINKS_LOOKED_AT", 1)
     before = account(bench)
@@ -394,6 +407,41 @@ def test_a_purge_that_is_interrupted_goes_on_and_no_step_is_done_twice(
     assert steps > 5
     in_order(bench)
     assert ids(bench, "content") == {*mixed["held"], *mixed["dead"], *mixed["received"]}
+
+
+def test_a_large_month_ends_in_three_steps_while_messages_come(
+    own_postgresql: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, mixed = own_postgresql, mix(own_postgresql)
+    monkeypatch.setattr(partitions, "SMALL_MAX", 0)
+    monkeypatch.setattr(partitions, "AHEAD_SHARE", 1)
+    one, other = (Purging(bench.journal, unnamed) for _ in range(2))
+    with bench.journal.read() as connection:
+        stale = partitions.due_for_cut(connection, Part.CONTENT, bench.clock())
+    assert stale is not None
+    one._cut_months()
+    with bench.journal.read() as connection:
+        ended, begun = partitions.months(connection, Part.CONTENT)
+        assert partitions.due_for_cut(connection, Part.CONTENT, bench.clock()) is None
+    assert (ended.end, begun.first, begun.end) == (36, 36, None)
+    # Another process that had looked before does nothing.
+    with bench.journal.write() as connection:
+        assert partitions.cut_small(connection, stale, bench.clock()) == ""
+        assert partitions.bound(connection, stale) == 0
+    other._cut_months()
+    # The end lies ahead: messages go on into the old month, then into the new one.
+    given = accept(bench, 20)
+    assert given[-1] == 38
+    with bench.journal.read() as connection:
+        for name, expected in ((ended.name, 35), (begun.name, 3)):
+            query = text(f"SELECT count(*) FROM {name}")
+            assert connection.execute(query).scalar_one() == expected
+    for each in mixed["held"]:
+        move(bench, each, MessageState.DISCARDED)
+    purge(bench, BYTES)
+    # Not past its time as a whole: its last messages came today.
+    assert {*mixed["received"], *mixed["held"], *given} <= ids(bench, "content")
+    in_order(bench)
 
 
 # --- files ----------------------------------------------------------------------------

@@ -126,7 +126,7 @@ def _say(told: dict[str, Any]) -> None:
             ("newest digest", links["newest"] or "none yet"),
             (
                 "purged by policy",
-                purged["messages"] and f"{purged['messages']} messages, {purged['seals']} seals",
+                f"{purged['messages']} messages, {purged['seals']} seals" if purged["seals"] else "",
             ),
             ("newest seal", purged["newest"]),
         ]

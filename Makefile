@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Without kept bytecode every process would compile 300 modules again: a second of each start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup servers demo run test test-compiled compiled lint quality bench validate-r4 compare-mappings fuzz soak docs clean peers fuzz-guided chaos
+.PHONY: help setup servers demo run test test-compiled compiled lint quality bench validate-r4 compare-mappings fuzz soak docs clean peers fuzz-guided chaos rabbitmq
 
 help: ## Say what can be made
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -73,6 +73,11 @@ compare-mappings: compiled ## Map the same results with LinuxForHealth's convert
 chaos: setup servers ## Break things at random under load; a ledger judges (CHAOS="--minutes 30 --seed N")
 	@tools/setup tests $(VENV)
 	@$(BIN)/python -m tests.chaos $(CHAOS)
+
+rabbitmq: setup ## The doorbell on a real RabbitMQ: killed, frozen, its queue deleted
+	@tools/setup tests $(VENV)
+	@tools/setup rabbitmq
+	@ECLUSE_RABBITMQ=1 $(BIN)/pytest -q tests/integration/pipeline/test_rabbitmq.py
 
 fuzz: setup ## Throw wrong bytes at framing, reader and acknowledgement (FUZZ_SECONDS=300)
 	@tools/setup tests $(VENV)

@@ -13,17 +13,17 @@ from typing import Protocol
 import dramatiq
 import structlog
 
-from gateway.broker import UNREACHABLE, DoorbellRedisBroker
+from gateway.broker import UNREACHABLE, ServerBroker
 from gateway.failure import internal
 
 RINGS_MAX = 10_000
-"""Lanes that wait to be sent to Redis; the sweep finds what is turned away."""
+"""Lanes that wait to be sent to the broker; the sweep finds what is turned away."""
 
 QUEUE_LENGTH_MAX = 2_000
-"""Rings in Redis above which the sweep adds none: the workers have enough to do."""
+"""Rings in the broker above which the sweep adds none: the workers have enough to do."""
 
 PROBE_SECONDS = 1.0
-"""How often a Redis that is away is asked whether it is back."""
+"""How often a broker that is away is asked whether it is back."""
 
 log = structlog.get_logger("ecluse.bell")
 
@@ -83,17 +83,17 @@ class EmbeddedBell:
             self._actor.send(lane)
 
 
-class RedisBell:
-    """Rings through Redis, in a thread of its own.
+class ServerBell:
+    """Rings through Redis or RabbitMQ, in a thread of its own.
 
-    While Redis is away the rings go to ``unheard`` instead (once per ring, no
+    While that is away the rings go to ``unheard`` instead (once per ring, no
     argument: it wakes the sweep, which drains in process), and one line in the
     log says so; another says when it is back.
     """
 
     def __init__(
         self,
-        broker: DoorbellRedisBroker,
+        broker: ServerBroker,
         actor: dramatiq.Actor[[str], None],
         unheard: Callable[[], None],
         *,
@@ -111,12 +111,12 @@ class RedisBell:
 
     @property
     def away(self) -> bool:
-        """Whether Redis did not answer when it was last tried."""
+        """Whether the broker did not answer when it was last tried."""
         return self._away
 
     @property
     def busy(self) -> bool:
-        """Whether Redis holds more rings than the workers soon need."""
+        """Whether the broker holds more rings than the workers soon need."""
         try:
             return self._broker.length() > QUEUE_LENGTH_MAX
         except UNREACHABLE:
@@ -184,9 +184,8 @@ class RedisBell:
             with self._changed:
                 self._away = away
                 self._lanes.clear()
-            if away:
-                log.warning("redis does not answer; lanes are drained in this process")
-            else:
-                log.warning("redis answers again")
+            name = self._broker.name
+            said = f"{name} does not answer; lanes are drained in this process"
+            log.warning(said if away else f"{name} answers again")
         if away:
             self._unheard()

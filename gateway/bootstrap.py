@@ -34,6 +34,7 @@ from gateway.drain import Drainer
 from gateway.failure import internal
 from gateway.formats import readers
 from gateway.gate import PermissionGate
+from gateway.housekeeping import Housekeeper
 from gateway.ins import ROOTS, TEST_ROOTS
 from gateway.instruments import TimedIntake, TimedNormaliser, observe_mapping, timed
 from gateway.intake import JournalIntake
@@ -141,6 +142,7 @@ class Gateway:
     desk: DeskWatch
     alerts: Alerts
     validator: Validator
+    housekeeper: Housekeeper
     started: bool = False
     _doors: asyncio.Task[None] | None = None
 
@@ -275,6 +277,7 @@ class Gateway:
             DeskWatch(journal),
             make_alerts(settings, journal),
             validator,
+            Housekeeper(journal, record.named, lambda: configuration.settings.retention),
         )
 
     @property
@@ -291,6 +294,7 @@ class Gateway:
             self.desk.start()
             self.alerts.start()
         self.follower.start()
+        self.housekeeper.start()
         await self.sources.start()
         self._doors = asyncio.create_task(self._hold_doors())
         self.started = True
@@ -326,6 +330,7 @@ class Gateway:
         self.alerts.stop()
         self.desk.stop()
         self.follower.stop()
+        self.housekeeper.stop()
         if self._rings:
             self.pool.stop()
         self.sources.hang_up()

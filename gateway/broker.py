@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 # Read by dramatiq.worker when it is imported: how soon a consumer that lost its
 # broker tries again. Its own default of 3 s is a long time for a doorbell.
@@ -26,8 +26,14 @@ from dramatiq.errors import BrokerConnectionError, ConnectionClosed
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+if TYPE_CHECKING:
+    from gateway.rabbitmq import DoorbellRabbitmqBroker
+
 POSTGRESQL = "postgresql"
 """As a broker's URL: no broker, the journal's database tells the processes."""
+
+AMQP = ("amqp://", "amqps://")
+"""How the URL of a RabbitMQ begins."""
 
 QUEUE = "lanes"
 ACTOR = "drain"
@@ -93,6 +99,20 @@ class EmbeddedBroker(StubBroker):
             self._waiting.discard(lane)
 
 
+class ServerBroker(Protocol):
+    """A broker outside the process, as the bell sees it. ``name`` is what log lines call it."""
+
+    name: str
+
+    def answers(self) -> bool:
+        """Whether it answers now."""
+        ...
+
+    def length(self) -> int:
+        """Rings that wait there. Raises one of ``UNREACHABLE``."""
+        ...
+
+
 class DoorbellRedisBroker(RedisBroker):
     """Dramatiq's RedisBroker with the settings and the one repair that a doorbell needs.
 
@@ -100,6 +120,8 @@ class DoorbellRedisBroker(RedisBroker):
     defect of its own: the consumer forgets what it had prefetched. Here it is a
     lost connection like any other.
     """
+
+    name = "redis"
 
     def __init__(self, url: str, *, namespace: str = "ecluse") -> None:
         client = redis.Redis.from_url(
@@ -177,15 +199,24 @@ def _consumer_class(base: Any) -> Any:
     return DoorbellConsumer
 
 
-def make_broker(url: str = "") -> EmbeddedBroker | DoorbellRedisBroker:
+def make_broker(
+    url: str = "",
+) -> EmbeddedBroker | DoorbellRedisBroker | DoorbellRabbitmqBroker:
     """The broker of a configuration: empty for the one inside the process, which is also what
     ``postgresql`` has beside the notifications.
 
     Connects to nothing yet. Raises ValueError for a URL that is none of
-    ``redis://``, ``rediss://``, ``unix://``.
+    ``redis://``, ``rediss://``, ``unix://``, ``amqp://``, ``amqps://``, and ImportError when
+    RabbitMQ's client is not installed (``ecluse[rabbitmq]``).
     """
     quieten()
-    return DoorbellRedisBroker(url) if url not in {"", POSTGRESQL} else EmbeddedBroker()
+    if url in {"", POSTGRESQL}:
+        return EmbeddedBroker()
+    if url.startswith(AMQP):
+        from gateway.rabbitmq import DoorbellRabbitmqBroker
+
+        return DoorbellRabbitmqBroker(url)
+    return DoorbellRedisBroker(url)
 
 
 def declare_drain(

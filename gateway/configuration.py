@@ -23,7 +23,7 @@ from gateway.sources import CannotChange, Change, Sources
 
 log = structlog.get_logger("ecluse.configuration")
 
-LIVE_BLOCKS = frozenset({"sources", "log"})
+LIVE_BLOCKS = frozenset({"sources", "log", "retention"})
 """What of the configuration a running gateway takes."""
 
 

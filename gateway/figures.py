@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Integer, cast, func, select
 
-from gateway.journal import letter_counts
+from gateway.journal import letter_counts, purged
 from gateway.journal.states import DeliveryState, MessageState
 from gateway.journal.tables import attempt, delivery, message
 from gateway.journal.times import Instant
@@ -154,7 +154,8 @@ def attempts(connection: Connection) -> dict[tuple[str, str], int]:
         .where(attempt.c.ended_at.is_not(None))
         .group_by(delivery.c.destination, attempt.c.outcome)
     )
-    return {(destination, outcome): count for destination, outcome, count in rows}
+    found = {(destination, outcome): int(count) for destination, outcome, count in rows}
+    return _with_purged(found, purged.sums(connection, purged.ATTEMPTS))
 
 
 def open_dead_letters(connection: Connection) -> int:
@@ -172,7 +173,15 @@ def received_by_format(connection: Connection) -> dict[tuple[str, str], int]:
         .where(message.c.parent_id.is_(None))
         .group_by(message.c.source, message.c.format)
     )
-    return {(source, form): int(count) for source, form, count in rows}
+    found = {(source, form): int(count) for source, form, count in rows}
+    return _with_purged(found, purged.sums(connection, purged.ARRIVALS))
+
+
+def _with_purged(
+    found: dict[tuple[str, str], int], gone: Mapping[tuple[str, str], int]
+) -> dict[tuple[str, str], int]:
+    """Counts of rows with those of rows that were purged: a counter never falls."""
+    return {key: found.get(key, 0) + gone.get(key, 0) for key in {**found, **gone}}
 
 
 def arrivals(connection: Connection, now: datetime) -> Arrivals:

@@ -14,8 +14,10 @@ import ipaddress
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -36,6 +38,7 @@ from gateway.delivery_settings import (
     RecordDestinationSettings,
     RetrySettings,
 )
+from gateway.retention_settings import RetentionSettings
 from gateway.settings_file import ConfigurationError, Place, SettingsFile
 
 POSTGRESQL = "postgresql"
@@ -88,8 +91,9 @@ class BrokerSettings(_Block):
 
     url: str = Field(
         default="",
-        pattern=r"^($|rediss?://|unix://|postgresql$)",
-        description="redis://host:6379/0. postgresql: no broker, processes tell each other by "
+        pattern=r"^($|rediss?://|unix://|amqps?://|postgresql$)",
+        description="redis://host:6379/0, or amqp://user:password@host/vhost for RabbitMQ (needs "
+        "ecluse[rabbitmq]). postgresql: no broker, processes tell each other by "
         "NOTIFY of the journal's PostgreSQL. Empty: the embedded broker inside the process.",
     )
 
@@ -206,6 +210,9 @@ class Settings(_Block):
     alerts: AlertSettings = Field(
         default_factory=AlertSettings, description="Who is told of dead letters."
     )
+    retention: RetentionSettings = Field(
+        default_factory=RetentionSettings, description="How long what is resolved is kept."
+    )
     cda: CdaSettings = Field(
         default_factory=CdaSettings, description="How CDA documents are judged."
     )
@@ -236,6 +243,15 @@ class Settings(_Block):
     def _bell_of_the_journal(self) -> Settings:
         if self.broker.url == POSTGRESQL and not self.journal.url.startswith("postgresql"):
             raise ValueError("broker.url is postgresql, but journal.url is none of PostgreSQL")
+        if not self.broker.url.startswith("amqp"):
+            return self
+        named = urlsplit(self.broker.url)
+        if named.username and not named.password:
+            raise ValueError("broker.url of RabbitMQ names a user without a password")
+        if find_spec("pika") is None:
+            raise ValueError(
+                'broker.url is of RabbitMQ, whose client is missing: pip install "ecluse[rabbitmq]"'
+            )
         return self
 
     @model_validator(mode="after")

@@ -6,12 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 from dramatiq.worker import Worker
 
-from gateway.bell import Bell, EmbeddedBell, RedisBell
+from gateway.bell import Bell, EmbeddedBell, ServerBell
 from gateway.broker import DoorbellRedisBroker, EmbeddedBroker, declare_drain
 from gateway.crew import Crew
 from gateway.elsewhere import ElsewhereDrain
@@ -23,14 +23,17 @@ from gateway.postgres_bell import PostgresBell
 from gateway.route import lane_source
 from gateway.shares import Shares, View
 
+if TYPE_CHECKING:
+    from gateway.rabbitmq import DoorbellRabbitmqBroker
+
 SWEEP_LANES_MAX = 500
 """Lanes that one sweep rings; the next sweep rings the next."""
 
 PREFETCH = 64
-"""Rings that a process takes from Redis at a time. They are small and soon done."""
+"""Rings that a process takes from the broker at a time. They are small and soon done."""
 
 WORKER_TIMEOUT_MILLISECONDS = 50
-"""How long an idle worker waits before it asks Redis again."""
+"""How long an idle worker waits before it asks the broker again."""
 
 OVERDUE = timedelta(seconds=30)
 """A lane that has been due for so long without a worker is drained by the sweep itself:
@@ -205,7 +208,7 @@ class WorkerPool:
         self,
         journal: Journal,
         drainer: Drains,
-        broker: EmbeddedBroker | DoorbellRedisBroker,
+        broker: EmbeddedBroker | DoorbellRedisBroker | DoorbellRabbitmqBroker,
         *,
         threads: int = 2,
         connections: Mapping[str, int] | None = None,
@@ -228,7 +231,7 @@ class WorkerPool:
         elif isinstance(broker, EmbeddedBroker):
             self.bell = EmbeddedBell(self._actor)
         else:
-            self.bell = RedisBell(broker, self._actor, self._unheard)
+            self.bell = ServerBell(broker, self._actor, self._unheard)
         self._crews = {
             name: Crew(
                 name,
@@ -266,7 +269,7 @@ class WorkerPool:
             worker_threads=self._threads,
             worker_timeout=WORKER_TIMEOUT_MILLISECONDS,
         )
-        if isinstance(self._broker, DoorbellRedisBroker):
+        if not isinstance(self._broker, EmbeddedBroker):
             self._worker.queue_prefetch = PREFETCH
         self.bell.start()
         self._worker.start()

@@ -284,6 +284,11 @@ class Record:
         patients = tuple(sorted({row.patient_id for row in rows}))
         return Document(sha256, rows[0].media_type, rows[0].title, patients, payload)
 
+    def named(self, connection: Connection, digests: Sequence[str]) -> set[str]:
+        """Which of some digests (SHA-256 in lower-case hex) are of documents of the record."""
+        column = record_attachment.c.sha256
+        return set(connection.execute(select(column).where(column.in_(digests))).scalars())
+
     def types(self, connection: Connection) -> list[str]:
         """The types of which there are entries; one look at the index for each."""
         column, found = record_entry.c.type, list[str]()

@@ -19,6 +19,7 @@ from gateway.api.health import health_routes
 from gateway.api.mappings import mapping_routes
 from gateway.api.messages import message_routes
 from gateway.api.metrics import Exposition
+from gateway.api.purges import purge_routes
 from gateway.api.reprocessing import reprocessing_routes
 from gateway.api.security import Gate, policy_for, read_token
 from gateway.api.standing import standing_routes
@@ -60,6 +61,7 @@ def build(gateway: Gateway) -> FastAPI:
     app.include_router(standing_routes(gateway))
     app.include_router(reprocessing_routes(gateway))
     app.include_router(mapping_routes(gateway))
+    app.include_router(purge_routes(gateway))
     app.include_router(fhir_router(gateway.record, gateway.journal.read))
     for route in ROUTES:
         app.include_router(current_intake_router(route, gateway.sources.over_http))

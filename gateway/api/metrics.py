@@ -20,7 +20,14 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection
 
 from gateway import figures, telemetry
-from gateway.journal import acknowledgements, messages, standings, standstills
+from gateway.journal import (
+    acknowledgements,
+    messages,
+    purged,
+    purges,
+    standings,
+    standstills,
+)
 from gateway.journal.journal import Journal, JournalUnavailable
 from gateway.journal.standstills import Kind
 from gateway.release import version
@@ -86,7 +93,26 @@ class JournalCollector(Collector):
             for source, standing in acknowledgements.counts(connection).items():
                 for state, count in standing.items():
                     later.add_metric([source, state.value], count)
-        return [received, attempts, later]
+            gone = self._purges(connection)
+        return [received, attempts, later, *gone]
+
+    @staticmethod
+    def _purges(connection: Connection) -> list[Metric]:
+        """What purges took, and when the newest one ended; nothing before the first."""
+        taken = CounterMetricFamily(
+            "ecluse_purged",
+            "What purges have taken out: rows by part and state, bytes, files, links.",
+            labels=["what", "state"],
+        )
+        for (what, state), count in purged.sums(connection, purges.PURGED).items():
+            taken.add_metric([what, state], count)
+        ended = GaugeMetricFamily(
+            "ecluse_purge_ended_timestamp_seconds", "When the newest purge came to its end."
+        )
+        at = purges.last_end(connection)
+        if at is not None:
+            ended.add_metric([], at.timestamp())
+        return [taken, ended]
 
     def _read_standing(self) -> list[Metric]:
         states = GaugeMetricFamily(

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from gateway.cli.backup import backup, restore
 from gateway.cli.cda import app as cda
 from gateway.cli.configuration import app as config
 from gateway.cli.dead import app as dead
@@ -22,6 +23,7 @@ from gateway.cli.mapping import app as mapping
 from gateway.cli.mapping_import import import_  # noqa: F401 - it registers
 from gateway.cli.message import app as message
 from gateway.cli.output import Code, say
+from gateway.cli.purge import purge
 from gateway.cli.record import app as record
 from gateway.cli.reloading import reload
 from gateway.cli.reprocessing import app as reprocessing
@@ -84,6 +86,9 @@ app.add_typer(cda, name="cda")
 app.add_typer(dicom, name="dicom")
 app.command("status")(status)
 app.command("verify")(verify)
+app.command("purge")(purge)
+app.command("backup")(backup)
+app.command("restore")(restore)
 app.command("pause")(pause)
 app.command("drain")(drain)
 app.command("resume")(resume)

@@ -86,7 +86,7 @@ def examine(effective: Settings, gateway: Running | None) -> Iterator[Check]:
     yield _sqlite(effective)
     yield _state_folder(effective)
     yield _journal(effective)
-    yield _redis(effective)
+    yield _broker(effective)
     yield from _ports(effective, gateway)
     yield from return_link_checks(effective)
     yield _clock()
@@ -221,9 +221,31 @@ def _behind(connection: object) -> list[str]:
     return found
 
 
-def _redis(effective: Settings) -> Check:
+def _broker(effective: Settings) -> Check:
     url = effective.broker.url
-    if not url:
+    if url.startswith("amqp"):
+        return _rabbitmq(url)
+    return _redis(url)
+
+
+def _rabbitmq(url: str) -> Check:
+    from gateway.rabbitmq import DoorbellRabbitmqBroker
+
+    shown = urlsplit(url).hostname or "rabbitmq"
+    broker = DoorbellRabbitmqBroker(url)
+    try:
+        if broker.answers():
+            return Check(name="rabbitmq", level=Level.OK, found=shown)
+    finally:
+        broker.close()
+    return Check(name="rabbitmq", level=Level.UNREACHABLE, found=f"{shown}: it does not answer",
+                 advice="Messages go on without it, more slowly across machines.")  # fmt: skip
+
+
+def _redis(url: str) -> Check:
+    from gateway.settings import POSTGRESQL
+
+    if url in {"", POSTGRESQL}:
         return Check(name="redis", level=Level.OK, found="not used: the broker is embedded")
     import redis
 

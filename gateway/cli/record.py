@@ -105,7 +105,7 @@ def show_record(
         owner = _find(connection, patient)
         if owner is None:
             fail(Code.FAILED, "no record, or more than one, goes by that")
-        entries = _entries(connection, _record(journal), owner, resource or [])
+        entries = _entries(connection, opened_record(journal), owner, resource or [])
         if json_output:
             from gateway.serialise import dumps
 
@@ -126,7 +126,8 @@ def show_record(
         )  # fmt: skip
 
 
-def _record(journal: Journal) -> Record:
+def opened_record(journal: Journal) -> Record:
+    """The built-in record of a journal."""
     from gateway import serialise
     from gateway.journal.times import utc_now
     from record.store import Record

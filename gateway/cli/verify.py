@@ -29,12 +29,13 @@ def verify(
     discarded), that nothing is stranded, and the chain of hashes over what was accepted.
 
     Works while the gateway runs, in bounded memory at any size. Exit 3 when something does
-    not fit. Keep the newest digest elsewhere: it shows later that nothing was cut off.
+    not fit. Keep the newest digest elsewhere: it shows later that nothing was cut off;
+    the newest seal's too, once something was purged.
     """
     from gateway.cli.access import reading
 
     with reading(settings(config, state_folder)) as journal:
-        told = _verified(journal, content=content)
+        told = verified(journal, content=content)
     if json_output:
         data(told)
     else:
@@ -42,7 +43,8 @@ def verify(
     raise typer.Exit(Code.DONE if told["intact"] else Code.FINDINGS)
 
 
-def _verified(journal: Journal, *, content: bool) -> dict[str, Any]:
+def verified(journal: Journal, *, content: bool) -> dict[str, Any]:
+    """What the checks found; ``intact`` says whether everything fits."""
     from itertools import islice
 
     from gateway import shapes
@@ -83,12 +85,15 @@ def _verified(journal: Journal, *, content: bool) -> dict[str, Any]:
         ],
         "chain": {"links": walked.links, "messages": walked.messages, "broken": broken,
                   "faults": shown, "newest": walked.newest},
+        "purged": {"seals": walked.seals, "messages": walked.sealed_messages,
+                   "newest": walked.newest_seal},
         "content": {"read": content, "altered": altered},
     }  # fmt: skip
 
 
 def _altered(journal: Journal, connection: Any) -> Any:
-    """Messages whose bytes do not have the digest that stands in their row, or are not there."""
+    """Messages whose bytes do not have the digest that stands in their row, or are not there
+    although no purge took them."""
     import hashlib
 
     from gateway.journal import messages
@@ -105,20 +110,25 @@ def _altered(journal: Journal, connection: Any) -> Any:
                         digest.update(block)
                 intact = digest.hexdigest() == message.sha256
             except (KeyError, OSError):
-                intact = False
+                intact = messages.purged(connection, message)
             if not intact:
                 yield message.id
         before = page[-1].id
 
 
 def _say(told: dict[str, Any]) -> None:
-    links = told["chain"]
+    links, purged = told["chain"], told["purged"]
     facts(
         [
             ("acknowledged", told["acknowledged"]),
             ("somewhere", told["somewhere"]),
             ("chain", f"{links['links']} links over {links['messages']} messages"),
             ("newest digest", links["newest"] or "none yet"),
+            (
+                "purged by policy",
+                f"{purged['messages']} messages, {purged['seals']} seals" if purged["seals"] else "",
+            ),
+            ("newest seal", purged["newest"]),
         ]
     )
     for each in told["findings"]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, bindparam, insert, select, text, update
+from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
 from gateway.bulk import Statement, insert_new, insert_rows, instant_text, json_text, sqlite_driver
 from gateway.journal import lanes, tables
@@ -242,8 +242,9 @@ def _count_duplicates(
     )
     columns = [c for c in _message.c if c.name == "state" or c.name.startswith("cause_")]
     found = connection.execute(
-        select(_message.c.id, *columns, _content.c.answer)
-        .join(_content, _content.c.message_id == _message.c.id)
+        # The answer may have been purged: then the door words one anew.
+        select(_message.c.id, *columns, func.coalesce(_content.c.answer, b"").label("answer"))
+        .outerjoin(_content, _content.c.message_id == _message.c.id)
         .where(_message.c.id.in_(more))
     )
     return {

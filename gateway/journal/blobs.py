@@ -8,6 +8,7 @@ a power cut could take away.
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import re
@@ -15,6 +16,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from gateway.journal.faults import JournalUnavailable
@@ -22,6 +24,8 @@ from gateway.model import Payload
 
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _INCOMING = "incoming"
+_LEAVING = "leaving"
+_LOCK = "removal.lock"
 _ABANDONED_SECONDS = 86_400
 _BLOCK = 1 << 20
 
@@ -120,10 +124,85 @@ class Blobs:
             except FileNotFoundError:
                 continue
 
+    # --- what nobody names any more ----------------------------------------------------
+
+    def old(self, prefix: int, before: float) -> list[str]:
+        """The digests of one folder (0 to 255) that nobody has put since an instant (seconds
+        since 1970): those that may be taken if nothing names them."""
+        found = []
+        try:
+            with os.scandir(self.directory / f"{prefix:02x}") as entries:
+                for entry in entries:
+                    if _DIGEST.fullmatch(entry.name) and entry.stat().st_mtime < before:
+                        found.append(entry.name)
+        except FileNotFoundError:
+            return []
+        return sorted(found)
+
+    def remove(self, sha256: str, before: float) -> int:
+        """Take away a file that nothing names; the bytes that this frees, 0 when it stays.
+
+        Whoever puts the same bytes at this moment either touches the file first, and it stays,
+        or comes too late, and writes it anew. What a crash leaves on its way out is put back by
+        the next process that opens the folder (:meth:`_put_back`).
+        """
+        place = self._place(sha256)
+        leaving = self.directory / _LEAVING / sha256
+        try:
+            place.rename(leaving)
+        except FileNotFoundError:
+            return 0
+        try:
+            state = leaving.stat()
+            if state.st_mtime >= before:
+                self._return(leaving, place)
+                return 0
+            leaving.unlink()
+        except FileNotFoundError:
+            # Another process has put it back meanwhile: it stays.
+            return 0
+        return state.st_size
+
+    def _return(self, leaving: Path, place: Path) -> None:
+        place.parent.mkdir(mode=0o700, exist_ok=True)
+        if place.exists():
+            leaving.unlink()
+        else:
+            leaving.rename(place)
+        self._sync_folder(place.parent)
+
+    def _put_back(self) -> None:
+        """Undo removals that a crash interrupted: the next purge looks at these files again."""
+        for leaving in (self.directory / _LEAVING).iterdir():
+            if _DIGEST.fullmatch(leaving.name):
+                try:
+                    self._return(leaving, self._place(leaving.name))
+                except FileNotFoundError:
+                    continue  # it was on its way out of another process, which has ended it
+
+    @contextmanager
+    def held(self, *, exclusive: bool) -> Iterator[bool]:
+        """Keep files from being taken away while this block lasts (not ``exclusive``: copying
+        them), or be the one that takes them away. Gives False when another has it; a block
+        that only reads waits for nobody either."""
+        descriptor = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            os.close(descriptor)
+
     def _prepare(self) -> None:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.directory / _INCOMING).mkdir(mode=0o700, exist_ok=True)
+        (self.directory / _LEAVING).mkdir(mode=0o700, exist_ok=True)
         sync_directory(self.directory)
+        self._put_back()
         sync_directory(self.directory.parent)
         oldest = time.time() - _ABANDONED_SECONDS
         for leftover in (self.directory / _INCOMING).iterdir():
@@ -149,6 +228,9 @@ class Blobs:
         try:
             if place.stat().st_size != size:
                 return False
+            # Wanted again: from here on a purge that is looking at it lets it be. When the
+            # purge was quicker, the file is not there to be touched.
+            os.utime(place)
         except FileNotFoundError:
             return False
         self._sync_folder(place.parent)

@@ -8,6 +8,9 @@ any, which ties the chains together.
 
 What a chain cannot show is that its newest links are gone altogether: for that ``ecluse verify``
 prints the newest digest, to be kept elsewhere.
+
+Links whose messages were purged by policy are replaced by a seal (:mod:`gateway.journal.seals`),
+which says so, and which the links around it fit.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from gateway.bulk import Statement, given_instant, insert_rows, instant_text
-from gateway.journal import tables
+from gateway.journal import seals, tables
 
 LINKS_READ = 200
 """Links that are read at a time; each covers at most one commit (128 messages)."""
@@ -67,7 +70,7 @@ class Chain:
         previous = self._digest
         if not previous:
             newest = _NEWEST.rows(connection)
-            previous = newest[0][0] if newest else _FIRST
+            previous = newest[0][0] if newest else seals.newest_digest(connection) or _FIRST
         content = content_digest(rows)
         number, named = self._number + 1, ranges([row[0] for row in rows])
         digest = link_digest(self._name, number, named, content, previous)
@@ -147,22 +150,28 @@ class Verified:
     links: int = 0
     messages: int = 0
     newest: str = ""
+    seals: int = 0
+    sealed_messages: int = 0
+    newest_seal: str = ""
 
 
 def verify(connection: Connection, found: Verified) -> Iterator[Fault]:
     """Walk along every chain, in bounded memory; what does not fit. ``found`` is filled."""
+    yield from _checked_seals(connection, found)
     latest: datetime | None = None
-    for chain, newest in _CHAINS.rows(connection):
+    chains = {name: int(newest) for name, newest in _CHAINS.rows(connection)}
+    for name, last in seals.ends(connection).items():
+        chains[name] = max(last, chains.get(name, 0))
+    for chain, newest in sorted(chains.items()):
         before, number = "", 0
         while number < newest:
             rows = _LINKS.rows(connection, chain=chain, after=number, limit=LINKS_READ)
-            if not rows:
-                break
             for row in rows:
-                if row[0] != number + 1:
-                    yield Fault(
-                        chain=chain, number=number + 1, ids="", what="links are missing here"
-                    )
+                for said in _bridged(connection, chain, number, row[0], before):
+                    if isinstance(said, Fault):
+                        yield said
+                    else:
+                        before = said
                 number = row[0]
                 found.links += 1
                 yield from _checked(connection, chain, row, before, found)
@@ -170,6 +179,38 @@ def verify(connection: Connection, found: Verified) -> Iterator[Fault]:
                 at = given_instant(row[5])
                 if latest is None or at >= latest:
                     latest, found.newest = at, before
+            if not rows:
+                for said in _bridged(connection, chain, number, newest + 1, before):
+                    if isinstance(said, Fault):
+                        yield said
+                break
+
+
+def _bridged(
+    connection: Connection, chain: str, number: int, following: int, before: str
+) -> Iterator[Fault | str]:
+    """What lies between a link and the next one that is there: seals, or nothing that should be.
+
+    Gives faults, and the digest that the next link must follow."""
+    while number + 1 < following:
+        sealed = seals.of_chain(connection, chain, number + 1)
+        if sealed is None or sealed.last <= number:
+            yield Fault(chain=chain, number=number + 1, ids="", what="links are missing here")
+            return
+        if before and sealed.before != before:
+            what = "the seal does not follow the link before it"
+            yield Fault(chain=chain, number=number + 1, ids="", what=what)
+        number, before = sealed.last, sealed.digest
+        yield before
+
+
+def _checked_seals(connection: Connection, found: Verified) -> Iterator[Fault]:
+    for row, what in seals.walk(connection):
+        found.seals += 1
+        found.sealed_messages += row.messages
+        found.newest_seal = row.seal
+        if what:
+            yield Fault(chain=row.chain, number=row.first, ids="", what=what)
 
 
 def _checked(
@@ -186,7 +227,9 @@ def _checked(
     if before and previous != before:
         yield fault("it does not follow the link before it")
     first = number == 1 and previous != _FIRST
-    if first and not _KNOWN.rows(connection, digest=previous):
+    if first and not (
+        _KNOWN.rows(connection, digest=previous) or seals.known(connection, previous)
+    ):
         yield fault("the link of another chain that it takes up is gone")
     try:
         wanted = ids_of(ids)

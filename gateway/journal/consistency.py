@@ -48,9 +48,16 @@ _CHECKS: dict[str, tuple[str, str]] = {
         " (SELECT 1 FROM dead_letter AS x WHERE x.message_id = m.id AND x.resolved_at IS NULL)",
     ),
     "without-content": (
-        "messages whose bytes have no row",
+        "messages whose bytes have no row, and that no purge has taken",
         "SELECT m.id FROM message AS m LEFT JOIN content AS c ON c.message_id = m.id"
-        " WHERE c.message_id IS NULL",
+        " WHERE c.message_id IS NULL AND (m.state NOT IN"
+        "  ('delivered', 'gathered', 'refused', 'discarded', 'replaced') OR m.id >"
+        "  coalesce((SELECT up_to FROM purge_mark WHERE part = 'content'), 0))",
+    ),
+    "without-entries": (
+        "pending deliveries whose entries are not kept",
+        "SELECT d.id FROM delivery AS d WHERE d.state = 'pending' AND NOT EXISTS"
+        " (SELECT 1 FROM normalised AS n WHERE n.message_id = d.message_id)",
     ),
 }
 

@@ -232,7 +232,18 @@ def revive(connection: Connection, delivery_id: int, *, at: datetime | None = No
     Its message becomes ROUTED. Goes to the survivor's lane when the patient was
     merged meanwhile. Raises LookupError, IllegalTransition.
     """
+    _hold_entries(connection, delivery_id)
     _revive(connection, delivery_id, moment(connection, at))
+
+
+def _hold_entries(connection: Connection, delivery_id: int) -> None:
+    """Hold its message against a purge, and make sure that none has taken the entries."""
+    of = select(_delivery.c.message_id).where(_delivery.c.id == delivery_id).scalar_subquery()
+    held = select(_message.c.id).where(_message.c.id == of).with_for_update(key_share=True)
+    number = connection.execute(held).scalar_one_or_none()
+    kept = select(_normalised.c.message_id).where(_normalised.c.message_id == number)
+    if number is not None and connection.execute(kept).first() is None:
+        raise LookupError("the entries of this message are not kept any more")
 
 
 def _revive(connection: Connection, delivery_id: int, now: datetime) -> None:

@@ -177,6 +177,25 @@ class Journal:
             self._ownership = None
             self.owner = None
 
+    def compact(self) -> None:
+        """Write an SQLite journal anew without its free pages, and give these back to the disk.
+
+        Takes as long as copying the file and as much disk meanwhile; nothing else can be written.
+        Raises JournalUnavailable.
+        """
+        if self.dialect != "sqlite" or self.read_only:
+            raise ValueError("only an SQLite journal that this process writes is compacted")
+        with self._turn, _translated():
+            held, self._held = self._held, None
+            if held is not None:
+                held.close()
+            connection = self._writer.raw_connection()
+            try:
+                connection.cursor().execute("VACUUM")
+                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                connection.close()
+
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction, committed at the end of the block, undone by an exception.

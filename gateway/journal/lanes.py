@@ -330,3 +330,15 @@ _HEAD = Statement(
     " ORDER BY sequence, id LIMIT 1"
 )
 _GATHERS = Statement("SELECT min(due_at) FROM gathering WHERE lane = :lane")
+
+
+_END_LEASES = Statement(
+    "UPDATE lane SET token = token + 1, lease_owner = NULL, lease_until = NULL"
+    " WHERE lease_owner IS NOT NULL RETURNING name"
+)
+
+
+def end_leases(connection: Connection) -> int:
+    """Take every lane from whoever holds it; how many there were. For a journal that was put
+    back from a copy: the processes that held its lanes are not its own."""
+    return len(_END_LEASES.rows(connection))

@@ -7,12 +7,16 @@ from collections import defaultdict
 from sqlalchemy import Connection, Select, func, select, text
 
 from gateway.journal import tables
+from gateway.journal.purge_tables import purge_count
 from gateway.journal.states import MessageState
 from gateway.journal.values import LedgerLine, Resolution
 
 _message = tables.message
 
-_COLUMN = {
+PURGED = "account"
+"""What ``purge_count`` calls the account of messages that were purged."""
+
+COLUMN = {
     MessageState.RECEIVED: "pending",
     MessageState.GATHERING: "pending",
     MessageState.GATHERED: "pending",
@@ -43,7 +47,7 @@ def ledger(connection: Connection) -> dict[str, LedgerLine]:
     """One line for each source.
 
     An instance of a study counts where the message is that carries its study; a
-    repaired message counts as its child does.
+    repaired message counts as its child does, a purged one as it stood when it was purged.
     """
     rows = counts(connection)
     # An instance's own state says nothing of where it is.
@@ -60,13 +64,15 @@ def ledger(connection: Connection) -> dict[str, LedgerLine]:
         sums[source]["duplicates"] += count
     for (source, state), count in where.items():
         # A replaced message is where its child is, and that one is counted.
-        column = _COLUMN.get(state)
+        column = COLUMN.get(state)
         if column is not None:
             sums[source][column] += count
             if column != "refused":
                 sums[source]["accepted"] += count
     for source, count in _replays(connection).items():
         sums[source]["replayed"] += count
+    for source, column, count in _purged(connection):
+        sums[source][column] += count
     return {source: LedgerLine(**line) for source, line in sums.items()}
 
 
@@ -113,6 +119,15 @@ def _replays(connection: Connection) -> dict[str, int]:
         .where(letter.c.resolution == Resolution.REPLAYED.value)
         .group_by(letter.c.source),
     )
+
+
+def _purged(connection: Connection) -> list[tuple[str, str, int]]:
+    found = connection.execute(
+        select(purge_count.c.name, purge_count.c.label, purge_count.c.count).where(
+            purge_count.c.what == PURGED
+        )
+    )
+    return [(source, column, int(count)) for source, column, count in found]
 
 
 def _by_source(connection: Connection, query: Select[str, int]) -> dict[str, int]:

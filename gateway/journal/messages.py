@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, bindparam, select
 
 from gateway.bulk import Statement
-from gateway.journal import lanes, tables
+from gateway.journal import lanes, purges, tables
 from gateway.journal.children import append_child
 from gateway.journal.entries import normalised, store_all, store_normalised
 from gateway.journal.holding import hold, release, waiting_for
@@ -20,6 +20,7 @@ from gateway.journal.journal import Journal
 from gateway.journal.ledger import counts, ledger
 from gateway.journal.listing import page
 from gateway.journal.moves import move, move_all, note
+from gateway.journal.retention import RESOLVED, Part
 from gateway.journal.rows import (
     CONTENT_COLUMNS,
     MESSAGE_COLUMNS,
@@ -27,6 +28,7 @@ from gateway.journal.rows import (
     message_of,
     message_of_values,
 )
+from gateway.journal.states import MessageState
 from gateway.journal.tables import INLINE_BYTES_MAX
 from gateway.journal.values import (
     Event,
@@ -62,6 +64,7 @@ __all__ = [
     "overtaken",
     "page",
     "payload",
+    "purged",
     "release",
     "store_all",
     "store_normalised",
@@ -76,7 +79,7 @@ _message = tables.message
 _content = tables.content
 _whole = (
     select(*MESSAGE_COLUMNS, *CONTENT_COLUMNS)
-    .join(_content, _content.c.message_id == _message.c.id)
+    .outerjoin(_content, _content.c.message_id == _message.c.id)
     .where(_message.c.id == bindparam("message_id"))
 )
 _NEXT = Statement(
@@ -111,7 +114,8 @@ def overtaken(connection: Connection, lane: str, work: Sequence[Message]) -> boo
 
 
 def get(connection: Connection, message_id: int) -> Message | None:
-    """One message with its answer and, up to INLINE_BYTES_MAX, its bytes."""
+    """One message with its answer and, up to INLINE_BYTES_MAX, its bytes; without either when
+    they were purged."""
     row = connection.execute(_whole, {"message_id": message_id}).one_or_none()
     return message_of(row, with_content=True) if row is not None else None
 
@@ -129,6 +133,16 @@ def payload(journal: Journal, message: Message) -> Payload:
     if body is None:
         raise KeyError(message.id)
     return Payload(message.sha256, message.size, data=bytes(body))
+
+
+def purged(connection: Connection, message: Message) -> bool:
+    """Whether the bytes of a message are not there because a purge took them."""
+    kept = select(_content.c.message_id).where(_content.c.message_id == message.id)
+    return (
+        message.state in (*RESOLVED, MessageState.GATHERED)
+        and connection.execute(kept).first() is None
+        and message.id <= purges.marked(connection, Part.CONTENT)
+    )
 
 
 def claim(connection: Connection, lane: str, token: int, limit: int) -> list[Message]:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from gateway.bulk import Statement, Update, insert_rows, instant_text, json_text
 from gateway.journal import lanes, states, tables
+from gateway.journal.retention import RESOLVED
 from gateway.journal.rows import CAUSE_COLUMNS, cause_values
 from gateway.journal.states import MessageState
 from gateway.journal.times import moment
@@ -27,6 +28,7 @@ _CHANGE = Update(
     ("state", "changed_at", "patient_id", *CAUSE_COLUMNS),
     computed=(("starts", "0"), ("patient_id", "coalesce(v.patient_id, t.patient_id)")),
 )
+_WITH_BYTES = Statement("SELECT message_id FROM content WHERE message_id = ANY(:ids bigint)")
 _FORGET_WAITING = Statement("DELETE FROM waiting WHERE message_id = ANY(:ids bigint)")
 _EVENT_COLUMNS = ("message_id", "at", "stage", "what", "detail")
 
@@ -61,7 +63,8 @@ def move_all(connection: Connection, moves: Sequence[Move], *, at: datetime | No
 
     ``starts`` begins at 0 again. A message that becomes RECEIVED rings its lane; one
     that leaves HELD waits for nothing any more. Raises IllegalTransition, and
-    LookupError for a message that is not there; nothing is changed then.
+    LookupError for a message that is not there, or is to be read again although its bytes
+    were purged; nothing is changed then.
     """
     if not moves:
         return
@@ -71,12 +74,18 @@ def move_all(connection: Connection, moves: Sequence[Move], *, at: datetime | No
     if len(rows) < len(ids):
         raise LookupError("no such message in the journal")
     before = {message_id: MessageState(state) for message_id, state, _ in rows}
-    unheld = []
+    unheld: list[int] = []
+    again: list[int] = []
     for change in moves:
         states.check(before[change.message_id], change.to)
         if before[change.message_id] is MessageState.HELD:
             unheld.append(change.message_id)
+        if change.to is MessageState.RECEIVED and before[change.message_id] in RESOLVED:
+            again.append(change.message_id)
         before[change.message_id] = change.to
+    # Their rows are held, so that no purge takes the bytes between this look and the commit.
+    if again and len(_WITH_BYTES.rows(connection, ids=again)) < len(set(again)):
+        raise LookupError("the bytes of this message are not kept any more")
     changed_at = instant_text(now)
     _CHANGE.rows(
         connection,

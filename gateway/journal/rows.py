@@ -58,7 +58,7 @@ def message_of(row: AnyRow, *, with_content: bool = False) -> Message:
     body, answer = None, b""
     if with_content:
         body = bytes(row.body) if row.body is not None else None
-        answer = bytes(row.answer)
+        answer = bytes(row.answer) if row.answer is not None else b""
     return Message(
         id=row.id,
         sequence=row.sequence,

@@ -155,6 +155,14 @@ Index(
     postgresql_where=text("parent_id IS NOT NULL"),
 )
 
+Index(
+    "ix_message_blob",
+    message.c.sha256,
+    # INLINE_BYTES_MAX: those whose bytes are a file, which goes when nobody names it any more.
+    sqlite_where=text("size > 65536"),
+    postgresql_where=text("size > 65536"),
+)
+
 content = Table(
     "content",
     metadata,

@@ -5,10 +5,14 @@ from __future__ import annotations
 from alembic import context
 
 from gateway.journal.desk_tables import replay_job
+from gateway.journal.purge_tables import purge
+
+# Both rooms of tables are loaded, and have one metadata.
+TABLES = (replay_job, purge)
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=replay_job.metadata,
+    target_metadata=TABLES[0].metadata,
     version_table=context.config.attributes["version_table"],
     transactional_ddl=True,
     compare_type=True,

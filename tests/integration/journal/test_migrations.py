@@ -7,10 +7,11 @@ from pathlib import Path
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import create_engine, inspect, select, text
 
 from gateway.journal import deadletters, migrate
 from gateway.journal.journal import Journal
+from gateway.journal.purge_tables import journal_partition
 from gateway.journal.tables import metadata
 from gateway.journal.values import DeadLetterFilter
 from gateway.model import Cause, CauseCode, Stage
@@ -20,9 +21,15 @@ def test_migrations_make_exactly_the_metadata(journal_url: str, tmp_path: Path) 
     journal = Journal(journal_url, blob_directory=tmp_path / "blobs")
     journal.migrate()
     with journal.read() as connection:
-        context = MigrationContext.configure(
-            connection, opts={"compare_type": True, "version_table": "journal_version"}
-        )
+        # A partition has its table's columns by itself.
+        partitions = {name for (name,) in connection.execute(select(journal_partition.c.name))}
+        partitions |= {"content_kept", "normalised_kept"} if partitions else set()
+        opts = {
+            "compare_type": True,
+            "version_table": "journal_version",
+            "include_name": lambda name, kind, _: kind != "table" or name not in partitions,
+        }
+        context = MigrationContext.configure(connection, opts=opts)
         assert compare_metadata(context, metadata) == []
     journal.close()
 

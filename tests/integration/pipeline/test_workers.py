@@ -234,12 +234,12 @@ def test_a_doorbell_that_rings_unheard_is_noticed(
 
 
 def test_ringing_never_waits_for_a_redis_that_is_away(own_redis: Redis) -> None:
-    from gateway.bell import RedisBell
+    from gateway.bell import ServerBell
     from gateway.broker import declare_drain
 
     broker = DoorbellRedisBroker(own_redis.url)
     unheard = threading.Event()
-    bell = RedisBell(broker, declare_drain(broker, lambda lane: None), unheard.set)
+    bell = ServerBell(broker, declare_drain(broker, lambda lane: None), unheard.set)
     own_redis.kill()
     bell.start()
     began = time.monotonic()

@@ -34,6 +34,7 @@ from gateway.drain import Drainer
 from gateway.failure import internal
 from gateway.formats import readers
 from gateway.gate import PermissionGate
+from gateway.holdings import JournalHoldings
 from gateway.ins import ROOTS, TEST_ROOTS
 from gateway.instruments import TimedIntake, TimedNormaliser, observe_mapping, timed
 from gateway.intake import JournalIntake
@@ -141,6 +142,7 @@ class Gateway:
     desk: DeskWatch
     alerts: Alerts
     validator: Validator
+    holdings: JournalHoldings
     started: bool = False
     _doors: asyncio.Task[None] | None = None
 
@@ -246,11 +248,13 @@ class Gateway:
         drainer.on_outdated = follower.outdated
         writer = GroupWriter(journal, judge=gate.judge)
         intake = JournalIntake(writer, gate, quiet=sources.quiet)
+        holdings = JournalHoldings(journal)
         sources.prepare(
             settings.sources,
             TimedIntake(intake),
             fragments_of(journal),
             lambda name: SourceStudies(journal, name, sources.quiet, sources.patience),
+            holdings,
         )
         configuration = Configuration(
             settings,
@@ -275,6 +279,7 @@ class Gateway:
             DeskWatch(journal),
             make_alerts(settings, journal),
             validator,
+            holdings,
         )
 
     @property
@@ -290,6 +295,8 @@ class Gateway:
             self.pool.start()
             self.desk.start()
             self.alerts.start()
+        if self.settings.worker.threads:
+            self.holdings.start()
         self.follower.start()
         await self.sources.start()
         self._doors = asyncio.create_task(self._hold_doors())
@@ -325,6 +332,7 @@ class Gateway:
         self.writer.stop()
         self.alerts.stop()
         self.desk.stop()
+        self.holdings.stop()
         self.follower.stop()
         if self._rings:
             self.pool.stop()

@@ -20,6 +20,8 @@ from adapters.dicom.holdings import Holdings
 from adapters.dicom.ledger import StudyLedger
 from adapters.dicom.listener import DicomSource
 from adapters.dicom.settings import DicomSourceSettings
+from adapters.dicom.web.settings import DicomwebSourceSettings
+from adapters.dicom.web.source import DicomwebSource
 from adapters.doors.http import HttpSource
 from adapters.doors.settings import HttpDoorSettings
 from adapters.hl7.continuation import Continuations, Fragment
@@ -178,6 +180,10 @@ class Sources:
         """The sources that stand on the gateway's own HTTP server."""
         return [each for each in self if isinstance(each, HttpSource)]
 
+    def over_dicomweb(self) -> list[DicomwebSource]:
+        """The sources that are stored to over DICOMweb."""
+        return self.of(DicomwebSource)
+
     # --- life ---------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -305,7 +311,7 @@ class Sources:
     def _tell(self) -> None:
         for name, each in self._settings.items():
             self.contexts[name] = mapping_context(each)
-            if isinstance(each, DicomSourceSettings):
+            if isinstance(each, DicomSourceSettings | DicomwebSourceSettings):
                 self.quiet[name] = timedelta(seconds=each.quiet_seconds)
                 self.patience[name] = timedelta(seconds=each.partial_after_seconds)
             elif isinstance(each, Hl7SourceSettings):
@@ -326,6 +332,9 @@ class Sources:
             case DicomSourceSettings():
                 ledger = self._ledger(settings.name) if self._ledger is not None else None
                 return DicomSource(settings, intake, clock, self._spool, ledger)
+            case DicomwebSourceSettings():
+                ledger = self._ledger(settings.name) if self._ledger is not None else None
+                return DicomwebSource(settings, intake, clock, self._spool, ledger)
             case CdaHttpSourceSettings():
                 spooled = self._spooled(settings)
                 return CdaHttpSource(spooled, intake, clock, validator=self._validator)

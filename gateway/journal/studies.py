@@ -20,7 +20,7 @@ from gateway.journal.dialects import upsert
 from gateway.journal.states import MessageState
 
 OPEN, COMPLETE, DISCONTINUED = "open", "complete", "discontinued"
-STEP, COMMITMENT, COUNT = "step", "commitment", "count"
+STEP, COMMITMENT, COUNT, REQUEST = "step", "commitment", "count", "request"
 WAITING, REPORTED, GIVEN_UP = "waiting", "reported", "given-up"
 
 _evidence = tables.study_evidence

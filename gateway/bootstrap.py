@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from adapters.cda.validation.validator import Validator
+from adapters.dicom.imaging.process import Pictures
 from adapters.fhir.destination import FhirDestination
 from adapters.hl7.continuation import Fragment, fragment_kept
 from deadletter.alerts import Alerts, Channel
@@ -143,6 +144,7 @@ class Gateway:
     alerts: Alerts
     validator: Validator
     holdings: JournalHoldings
+    pictures: Pictures
     started: bool = False
     _doors: asyncio.Task[None] | None = None
 
@@ -280,6 +282,7 @@ class Gateway:
             make_alerts(settings, journal),
             validator,
             holdings,
+            Pictures(lambda: configuration.settings.dicomweb),
         )
 
     @property
@@ -339,6 +342,7 @@ class Gateway:
         self.sources.hang_up()
         self.mappings.close()
         self.validator.close()
+        self.pictures.close()
         self.journal.close()
 
     def ready(self) -> dict[str, bool]:

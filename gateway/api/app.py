@@ -65,7 +65,10 @@ def build(gateway: Gateway) -> FastAPI:
     for route in ROUTES:
         app.include_router(current_intake_router(route, gateway.sources.over_http))
     service = Service(
-        gateway.holdings, gateway.sources.over_dicomweb, lambda: gateway.settings.dicomweb
+        gateway.holdings,
+        gateway.sources.over_dicomweb,
+        lambda: gateway.settings.dicomweb,
+        gateway.pictures,
     )
     app.include_router(dicomweb_routes(service))
     console = Console(gateway)

@@ -89,8 +89,8 @@ class Multipart:
         return f"--{self.boundary}--\r\n".encode("ascii")
 
 
-Transcode = Callable[[Payload, str], Payload]
-"""Makes another transfer syntax of an instance. Raises NotAcceptable."""
+Transcode = Callable[[Payload], Payload]
+"""Makes explicit VR little endian of an instance. Raises NotAcceptable."""
 
 
 class Parts:
@@ -115,7 +115,7 @@ class Parts:
             raise NotAcceptable(
                 f"it is held as {held.transfer_syntax}; ask for that, or for transfer-syntax=*"
             )
-        return EXPLICIT_LITTLE, self._transcode(payload, EXPLICIT_LITTLE)
+        return EXPLICIT_LITTLE, self._transcode(payload)
 
     def body(self, multipart: Multipart, instances: Iterable[HeldInstance], base: str
              ) -> Iterator[bytes]:  # fmt: skip

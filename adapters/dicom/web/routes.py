@@ -15,8 +15,25 @@ import orjson
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response, StreamingResponse
 
-from adapters.dicom.holdings import Holdings, HoldingsUnavailable, QueryLevel, UnknownKey
+from adapters.dicom.holdings import (
+    HeldInstance,
+    Holdings,
+    HoldingsUnavailable,
+    QueryLevel,
+    UnknownKey,
+)
 from adapters.dicom.identification import is_uid
+from adapters.dicom.web.frames import (
+    THUMBNAIL_SIDE,
+    BadParameter,
+    Makes,
+    frame_numbers,
+    frames,
+    picture,
+    picture_parameters,
+    transcoded,
+    wanted_picture,
+)
 from adapters.dicom.web.media import (
     DICOM,
     DICOM_JSON,
@@ -34,7 +51,6 @@ from adapters.dicom.web.retrieving import (
     NotHeld,
     Parts,
     Resource,
-    Transcode,
     blocks_of,
     bulk_value,
     held_of,
@@ -44,6 +60,7 @@ from adapters.dicom.web.retrieving import (
 from adapters.dicom.web.settings import DicomwebSettings
 from adapters.dicom.web.source import DicomwebSource
 from adapters.doors.problem import problem
+from gateway.model import Payload
 
 PREFIX = "/dicomweb"
 _TITLES = {
@@ -63,10 +80,10 @@ class Service:
         holdings: Holdings,
         sources: Sources,
         settings: Callable[[], DicomwebSettings],
-        transcode: Transcode | None = None,
+        pictures: Makes | None = None,
     ) -> None:
         self.holdings, self.sources, self.settings = holdings, sources, settings
-        self.transcode = transcode
+        self.pictures = pictures
         self._lock = threading.Lock()
         self._retrieving = 0
 
@@ -253,6 +270,57 @@ def _retrieving(router: APIRouter, service: Service, prefix: str) -> None:
     def bulk_data(request: Request, resource: Named, path: str) -> Response:
         return _guarded(lambda: _bulk(service, request, resource, path))
 
+    for path in ("/rendered", "/frames/{frames}/rendered"):
+        router.add_api_route(prefix + _INSTANCE + path, _picture(service, 0), methods=["GET"])
+    for path in (*_RESOURCES, f"{_INSTANCE}/frames/{{frames}}"):
+        picture_of = _picture(service, THUMBNAIL_SIDE)
+        router.add_api_route(f"{prefix}{path}/thumbnail", picture_of, methods=["GET"])
+
+    @router.get(f"{prefix}{_INSTANCE}/frames/{{frames}}")
+    def stored_frames(request: Request, resource: Named) -> Response:
+        return _guarded(lambda: _frames(service, request, resource))
+
+
+def _picture(service: Service, side: int) -> Callable[[Request, Resource], Response]:
+    """The route of a picture, in a square of ``side`` pixels unless that is 0."""
+
+    def rendered(request: Request, resource: Named) -> Response:
+        return _guarded(lambda: _render(service, request, resource, side))
+
+    return rendered
+
+
+def _render(service: Service, request: Request, resource: Resource, side: int) -> Response:
+    kind = wanted_picture(request.headers.get("accept", ""))
+    asked = picture_parameters(request.query_params)
+    if side:
+        asked = {"columns": side, "rows": side} | asked
+    (number,) = frame_numbers(request.path_params.get("frames", "1"))[:1]
+    held = one(service.holdings, resource)
+    if service.pictures is None:
+        raise NotAcceptable("pictures are not made here")
+    payload = _payload(service, held)
+    made = picture(service.pictures, payload, kind, frame=number, **asked)
+    return Response(made.data, media_type=f"image/{kind}")
+
+
+def _frames(service: Service, request: Request, resource: Resource) -> Response:
+    numbers = frame_numbers(request.path_params["frames"])
+    held = one(service.holdings, resource)
+    if service.pictures is None:
+        raise NotAcceptable("frames are not made here")
+    content_type, body = frames(
+        service.pictures, _payload(service, held), numbers, request.headers.get("accept", "")
+    )
+    return Response(body, headers={"Content-Type": content_type})
+
+
+def _payload(service: Service, held: HeldInstance) -> Payload:
+    try:
+        return service.holdings.payload(held)
+    except KeyError:
+        raise NotHeld from None
+
 
 def _guarded(answer: Callable[[], Response]) -> Response:
     try:
@@ -261,6 +329,8 @@ def _guarded(answer: Callable[[], Response]) -> Response:
         return problem(404, detail="nothing of that name is held", titles=_TITLES)
     except NotAcceptable as error:
         return problem(406, detail=str(error), titles=_TITLES)
+    except BadParameter as error:
+        return problem(400, detail=str(error), titles=_TITLES)
     except HoldingsUnavailable:
         return _away()
 
@@ -270,7 +340,9 @@ def _retrieve(service: Service, request: Request, resource: Resource) -> Respons
     wanted = syntaxes_wanted(accept)
     if wanted is None:
         raise NotAcceptable(f'instances are {MULTIPART}; type="{DICOM}"')
-    parts = Parts(service.holdings, wanted, service.transcode)
+    makes = service.pictures
+    transcode = (lambda payload: transcoded(makes, payload)) if makes is not None else None
+    parts = Parts(service.holdings, wanted, transcode)
     instances = held_of(service.holdings, resource)
     first = next(instances, None)
     if first is None:
@@ -312,10 +384,7 @@ def _bulk(service: Service, request: Request, resource: Resource, path: str) -> 
     if kind is None:
         raise NotAcceptable(f"bulk data is {octets}")
     held = one(service.holdings, resource)
-    try:
-        value = bulk_value(service.holdings.payload(held), path)
-    except KeyError:
-        raise NotHeld from None
+    value = bulk_value(_payload(service, held), path)
     if kind == octets:
         return Response(value, media_type=octets)
     multipart = Multipart(octets)

@@ -25,7 +25,9 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
         yield made
 
 
-def test_every_published_file_comes_back_byte_for_byte(web: Web, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_every_published_file_comes_back_byte_for_byte(
+    web: Web, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     folder = tmp_path_factory.mktemp("back")
     stored = 0
     for path in STORED:
@@ -46,12 +48,18 @@ def test_every_published_file_comes_back_byte_for_byte(web: Web, tmp_path_factor
 
 def test_dicomweb_client(web: Web) -> None:
     client = DICOMwebClient(web.url)
-    datasets = [pydicom.dcmread(path) for path in STORED if path.name in ("CT_small.dcm", "MR_small.dcm")]
+    datasets = [
+        pydicom.dcmread(path) for path in STORED if path.name in ("CT_small.dcm", "MR_small.dcm")
+    ]
     done = client.store_instances(datasets)
     print(done)
     found = client.search_for_studies(search_filters={"PatientID": datasets[0].PatientID})
     print(found)
     got = client.retrieve_study(datasets[0].StudyInstanceUID)
     print(len(got))
-    print(client.retrieve_series_metadata(datasets[0].StudyInstanceUID, datasets[0].SeriesInstanceUID)[0].keys())
+    print(
+        client.retrieve_series_metadata(
+            datasets[0].StudyInstanceUID, datasets[0].SeriesInstanceUID
+        )[0].keys()
+    )
     assert 0

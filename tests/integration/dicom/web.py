@@ -133,7 +133,7 @@ def running_web(folder: Path, pictures: Any = None, **settings: Any) -> Iterator
     intake = JournalIntake(writer, PermissionGate(), quiet=quiet)
     source = DicomwebSource(configured, intake, SystemClock(), folder / "spool", ledger)
     holdings = JournalHoldings(journal)
-    service = Service(holdings, lambda: [source], lambda: DicomwebSettings(), pictures)
+    service = Service(holdings, lambda: [source], DicomwebSettings, pictures)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> Any:

@@ -143,7 +143,7 @@ def identify(
         for element in walk.level(start, end, encoding, wanted=wanted):
             if element.tag in _READ and element.length <= VALUE_BYTES_MAX:
                 found.append((element, window.value(element.offset, element.length)))
-            if encoding.deflated and element.tag > SERIES_INSTANCE_UID:
+            if encoding.deflated and element.tag >= SERIES_INSTANCE_UID:
                 break
     except TooMany:
         irregular = "more elements than are checked"

@@ -52,7 +52,7 @@ def chosen(accept: str, offered: Sequence[str]) -> str | None:
             name, _, root = each.partition(";")
             if wish.name in {"*/*", f"{name.split('/')[0]}/*"}:
                 return each
-            if wish.name == name and (not root or wish.root in {"", root}):
+            if wish.name == name and (not root or wish.root in {"", "*/*", root}):
                 return each
             if wish.name == "application/json" and each == DICOM_JSON:
                 return each
@@ -70,7 +70,7 @@ def syntaxes_wanted(accept: str) -> tuple[str, ...] | None:
     for wish in wishes(accept):
         if wish.name == "*/*":
             found.append(ANY_SYNTAX)
-        elif wish.name == DICOM or (wish.name == MULTIPART and wish.root in {"", DICOM}):
+        elif wish.name == DICOM or (wish.name == MULTIPART and wish.root in {"", "*/*", DICOM}):
             found.append(wish.syntax or EXPLICIT_LITTLE)
     return tuple(dict.fromkeys(found)) or None
 

@@ -17,7 +17,8 @@ PREAMBLE_BYTES_MAX = 64 << 10
 """What may stand before the first delimiter."""
 _PADDING_MAX = 256
 _ENDS_DELIMITER = re.compile(rb"--|\r\n|[ \t]")
-_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]", re.ASCII)
+_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,199}[0-9A-Za-z'()+_,\-./:=?]", re.ASCII)
+"""RFC 2046 allows 70 characters; Orthanc has 73."""
 
 
 class MalformedBody(Exception):
@@ -77,7 +78,7 @@ class PartReader:
     """Cuts a body into its parts. ``whole`` is true once the closing delimiter was there."""
 
     def __init__(self, boundary: str) -> None:
-        """Raises MalformedBody for what is no boundary (RFC 2046 5.1.1: 1 to 70 characters)."""
+        """Raises MalformedBody for what is no boundary (RFC 2046 5.1.1)."""
         if _BOUNDARY.fullmatch(boundary) is None:
             raise MalformedBody("the boundary of the Content-Type is missing or no boundary")
         self._delimiter = b"\r\n--" + boundary.encode("ascii")

@@ -204,11 +204,14 @@ class DicomwebSource:
                     break
             if writing is not None:
                 await writing
-        except BaseException:
+        except BaseException as error:
             # The transaction belongs to one thread at a time.
-            if writing is not None:
-                with contextlib.suppress(MalformedBody):
+            with contextlib.suppress(MalformedBody):
+                if writing is not None:
                     await asyncio.shield(writing)
+                if isinstance(error, ClientDisconnect | TimeoutError):
+                    # What came whole before the cut is kept like anything else.
+                    await self._run(transaction.feed, bytes(waiting))
             raise
 
     def _run(self, function, *arguments):  # type: ignore[no-untyped-def]

@@ -183,9 +183,16 @@ class Transaction:
         cause = Cause(
             code=CauseCode.NOT_THE_FORMAT, detail=detail, protocol_code=f"0x{CANNOT_UNDERSTAND:04X}"
         )
-        if not self.full:
-            self._later(lambda: self._storage.keep_refused(head, cause, self._peer, SERVICE))
-        self.results.append(Stored("", "", CANNOT_UNDERSTAND))
+        refused = Stored("", "", CANNOT_UNDERSTAND)
+        if self.full:
+            self.results.append(refused)
+            return
+
+        def keep() -> Stored:
+            self._storage.keep_refused(head, cause, self._peer, SERVICE)
+            return refused
+
+        self.results.append(self._later(keep))
 
     def complete(self, incoming: Incoming) -> None:
         """A whole object: commit it, beside the others."""
@@ -204,10 +211,10 @@ class Transaction:
         self.too_large |= large
         self.results.append(self._later(commit))
 
-    def _later(self, what: Callable[[], Stored | None]) -> Future[Stored]:
+    def _later(self, what: Callable[[], Stored]) -> Future[Stored]:
         self._turns.acquire()
         try:
-            done: Future[Stored] = self._commits.submit(what)  # type: ignore[arg-type]
+            done = self._commits.submit(what)
         except BaseException:
             self._turns.release()
             raise

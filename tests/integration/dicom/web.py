@@ -133,24 +133,25 @@ def running_web(folder: Path, pictures: Any = None, **settings: Any) -> Iterator
     intake = JournalIntake(writer, PermissionGate(), quiet=quiet)
     source = DicomwebSource(configured, intake, SystemClock(), folder / "spool", ledger)
     holdings = JournalHoldings(journal)
-    service = Service(holdings, lambda: [source], DicomwebSettings, pictures)
+    told = {"url": ""}
+    service = Service(holdings, lambda: [source], lambda: DicomwebSettings(**told), pictures)
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI) -> Any:
+    async def lifespan(_app: FastAPI) -> Any:
         await source.start()
-        app.include_router(dicomweb_routes(service))
-        app.add_exception_handler(Answered, answered)
         yield
         await source.stop()
 
-    server = uvicorn.Server(
-        uvicorn.Config(FastAPI(lifespan=lifespan), port=0, log_level="warning", lifespan="on")
-    )
+    app = FastAPI(lifespan=lifespan)
+    app.include_router(dicomweb_routes(service))
+    app.add_exception_handler(Answered, answered)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="on"))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
     try:
         eventually(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
+        told["url"] = f"http://127.0.0.1:{port}/dicomweb"
         yield Web(journal, source, service, holdings, port, folder)
     finally:
         server.should_exit = True

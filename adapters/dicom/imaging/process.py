@@ -120,6 +120,9 @@ class _Process:
         def end() -> None:
             late.set()
             self._process.kill()
+            # Who waits for its answer need not wait for its death.
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
 
         watch = threading.Timer(seconds, end)
         watch.daemon = True

@@ -27,7 +27,8 @@ SIDE_MAX = 4_096
 """Pixels of a picture's longer side, at most."""
 REQUEST_BYTES_MAX = 64 << 10
 
-_ANSWER = struct.Struct(">IQ")
+ANSWER = struct.Struct(">IQ")
+"""What an answer begins with: the lengths of what is said and of what was made."""
 
 
 class NoPicture(Exception):
@@ -354,7 +355,7 @@ def serve(connection: socket.socket, memory_bytes_max: int) -> None:
             else ({"none": "unreadable"}, b"")
         )
         told = json.dumps(said).encode()
-        connection.sendall(_ANSWER.pack(len(told), len(made)) + told)
+        connection.sendall(ANSWER.pack(len(told), len(made)) + told)
         connection.sendall(made)
 
 

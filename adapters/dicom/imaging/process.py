@@ -9,7 +9,6 @@ import json
 import os
 import queue
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -19,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from adapters.dicom.imaging.engine import ANSWER, RESULT_BYTES_MAX
 from gateway.model import Payload
 
 START_SECONDS_MAX = 60.0
-ANSWER_BYTES_MAX = 256 << 20
+ANSWER_BYTES_MAX = RESULT_BYTES_MAX + (1 << 20)
 CACHE_BYTES_MAX = 32 << 20
 """Of small pictures that were made last."""
 CACHED_PICTURE_BYTES_MAX = 256 << 10
-_ANSWER = struct.Struct(">IQ")
 
 WHY = {
     "no-pixels": "the instance has no pixels",
@@ -130,7 +129,7 @@ class _Process:
         self._socket.settimeout(seconds + START_SECONDS_MAX)
         try:
             socket.send_fds(self._socket, [json.dumps(dict(asked)).encode()], [descriptor])
-            told, made = _ANSWER.unpack(self._read(_ANSWER.size))
+            told, made = ANSWER.unpack(self._read(ANSWER.size))
             if told + made > ANSWER_BYTES_MAX:
                 raise OSError("an answer that is too long")
             said = json.loads(self._read(told))

@@ -80,14 +80,30 @@ class JournalHoldings:
                 found = holdings.unindexed(connection, BATCH)
             if not found:
                 return False
-            ready = [each for each in map(self._holding, found) if each is not None]
-            with self._journal.write() as connection:
-                holdings.store(connection, ready, [message.id for message in found])
-        return len(found) == BATCH
+            ready: list[Holding] = []
+            done: list[int] = []
+            for message in found:
+                try:
+                    holding = self._holding(message)
+                except OSError as error:
+                    # The disk may give it another time; the others go on.
+                    log.warning("an instance cannot be read now", message=message.id,
+                                error=type(error).__name__)  # fmt: skip
+                    continue
+                done.append(message.id)
+                if holding is not None:
+                    ready.append(holding)
+            if done:
+                with self._journal.write() as connection:
+                    holdings.store(connection, ready, done)
+        return len(found) == BATCH and bool(done)
 
     def _holding(self, message: Message) -> Holding | None:
+        """What goes into the index; None for what cannot be read. Raises OSError."""
         try:
             said = indexed(payload(self._journal, message))
+        except OSError:
+            raise
         except (KeyError, *READING_FAULTS) as error:
             # Its message stays, and says at its own stage what is wrong with it.
             log.warning("an instance cannot be indexed", message=message.id,

@@ -102,7 +102,7 @@ def picture_routes(console: Console) -> APIRouter:
             "study": study,
             "series": _line(found[0]),
             "head": _head(found[0].attributes),
-            **_view(console, study, series, place, window),
+            **_view(console, found[0], place, window),
         }
         if request.headers.get("hx-request") == "true":
             alone = Alone(
@@ -183,8 +183,9 @@ def _made(
     )  # fmt: skip
 
 
-def _view(console: Console, study: str, series: str, place: int, window: str) -> dict[str, Any]:
-    """What the viewer shows of one place."""
+def _view(console: Console, found: Match, place: int, window: str) -> dict[str, Any]:
+    """What the viewer shows of one place in a series."""
+    study, series = found.study, found.series
     instances = _instances(console, study, series)
     total = sum(each.frames for each in instances)
     place = min(place, max(total, 1))
@@ -199,9 +200,7 @@ def _view(console: Console, study: str, series: str, place: int, window: str) ->
         said = dict(_made(console, instances, place, window, small=False).said)
     except (NoPicture, LookupError, OSError) as error:
         why = str(error) if isinstance(error, NoPicture) else "its bytes cannot be read"
-    modality = ""
-    if found := _find(console, QueryLevel.SERIES, StudyInstanceUID=study, SeriesInstanceUID=series):
-        modality = _text(found[0].attributes, "00080060")
+    modality = _text(found.attributes, "00080060")
     ends = list(accumulate(each.frames for each in instances))
     index = min(bisect_right(ends, place - 1), max(len(instances) - 1, 0))
     held = instances[index] if instances else None

@@ -95,6 +95,9 @@ class DicomwebSourceSettings(BaseModel):
     idle_timeout_seconds: float = Field(
         default=60.0, gt=0, le=3_600, description="Longest silence while a body arrives."
     )
+    request_timeout_seconds: float = Field(
+        default=3_600.0, gt=0, le=86_400, description="Longest time for the body of one request."
+    )
     commit_timeout_seconds: float = Field(
         default=30.0, gt=0, le=300, description="How long a sender waits for the journal."
     )

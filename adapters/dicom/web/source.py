@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -23,10 +24,11 @@ from adapters.dicom.web.answers import store_answer, store_status
 from adapters.dicom.web.media import DICOM, DICOM_JSON, DICOM_XML, MULTIPART, chosen
 from adapters.dicom.web.multipart import MalformedBody, media_type
 from adapters.dicom.web.settings import DicomwebSourceSettings
-from adapters.dicom.web.storing import COMMITS_AT_ONCE, Accepted, Transaction
+from adapters.dicom.web.storing import COMMITS_AT_ONCE, Accepted, Stored, Transaction
 from adapters.doors.problem import problem
 from gateway.ports import Clock, Intake
 
+Result = TypeVar("Result")
 BLOCK_BYTES = 1 << 18
 """As much of a body is gathered before it is looked at."""
 _TITLES = {400: "The request is not understood", 415: "The body's type is not accepted"}
@@ -157,7 +159,8 @@ class DicomwebSource:
     ) -> Response:
         stream, status, detail = request.stream(), 0, ""
         try:
-            await self._fill(stream, transaction)
+            async with asyncio.timeout(self._settings.request_timeout_seconds):
+                await self._fill(stream, transaction)
         except TimeoutError:
             status = 408
         except _BodyTooLarge:
@@ -209,12 +212,13 @@ class DicomwebSource:
             with contextlib.suppress(MalformedBody):
                 if writing is not None:
                     await asyncio.shield(writing)
-                if isinstance(error, ClientDisconnect | TimeoutError):
+                if isinstance(error, ClientDisconnect | TimeoutError | asyncio.CancelledError):
                     # What came whole before the cut is kept like anything else.
                     await self._run(transaction.feed, bytes(waiting))
             raise
 
-    def _run(self, function, *arguments):  # type: ignore[no-untyped-def]
+    def _run(self, function: Callable[..., Result], *arguments: Any) -> asyncio.Future[Result]:
+        """Do something that blocks in one of the source's own threads."""
         return asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
     async def _refused(self, request: Request, answer: Response) -> Response:
@@ -254,7 +258,7 @@ class _BodyTooLarge(Exception):
     """The body went beyond the limit."""
 
 
-def _status(status: int, results: list) -> int:  # type: ignore[type-arg]
+def _status(status: int, results: Sequence[Stored]) -> int:
     found = store_status(results)
     # What was cut after some objects were kept is told like any other partial success.
     return 202 if status and found in {200, 202} else status or found

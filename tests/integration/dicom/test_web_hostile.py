@@ -194,3 +194,21 @@ def test_a_full_disk_is_told_and_may_be_tried_again(tmp_path: Path) -> None:
         assert (answer.status, answer.reasons()) == (503, [0xA700, 0xA700])
         assert answer.headers["retry-after"] == "5"
         assert web.kept() == []
+
+
+def test_a_sender_that_stops_is_told_what_was_kept(tmp_path: Path) -> None:
+    kind, body = multipart([file(1), file(2)], "slow")
+    for limit in ({"idle_timeout_seconds": 0.3}, {"request_timeout_seconds": 0.3}):
+        with (
+            running_web(tmp_path / next(iter(limit)), **limit) as web,
+            socket.create_connection(("127.0.0.1", web.port)) as connection,
+        ):
+            connection.settimeout(60)
+            connection.sendall(
+                f"POST /dicomweb/studies HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n".encode()
+                + body[:-100]
+            )
+            answer = connection.recv(1 << 16)
+            assert answer.startswith(b"HTTP/1.1 202"), answer[:100]
+            assert [each.control_id for each in web.kept()] == [f"{STUDY}.1.1"]

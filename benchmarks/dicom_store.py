@@ -1,4 +1,5 @@
-"""C-STORE: our receive loop beside DCMTK's storescp and Orthanc, in turns, the same sender.
+"""C-STORE: our receive loop beside DCMTK's storescp and Orthanc, in turns, the same sender; and
+our STOW-RS with the same objects, one request for each association.
 
     python -m benchmarks.dicom_store [--scale 1.0] [--rounds 5] [--only CASE]
 
@@ -32,7 +33,8 @@ from typing import Any
 from tests.servers import free_port
 
 SMALL_SIDE, CT_SIDE = 64, 512
-RECEIVERS = ("ecluse", "storescp", "storescp +B", "storescp --fork", "orthanc")
+STOW = "ecluse stow"
+RECEIVERS = ("ecluse", STOW, "storescp", "storescp +B", "storescp --fork", "orthanc")
 
 
 @dataclass(frozen=True)
@@ -113,13 +115,13 @@ def cases(folder: Path, scale: float) -> dict[str, Callable[[], Case]]:
 
 @contextlib.contextmanager
 def receiver(kind: str, folder: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """A receiver in a process of its own; its port and the process."""
-    port = free_port()
+    """A receiver in a process of its own; its port (that of HTTP for STOW-RS) and the process."""
+    port, http = free_port(), free_port()
     folder.mkdir()
     environment = dict(os.environ, TCP_NODELAY="1")
-    if kind == "ecluse":
+    if kind in {"ecluse", STOW}:
         command = [sys.executable, "-m", __spec__.name if __spec__ else "benchmarks.dicom_store"]
-        command += ["--serve", str(port), str(folder)]
+        command += ["--serve", str(port), str(folder), str(http)]
     elif kind == "orthanc":
         settings = {
             "DicomPort": port, "HttpPort": free_port(), "DicomAet": "ANY", "StorageDirectory":
@@ -144,7 +146,7 @@ def receiver(kind: str, folder: Path) -> Iterator[tuple[int, subprocess.Popen[by
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"{kind} does not answer")
             time.sleep(0.05)
-        yield port, process
+        yield http if kind == STOW else port, process
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=30)
@@ -170,7 +172,11 @@ def turn(case: Case, kind: str, folder: Path) -> dict[str, float]:
         begun, _ = used(process)
         start = time.perf_counter()
         target = ["127.0.0.1", str(port)]
-        if case.one_each:
+        if kind == STOW:
+            sender = [sys.executable, str(Path(__file__).with_name("stow_sender.py")), str(port)]
+            sender += ["--one-each"] if case.one_each else []
+            subprocess.run([*sender, *map(str, case.folders)], check=True)
+        elif case.one_each:
             sent = [["storescu", *target, str(p)] for p in sorted(case.folders[0].iterdir())]
             for command in sent:
                 subprocess.run(command, check=True, capture_output=True, env=environment)
@@ -231,11 +237,18 @@ def measure(rounds: int, scale: float, only: str = "") -> dict[str, Any]:
     return figures
 
 
-def serve(port: int, folder: Path) -> None:
-    """Our door with the journal behind it, until SIGTERM."""
+def serve(port: int, folder: Path, http: int) -> None:
+    """Our doors with the journal behind them, until SIGTERM."""
+    import uvicorn
+    from fastapi import FastAPI
+
     from adapters.dicom.listener import DicomSource
     from adapters.dicom.settings import DicomSourceSettings
+    from adapters.dicom.web.routes import Service, dicomweb_routes
+    from adapters.dicom.web.settings import DicomwebSettings, DicomwebSourceSettings
+    from adapters.dicom.web.source import DicomwebSource
     from gateway.gate import PermissionGate
+    from gateway.holdings import JournalHoldings
     from gateway.intake import JournalIntake
     from gateway.journal.journal import Journal
     from gateway.journal.writer import GroupWriter
@@ -247,9 +260,24 @@ def serve(port: int, folder: Path) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
         settings = DicomSourceSettings(name="bench", listen=f"127.0.0.1:{port}")
         source = DicomSource(settings, intake, SystemClock(), folder / "spool")
+        named = DicomwebSourceSettings(name="web")
+        web = DicomwebSource(named, intake, SystemClock(), folder / "spool")
+        app = FastAPI()
+        app.include_router(
+            dicomweb_routes(Service(JournalHoldings(journal), lambda: [web], DicomwebSettings))
+        )
+        configuration = uvicorn.Config(app, port=http, log_config=None, lifespan="off")
+        server = uvicorn.Server(configuration)
+        await web.start()
+        serving = asyncio.create_task(server._serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
         await source.start()
         await stopped.wait()
+        server.should_exit = True
+        await serving
         await source.stop()
+        await web.stop()
 
     journal = Journal(f"sqlite:///{folder / 'journal.db'}", blob_directory=folder / "blobs")
     journal.migrate()
@@ -270,9 +298,9 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--only", default="")
-    parser.add_argument("--serve", nargs=2, metavar=("PORT", "FOLDER"))
+    parser.add_argument("--serve", nargs=3, metavar=("PORT", "FOLDER", "HTTP"))
     given = parser.parse_args()
     if given.serve:
-        serve(int(given.serve[0]), Path(given.serve[1]))
+        serve(int(given.serve[0]), Path(given.serve[1]), int(given.serve[2]))
     else:
         print(json.dumps(measure(given.rounds, given.scale, given.only), indent=2))

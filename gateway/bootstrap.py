@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from adapters.cda.validation.validator import Validator
+from adapters.dicom.imaging.process import Pictures
 from adapters.fhir.destination import FhirDestination
 from adapters.hl7.continuation import Fragment, fragment_kept
 from deadletter.alerts import Alerts, Channel
@@ -35,6 +36,7 @@ from gateway.failure import internal
 from gateway.formats import readers
 from gateway.gate import PermissionGate
 from gateway.housekeeping import Housekeeper
+from gateway.holdings import JournalHoldings
 from gateway.ins import ROOTS, TEST_ROOTS
 from gateway.instruments import TimedIntake, TimedNormaliser, observe_mapping, timed
 from gateway.intake import JournalIntake
@@ -143,6 +145,8 @@ class Gateway:
     alerts: Alerts
     validator: Validator
     housekeeper: Housekeeper
+    holdings: JournalHoldings
+    pictures: Pictures
     started: bool = False
     _doors: asyncio.Task[None] | None = None
 
@@ -248,11 +252,13 @@ class Gateway:
         drainer.on_outdated = follower.outdated
         writer = GroupWriter(journal, judge=gate.judge)
         intake = JournalIntake(writer, gate, quiet=sources.quiet)
+        holdings = JournalHoldings(journal)
         sources.prepare(
             settings.sources,
             TimedIntake(intake),
             fragments_of(journal),
             lambda name: SourceStudies(journal, name, sources.quiet, sources.patience),
+            holdings,
         )
         configuration = Configuration(
             settings,
@@ -278,6 +284,8 @@ class Gateway:
             make_alerts(settings, journal),
             validator,
             Housekeeper(journal, record.named, lambda: configuration.settings.retention),
+            holdings,
+            Pictures(lambda: configuration.settings.dicomweb),
         )
 
     @property
@@ -293,6 +301,8 @@ class Gateway:
             self.pool.start()
             self.desk.start()
             self.alerts.start()
+        if self.settings.worker.threads:
+            self.holdings.start()
         self.follower.start()
         self.housekeeper.start()
         await self.sources.start()
@@ -329,6 +339,7 @@ class Gateway:
         self.writer.stop()
         self.alerts.stop()
         self.desk.stop()
+        self.holdings.stop()
         self.follower.stop()
         self.housekeeper.stop()
         if self._rings:
@@ -336,6 +347,7 @@ class Gateway:
         self.sources.hang_up()
         self.mappings.close()
         self.validator.close()
+        self.pictures.close()
         self.journal.close()
 
     def ready(self) -> dict[str, bool]:

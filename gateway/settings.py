@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings, CdaSettings
 from adapters.dicom.settings import DicomSourceSettings
+from adapters.dicom.web.settings import DicomwebSettings, DicomwebSourceSettings
 from adapters.doors.settings import FolderDoorSettings
 from adapters.hl7.settings import (
     Hl7FolderSourceSettings,
@@ -53,6 +54,7 @@ LEASE_SHARE = 0.8
 SourceSettings = Annotated[
     MllpSourceSettings
     | DicomSourceSettings
+    | DicomwebSourceSettings
     | CdaHttpSourceSettings
     | CdaFolderSourceSettings
     | Hl7HttpSourceSettings
@@ -216,6 +218,10 @@ class Settings(_Block):
     cda: CdaSettings = Field(
         default_factory=CdaSettings, description="How CDA documents are judged."
     )
+    dicomweb: DicomwebSettings = Field(
+        default_factory=DicomwebSettings,
+        description="What is held of DICOM, searched and retrieved over HTTP.",
+    )
     log: LogSettings = Field(default_factory=LogSettings, description="Logs.")
     sources: list[SourceSettings] = Field(
         default_factory=list,
@@ -280,6 +286,7 @@ def default_sources(state: Path) -> list[Any]:
     return [
         MllpSourceSettings(name="hl7", type="mllp", listen="127.0.0.1:2575"),
         DicomSourceSettings(name="dicom", type="dicom", listen="127.0.0.1:11112"),
+        DicomwebSourceSettings(name="dicomweb", type="dicomweb"),
         CdaHttpSourceSettings(name="cda", type="cda-http"),
         CdaFolderSourceSettings(name="cda-folder", type="cda-folder", path=state / "drop"),
         Hl7HttpSourceSettings(name="hl7-http", type="hl7-http"),
@@ -353,7 +360,7 @@ def _problems(error: ValidationError, file: SettingsFile) -> list[str]:
 
 _TAGS = frozenset(
     {
-        *("mllp", "dicom", "cda-http", "cda-folder"),
+        *("mllp", "dicom", "dicomweb", "cda-http", "cda-folder"),
         *("hl7-http", "hl7-folder", "hprim-http", "hprim-folder"),
         *("record", "fhir"),
         *("xdm-http", "xdm-folder"),

@@ -16,9 +16,12 @@ from adapters.cda.http import CdaHttpSource
 from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings
 from adapters.cda.transmitted import CdaHeaders
 from adapters.cda.validation.validator import Validator
+from adapters.dicom.holdings import Holdings
 from adapters.dicom.ledger import StudyLedger
 from adapters.dicom.listener import DicomSource
 from adapters.dicom.settings import DicomSourceSettings
+from adapters.dicom.web.settings import DicomwebSourceSettings
+from adapters.dicom.web.source import DicomwebSource
 from adapters.doors.http import HttpSource
 from adapters.doors.settings import HttpDoorSettings
 from adapters.hl7.continuation import Continuations, Fragment
@@ -142,6 +145,7 @@ class Sources:
         self._intake: Intake | None = None
         self._fragments: Fragments | None = None
         self._ledger: Callable[[str], StudyLedger] | None = None
+        self._holdings: Holdings | None = None
         self._settings: dict[str, Any] = {}
         self._running: dict[str, Source] = {}
         self._held: set[str] = set()
@@ -152,13 +156,15 @@ class Sources:
         intake: Intake,
         fragments: Fragments | None = None,
         ledger: Callable[[str], StudyLedger] | None = None,
+        holdings: Holdings | None = None,
     ) -> None:
         """Make the sources of a configuration; :meth:`start` starts them.
 
         ``fragments`` tells what waits of a source's continued messages, ``ledger`` makes what
-        keeps account of a DICOM source's studies.
+        keeps account of a DICOM source's studies, ``holdings`` says what is held.
         """
         self._intake, self._fragments, self._ledger = intake, fragments, ledger
+        self._holdings = holdings
         self._settings = {each.name: each for each in settings}
         self._running = {each.name: self._make(each) for each in settings}
         self._tell()
@@ -173,6 +179,10 @@ class Sources:
     def over_http(self) -> list[HttpSource]:
         """The sources that stand on the gateway's own HTTP server."""
         return [each for each in self if isinstance(each, HttpSource)]
+
+    def over_dicomweb(self) -> list[DicomwebSource]:
+        """The sources that are stored to over DICOMweb."""
+        return self.of(DicomwebSource)
 
     # --- life ---------------------------------------------------------------------
 
@@ -301,7 +311,7 @@ class Sources:
     def _tell(self) -> None:
         for name, each in self._settings.items():
             self.contexts[name] = mapping_context(each)
-            if isinstance(each, DicomSourceSettings):
+            if isinstance(each, DicomSourceSettings | DicomwebSourceSettings):
                 self.quiet[name] = timedelta(seconds=each.quiet_seconds)
                 self.patience[name] = timedelta(seconds=each.partial_after_seconds)
             elif isinstance(each, Hl7SourceSettings):
@@ -322,6 +332,9 @@ class Sources:
             case DicomSourceSettings():
                 ledger = self._ledger(settings.name) if self._ledger is not None else None
                 return DicomSource(settings, intake, clock, self._spool, ledger)
+            case DicomwebSourceSettings():
+                ledger = self._ledger(settings.name) if self._ledger is not None else None
+                return DicomwebSource(settings, intake, clock, self._spool, ledger)
             case CdaHttpSourceSettings():
                 spooled = self._spooled(settings)
                 return CdaHttpSource(spooled, intake, clock, validator=self._validator)

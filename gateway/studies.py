@@ -198,6 +198,17 @@ class SourceStudies:
             ))  # fmt: skip
         self._look(study, instances)
 
+    def sent_together(self, study: str, reference: str, instances: Sequence[str]) -> None:
+        """See the protocol."""
+        with _asked(), self._journal.write() as connection:
+            now = self._journal.now()
+            studies.put(connection, Evidence(
+                source=self._source, reference=reference, study=study, kind=studies.REQUEST,
+                state=studies.COMPLETE, expected=tuple(instances), body=b"",
+                created_at=now, changed_at=now, until=now + self._waits(),
+            ))  # fmt: skip
+        self._look(study, instances)
+
     def arrived(self, study: str, instance: str) -> None:
         """See the protocol."""
         with self._lock:

@@ -52,6 +52,7 @@ PROTOCOLS = MappingProxyType(
     {
         "mllp": "HL7 v2 over MLLP",
         "dicom": "DICOM C-STORE",
+        "dicomweb": "DICOMweb STOW-RS",
         "cda-http": "CDA over HTTP",
         "cda-folder": "CDA from a folder",
         "hl7-http": "HL7 v2 over HTTP",

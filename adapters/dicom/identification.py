@@ -17,6 +17,7 @@ from typing import BinaryIO
 from adapters.dicom.dataset import (
     ISSUER_OF_PATIENT_ID,
     PATIENT_ID,
+    SERIES_INSTANCE_UID,
     SOP_CLASS_UID,
     SOP_INSTANCE_UID,
     SPECIFIC_CHARACTER_SET,
@@ -62,20 +63,22 @@ _READ = frozenset(
         SOP_CLASS_UID,
         SOP_INSTANCE_UID,
         STUDY_INSTANCE_UID,
+        SERIES_INSTANCE_UID,
         PATIENT_ID,
         ISSUER_OF_PATIENT_ID,
         ISSUER_QUALIFIERS,
         OTHER_PATIENT_IDS,
     }
 )
-_UIDS = frozenset({SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID})
+_UIDS = frozenset({SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID, SERIES_INSTANCE_UID})
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)*", re.ASCII)
 _OID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]*))+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Identification:
-    """What one data set says of itself. ``fault`` is set when it cannot be taken."""
+    """What one data set says of itself. ``fault`` is set when it cannot be taken; ``series`` is
+    not asked for."""
 
     sop_class: str = ""
     sop_instance: str = ""
@@ -83,6 +86,7 @@ class Identification:
     subject: tuple[Identifier, ...] = ()
     irregular: str = ""
     fault: Cause | None = None
+    series: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,7 +143,7 @@ def identify(
         for element in walk.level(start, end, encoding, wanted=wanted):
             if element.tag in _READ and element.length <= VALUE_BYTES_MAX:
                 found.append((element, window.value(element.offset, element.length)))
-            if encoding.deflated and element.tag > STUDY_INSTANCE_UID:
+            if encoding.deflated and element.tag >= SERIES_INSTANCE_UID:
                 break
     except TooMany:
         irregular = "more elements than are checked"
@@ -148,9 +152,9 @@ def identify(
     except DataSetError as error:
         fault = Cause(code=CauseCode.UNREADABLE, detail=str(error))
     uids = {element.tag: raw for element, raw in found if element.tag in _UIDS}
-    sop_class, sop_instance, study = (
+    sop_class, sop_instance, study, series = (
         uids.get(tag, b"")[: 1 << 10].decode("ascii", "replace").strip(" \0")
-        for tag in (SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID)
+        for tag in (SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID, SERIES_INSTANCE_UID)
     )
     irregular = irregular or walk.irregular
     if fault is None:
@@ -162,7 +166,7 @@ def identify(
         subject = _patient(patient, encoding, authorities)
     except DataSetError as error:
         irregular = irregular or f"the patient's identifiers cannot be read: {error}"
-    return Identification(sop_class, sop_instance, study, subject, irregular, fault)
+    return Identification(sop_class, sop_instance, study, subject, irregular, fault, series)
 
 
 @lru_cache(maxsize=64)

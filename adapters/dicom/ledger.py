@@ -93,6 +93,11 @@ class StudyLedger(Protocol):
         """The source's own list of a study's instances; none when it could not be had."""
         ...
 
+    def sent_together(self, study: str, reference: str, instances: Sequence[str]) -> None:
+        """One request, which ``reference`` names, brought these instances of a study, and its
+        sender says with it that they are all."""
+        ...
+
     def arrived(self, study: str, instance: str) -> None:
         """An instance was kept. Cheap, unless it is the last that was missing."""
         ...

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from adapters.dicom.command import COMMENT_CHARACTERS_MAX, Status
 from adapters.dicom.identification import Authorities, Identification, identify, is_uid
 from adapters.dicom.ledger import LedgerUnavailable, StudyLedger
 from adapters.dicom.part10 import file_head
-from adapters.dicom.settings import DicomSourceSettings
 from adapters.dicom.spool import SpoolFile, SpoolFolder
 from gateway.model import Cause, CauseCode, Disposition, Format, Payload, Receipt, Received
 from gateway.ports import Clock, Intake, IntakeUnavailable, KeepsBytes
@@ -28,7 +29,9 @@ OUT_OF_RESOURCES = 0xA700
 DOES_NOT_MATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 IDENTIFIER_MISSING = 0xC001
-"""Statuses of PS3.4 table B.2-1 and PS3.7 annex C; 0xC001 is our own in the Cxxx range."""
+OTHER_STUDY = 0xC002
+"""Statuses of PS3.4 table B.2-1, PS3.7 annex C and PS3.18 table I.2-2; 0xC001 and 0xC002 are our
+own in the Cxxx range."""
 
 FREE_SPACE_EVERY_BYTES = 64 << 20
 """How often the free space is looked at while one object comes in."""
@@ -41,9 +44,30 @@ class Endless(Exception):
     """The sender goes on far beyond the limit: the association is to be aborted."""
 
 
+class StorageSettings(Protocol):
+    """What storage asks of its source's settings, whichever the protocol."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def quiet_seconds(self) -> float: ...
+    @property
+    def object_bytes_max(self) -> int: ...
+    @property
+    def free_bytes_min(self) -> int: ...
+    @property
+    def commit_timeout_seconds(self) -> float: ...
+    @property
+    def authorities(self) -> Mapping[str, str]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the C-STORE request and its association say."""
+    """What the C-STORE request and its association say, or a Store transaction of its part.
+
+    ``study`` is the study to which the object must belong; empty: to any. ``service`` names
+    another service than C-STORE.
+    """
 
     sop_class: str
     sop_instance: str
@@ -52,6 +76,8 @@ class Request:
     calling_aet: str
     called_aet: str
     peer: str
+    study: str = ""
+    service: str = ""
 
 
 @dataclass(slots=True)
@@ -67,6 +93,8 @@ class Incoming:
     unchecked: int = 0
     study: str = ""
     """The study to which it seems to belong: that of the one before it on its association."""
+    series: str = ""
+    """The series to which it belongs, once it is kept."""
     told_at: float = 0.0
 
     def discard(self) -> None:
@@ -81,7 +109,7 @@ class Storage:
 
     def __init__(
         self,
-        settings: DicomSourceSettings,
+        settings: StorageSettings,
         intake: Intake,
         clock: Clock,
         folder: SpoolFolder,
@@ -198,12 +226,29 @@ class Storage:
         if answer is None:
             return _NOTHING_KEPT
         if answer.disposition is not Disposition.REFUSED:
-            incoming.study = identification.study
+            incoming.study, incoming.series = identification.study, identification.series
             self._arrived(identification.study, incoming.request.sop_instance)
             return Status(SUCCESS)
         if refusal is not None:
             return status
         return _refused(answer.cause)
+
+    def keep_refused(self, data: bytes, cause: Cause, peer: str, service: str) -> None:
+        """Keep the beginning of what is no object at all, as evidence."""
+        received = Received(
+            source=self._settings.name,
+            format=Format.DICOM,
+            payload=Payload.from_bytes(data),
+            received_at=self._clock.now(),
+            peer=peer,
+            refusal=cause,
+            attributes={"service": service},
+        )
+        try:
+            self._intake.submit(received).result(timeout=self._settings.commit_timeout_seconds)
+        except (IntakeUnavailable, TimeoutError):
+            # It is refused all the same, and its sender knows.
+            log.warning("%s: what was refused could not be kept", self._settings.name)
 
     def _submit(self, received: Received, file: SpoolFile) -> Receipt | None:
         """Intake's receipt; None when nothing was kept, or nobody can say yet that it was."""
@@ -230,11 +275,15 @@ class Storage:
         refusal: Cause | None,
         payload: Payload,
     ) -> Received:
-        attributes: dict[str, str] = {
+        attributes = {
             "transfer_syntax": request.transfer_syntax,
             "calling_aet": request.calling_aet,
             "called_aet": request.called_aet,
         }
+        if request.service:
+            attributes = {
+                "transfer_syntax": request.transfer_syntax, "service": request.service,
+            }  # fmt: skip
         if found.irregular:
             attributes["irregular"] = found.irregular
         return Received(
@@ -292,6 +341,13 @@ def _verdict(request: Request, found: Identification) -> tuple[Status, Cause | N
                 f"{name} of the data set is not that of the request",
                 name,
             )
+    if request.study and found.study != request.study:
+        return _refusal(
+            OTHER_STUDY,
+            CauseCode.CONTENT_MISMATCH,
+            "the data set belongs to another study than the request says",
+            "StudyInstanceUID",
+        )
     return Status(SUCCESS), None
 
 

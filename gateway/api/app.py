@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from adapters.dicom.web.routes import Answered, Service, answered, dicomweb_routes
 from adapters.doors.http import current_intake_router
 from gateway.api.configuration import configuration_routes
 from gateway.api.dead_letters import dead_letter_routes
@@ -36,7 +37,7 @@ log = structlog.get_logger("ecluse.http")
 
 ROUTES = ("cda", "hl7", "hprim", "xdm")
 """The formats that have an HTTP intake; a source of each may come with a reload."""
-_MACHINE_PREFIXES = ("/api/", "/fhir/", "/intake/", "/metrics", "/livez", "/readyz")
+_MACHINE_PREFIXES = ("/api/", "/fhir/", "/intake/", "/dicomweb/", "/metrics", "/livez", "/readyz")
 
 
 def build(gateway: Gateway) -> FastAPI:
@@ -65,6 +66,13 @@ def build(gateway: Gateway) -> FastAPI:
     app.include_router(fhir_router(gateway.record, gateway.journal.read))
     for route in ROUTES:
         app.include_router(current_intake_router(route, gateway.sources.over_http))
+    service = Service(
+        gateway.holdings,
+        gateway.sources.over_dicomweb,
+        lambda: gateway.settings.dicomweb,
+        gateway.pictures,
+    )
+    app.include_router(dicomweb_routes(service))
     console = Console(gateway)
     app.include_router(console_router(console))
     _answer_errors(app, console)
@@ -98,4 +106,5 @@ def _answer_errors(app: FastAPI, console: Console) -> None:
 
     app.add_exception_handler(HTTPException, refused)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, not_understood)  # type: ignore[arg-type]
+    app.add_exception_handler(Answered, answered)
     app.add_exception_handler(JournalUnavailable, journal_away)  # type: ignore[arg-type]

@@ -56,6 +56,7 @@ PDF_POLICY = (
 _SET_PATHS = frozenset({"/api/v1/mappings/check", "/api/v1/mappings/deploy"})
 _REPAIR_PATH = re.compile(r"/api/v1/dead-letters/\d+/(replay|entries)")
 _INTAKE_PREFIX = "/intake/"
+_STORE_PREFIX = "/dicomweb/"
 _DOCUMENT_PREFIX = "/fhir/Binary/"
 _DROP_PATH = "/documents"
 _RENDERED = re.compile(r"/documents/.+/(?:(rendering)|pdf/\d+)")
@@ -138,7 +139,7 @@ class Gate:
             self._report(scope, guarded.status, time.monotonic() - started)
 
     def _body_limit(self, path: str) -> int | None:
-        if path.startswith(_INTAKE_PREFIX):
+        if path.startswith((_INTAKE_PREFIX, _STORE_PREFIX)):
             return None  # the source has a limit of its own, and keeps the evidence
         if path in _SET_PATHS:
             return SET_BYTES_MAX

@@ -191,7 +191,7 @@ def studies(
 
     effective = settings(config, state_folder)
     with reading(effective) as journal, journal.read() as connection:
-        names = [each.name for each in effective.sources if each.type == "dicom"]
+        names = [each.name for each in effective.sources if each.type in {"dicom", "dicomweb"}]
         if source and source not in names:
             fail(Code.USAGE, f"{source}: there is no DICOM source of this name")
         found = accounts(

@@ -15,6 +15,7 @@ from gateway.console.mappings import mapping_routes
 from gateway.console.messages import message_routes
 from gateway.console.pages import STATIC, static_bytes
 from gateway.console.patients import patient_routes
+from gateway.console.pictures import picture_routes
 from gateway.console.reprocessing import reprocessing_routes
 from gateway.console.standing import standing_routes
 from gateway.console.studies import study_routes
@@ -42,6 +43,7 @@ def console_router(console: Console) -> APIRouter:
     for routes in (
         flow_routes, message_routes, desk_routes, held_routes, patient_routes, mapping_routes,
         draft_routes, reprocessing_routes, document_routes, standing_routes, study_routes,
+        picture_routes,
     ):  # fmt: skip
         router.include_router(routes(console))
     return router

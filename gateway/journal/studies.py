@@ -20,7 +20,7 @@ from gateway.journal.dialects import upsert
 from gateway.journal.states import MessageState
 
 OPEN, COMPLETE, DISCONTINUED = "open", "complete", "discontinued"
-STEP, COMMITMENT, COUNT = "step", "commitment", "count"
+STEP, COMMITMENT, COUNT, REQUEST = "step", "commitment", "count", "request"
 WAITING, REPORTED, GIVEN_UP = "waiting", "reported", "given-up"
 
 _evidence = tables.study_evidence
@@ -322,13 +322,20 @@ def settle_commitment(
 
 
 def accounts(
-    connection: Connection, *, sources: Sequence[str], waiting: bool = False, limit: int = 100
+    connection: Connection,
+    *,
+    sources: Sequence[str],
+    waiting: bool = False,
+    study: str = "",
+    limit: int = 100,
 ) -> list[StudyAccount]:
     """Studies at the doors of some sources, the last to which something came first.
 
-    With ``waiting`` those that gather or to which something is missing.
+    With ``waiting`` those that gather or to which something is missing; with ``study`` that one.
     """
     asked = select(_gathering).where(_gathering.c.source.in_(sources))
+    if study:
+        asked = asked.where(_gathering.c.group_key == study)
     if waiting:
         incomplete = (
             select(_evidence.c.reference)

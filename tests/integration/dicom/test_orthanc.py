@@ -35,10 +35,19 @@ class Orthanc:
 
     def rest(self, path: str, body: Any = None) -> Any:
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{self.http}{path}", data=data)
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            raw = answer.read()
+        raw = self.raw(path, data)
         return json.loads(raw) if raw else None
+
+    def raw(self, path: str, data: bytes | None = None, method: str | None = None) -> bytes:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.http}{path}", data=data, method=method
+        )
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            found: bytes = answer.read()
+        return found
+
+    def delete(self, path: str) -> None:
+        self.raw(path, method="DELETE")
 
     def there(self) -> bool:
         with contextlib.suppress(urllib.error.URLError, ConnectionError):

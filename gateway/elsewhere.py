@@ -314,7 +314,7 @@ class ElsewhereDrain:
     ) -> Standing:
         if done.outcome is NOTHING_NEWER and not done.probe:
             return standing
-        if isinstance(outcome, Wait):
+        if isinstance(outcome, Wait) and not outcome.alone:
             return after_rest(standing, now + outcome.after, outcome.cause, now)
         if _failed(outcome) and isinstance(outcome, Again):
             breaker = self._policy(standing.destination).breaker

@@ -1,0 +1,16 @@
+"""Destinations to which DICOM objects are sent on, made as the settings want them."""
+
+from __future__ import annotations
+
+from adapters.dicom.forwarding import DicomDestination
+from adapters.dicom.rewriting import Rewriter
+from gateway.delivery_settings import DicomDestinationSettings
+from gateway.journal.journal import Journal
+from gateway.ports import Destination
+from gateway.study_rounds import StudyRounds
+
+
+def make_dicom_destination(settings: DicomDestinationSettings, journal: Journal) -> Destination:
+    """A storage SCP as a destination."""
+    rewriter = Rewriter((), settings.rewritten_bytes_max)
+    return DicomDestination(settings.name, settings, StudyRounds(journal), rewriter)

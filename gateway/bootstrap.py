@@ -40,6 +40,7 @@ from gateway.drain import Drainer
 from gateway.failure import internal
 from gateway.formats import readers
 from gateway.gate import PermissionGate
+from gateway.holdings import JournalHoldings
 from gateway.ins import ROOTS, TEST_ROOTS
 from gateway.instruments import TimedIntake, TimedNormaliser, observe_mapping, timed
 from gateway.intake import JournalIntake
@@ -148,6 +149,7 @@ class Gateway:
     desk: DeskWatch
     alerts: Alerts
     validator: Validator
+    holdings: JournalHoldings
     closing: Sequence[Callable[[], None]] = ()
     """What ends the connections of destinations once nothing is delivered any more."""
     started: bool = False
@@ -265,11 +267,13 @@ class Gateway:
         drainer.on_outdated = follower.outdated
         writer = GroupWriter(journal, judge=gate.judge)
         intake = JournalIntake(writer, gate, quiet=sources.quiet)
+        holdings = JournalHoldings(journal)
         sources.prepare(
             settings.sources,
             TimedIntake(intake),
             fragments_of(journal),
             lambda name: SourceStudies(journal, name, sources.quiet, sources.patience),
+            holdings,
         )
         configuration = Configuration(
             settings,
@@ -294,6 +298,7 @@ class Gateway:
             DeskWatch(journal),
             make_alerts(settings, journal),
             validator,
+            holdings,
             closing=[each.close for each in destinations if isinstance(each, Closes)],
         )
 
@@ -310,6 +315,8 @@ class Gateway:
             self.pool.start()
             self.desk.start()
             self.alerts.start()
+        if self.settings.worker.threads:
+            self.holdings.start()
         self.follower.start()
         await self.sources.start()
         self._doors = asyncio.create_task(self._hold_doors())
@@ -345,6 +352,7 @@ class Gateway:
         self.writer.stop()
         self.alerts.stop()
         self.desk.stop()
+        self.holdings.stop()
         self.follower.stop()
         if self._rings:
             self.pool.stop()

@@ -16,6 +16,7 @@ from adapters.cda.http import CdaHttpSource
 from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings
 from adapters.cda.transmitted import CdaHeaders
 from adapters.cda.validation.validator import Validator
+from adapters.dicom.holdings import Holdings
 from adapters.dicom.ledger import StudyLedger
 from adapters.dicom.listener import DicomSource
 from adapters.dicom.settings import DicomSourceSettings
@@ -142,6 +143,7 @@ class Sources:
         self._intake: Intake | None = None
         self._fragments: Fragments | None = None
         self._ledger: Callable[[str], StudyLedger] | None = None
+        self._holdings: Holdings | None = None
         self._settings: dict[str, Any] = {}
         self._running: dict[str, Source] = {}
         self._held: set[str] = set()
@@ -152,13 +154,15 @@ class Sources:
         intake: Intake,
         fragments: Fragments | None = None,
         ledger: Callable[[str], StudyLedger] | None = None,
+        holdings: Holdings | None = None,
     ) -> None:
         """Make the sources of a configuration; :meth:`start` starts them.
 
         ``fragments`` tells what waits of a source's continued messages, ``ledger`` makes what
-        keeps account of a DICOM source's studies.
+        keeps account of a DICOM source's studies, ``holdings`` says what is held.
         """
         self._intake, self._fragments, self._ledger = intake, fragments, ledger
+        self._holdings = holdings
         self._settings = {each.name: each for each in settings}
         self._running = {each.name: self._make(each) for each in settings}
         self._tell()

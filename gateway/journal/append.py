@@ -104,6 +104,7 @@ def append(connection: Connection, arrivals: Sequence[Arrival], now: datetime) -
         known.update(late)
     new = [leaders[key] for key in fresh]
     _gather(connection, new)
+    _to_index(connection, new, fresh)
     _owe_answers(connection, new, fresh, now)
     _ring(connection, new, now)
     firsts = {id(arrival) for arrival in new}
@@ -284,6 +285,12 @@ def _gather(connection: Connection, new: Iterable[Arrival]) -> None:
     # In the order of their keys, so that two processes never wait in a circle.
     for key in sorted(groups):
         (_COMPLETE if key in complete else _PUT_OFF).rows(connection, **groups[key])
+
+
+def _to_index(connection: Connection, new: Iterable[Arrival], ids: Mapping[Key, int]) -> None:
+    """Note the instances that the index of what is held does not have yet."""
+    rows = [(ids[arrival.key],) for arrival in new if arrival.indexed]
+    insert_rows(connection, tables.unindexed, rows, fine=True)
 
 
 # An image has its own commit as a rule: what is around the statement would cost more than it.

@@ -84,6 +84,8 @@ class Arrival:
     group_due_at: datetime | None
     later_answer: LaterAnswer | None
     group_complete: bool = False
+    indexed: bool = False
+    """Is it an instance of a DICOM study, which is then found by its attributes?"""
     usual: bool = False
     """Has it neither a group nor a cause? Then ``USUAL_CONSTANTS`` hold for its row."""
 
@@ -149,6 +151,7 @@ def prepare(
         group_due_at,
         received.later_answer,
         received.group_complete,
+        received.format is Format.DICOM and state is MessageState.GATHERING,
         not group and cause is None,
     )
 

@@ -21,7 +21,7 @@ from gateway.journal.states import MessageState
 from gateway.journal.tables import INLINE_BYTES_MAX
 from gateway.journal.times import moment
 from gateway.journal.values import Message
-from gateway.model import Payload, Stage
+from gateway.model import Format, Payload, Stage
 
 REPAIR_BYTES_MAX = 64 * 1024 * 1024
 
@@ -122,4 +122,6 @@ def _insert(
             "answer": b"",
         },
     )
+    if parent.format == Format.DICOM.value and parent.group_key:
+        connection.execute(insert(tables.unindexed), {"message_id": child_id})
     return int(child_id)

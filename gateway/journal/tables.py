@@ -224,6 +224,73 @@ storage_commitment = Table(
 )
 """Requests for storage commitment, until their sender has the answer."""
 
+_uid = String(64)
+
+held_study = Table(
+    "held_study",
+    metadata,
+    Column("study_uid", _uid, primary_key=True),
+    # The newest of its instances: what is said here is what that one says.
+    Column("message_id", _Id, nullable=False),
+    *(
+        Column(name, _key(), nullable=False)
+        for name in (
+            *("patient_id", "issuer", "patient_name", "birth_date", "sex", "accession"),
+            *("study_date", "study_time", "study_id", "description", "referring"),
+        )
+    ),
+    Column("attributes", JSON, nullable=False),
+    Index("ix_held_study_patient_id", "patient_id"),
+    Index("ix_held_study_accession", "accession"),
+    Index("ix_held_study_study_date", "study_date"),
+)
+"""The DICOM studies that are held, by what they are asked for (``adapters.dicom.matching``)."""
+
+held_series = Table(
+    "held_series",
+    metadata,
+    Column("study_uid", _uid, primary_key=True),
+    Column("series_uid", _uid, primary_key=True),
+    Column("message_id", _Id, nullable=False),
+    Column("number", BigInteger),
+    *(
+        Column(name, _key(), nullable=False)
+        for name in (
+            *("modality", "description", "performed_date", "performed_time"),
+            *("step_id", "procedure_id", "body_part"),
+        )
+    ),
+    Column("attributes", JSON, nullable=False),
+    Index("ix_held_series_series_uid", "series_uid"),
+)
+
+held_instance = Table(
+    "held_instance",
+    metadata,
+    Column("sop_instance", _uid, primary_key=True),
+    # The newest message that has this SOP Instance UID.
+    Column("message_id", _Id, nullable=False),
+    Column("source", _key(SOURCE_MAX), nullable=False),
+    Column("study_uid", _uid, nullable=False),
+    Column("series_uid", _uid, nullable=False),
+    Column("sop_class", _uid, nullable=False),
+    Column("transfer_syntax", _uid, nullable=False),
+    Column("number", BigInteger),
+    Column("frames", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("attributes", JSON, nullable=False),
+    Index("ix_held_instance_study_uid_series_uid", "study_uid", "series_uid"),
+    Index("ix_held_instance_series_uid", "series_uid"),
+)
+
+unindexed = Table(
+    "unindexed",
+    metadata,
+    Column("message_id", _Id, primary_key=True, autoincrement=False),
+)
+"""DICOM instances that were kept and are not in the index of what is held yet."""
+
 waiting = Table(
     "waiting",
     metadata,

@@ -1,0 +1,233 @@
+"""What is held of DICOM studies, for everybody who asks: the index is filled and asked here.
+
+An instance is put into the index shortly after it was kept, by a thread of its own; whoever asks
+meanwhile has it put in first, so that a sender finds what it was told is kept.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+
+from adapters.dicom.holdings import (
+    PAGE_MAX,
+    HeldInstance,
+    HoldingsUnavailable,
+    Match,
+    QueryLevel,
+    UnknownKey,
+    indexed,
+    matched_at,
+)
+from adapters.dicom.json_model import Attributes
+from adapters.dicom.matching import condition, instance_columns, series_columns, study_columns
+from adapters.dicom.reading import READING_FAULTS
+from gateway.journal import holdings
+from gateway.journal.faults import JournalFault, JournalUnavailable
+from gateway.journal.holdings import Holding, Wanted
+from gateway.journal.journal import Journal
+from gateway.journal.messages import Message, payload
+from gateway.model import Payload
+from gateway.stepping import Stepping
+
+BATCH = 100
+"""Instances that are put into the index in one transaction."""
+EVERY_SECONDS = 1.0
+ASKER_SECONDS_MAX = 5.0
+"""How long who asks puts in what is missing; of a longer backlog the answer says what is there."""
+
+log = structlog.get_logger("ecluse.dicom")
+
+_LEVELS = {
+    QueryLevel.PATIENT: holdings.PATIENTS,
+    QueryLevel.STUDY: holdings.STUDIES,
+    QueryLevel.SERIES: holdings.SERIES,
+    QueryLevel.IMAGE: holdings.INSTANCES,
+}
+
+
+class JournalHoldings:
+    """Implements :class:`adapters.dicom.holdings.Holdings`. With :meth:`start` a thread keeps the
+    index up to date until :meth:`stop`. On a journal that is open for reading the index is asked
+    as it is."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._turn = threading.Lock()
+        self._thread = Stepping(
+            "ecluse-holdings", self.step, every_seconds=EVERY_SECONDS,
+            failed="the index of what is held was not brought up to date",
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """Begin to keep the index up to date."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the batch in hand. Idempotent."""
+        self._thread.stop()
+
+    def step(self) -> bool:
+        """Put one batch into the index; whether there was a whole one. Raises
+        JournalUnavailable."""
+        with self._turn:
+            with self._journal.read() as connection:
+                found = holdings.unindexed(connection, BATCH)
+            if not found:
+                return False
+            ready = [each for each in map(self._holding, found) if each is not None]
+            with self._journal.write() as connection:
+                holdings.store(connection, ready, [message.id for message in found])
+        return len(found) == BATCH
+
+    def _holding(self, message: Message) -> Holding | None:
+        try:
+            said = indexed(payload(self._journal, message))
+        except (KeyError, *READING_FAULTS) as error:
+            # Its message stays, and says at its own stage what is wrong with it.
+            log.warning("an instance cannot be indexed", message=message.id,
+                        error=type(error).__name__)  # fmt: skip
+            return None
+        return Holding(
+            message=message,
+            study={
+                "study_uid": said.study,
+                **study_columns(said.study_attributes),
+                "attributes": said.study_attributes,
+            },
+            series={
+                "study_uid": said.study,
+                "series_uid": said.series,
+                **series_columns(said.series_attributes),
+                "attributes": said.series_attributes,
+            },
+            instance={
+                "sop_instance": said.sop_instance,
+                "study_uid": said.study,
+                "series_uid": said.series,
+                "sop_class": said.sop_class,
+                "transfer_syntax": said.transfer_syntax,
+                **instance_columns(said.instance_attributes),
+                "attributes": said.instance_attributes,
+            },
+        )
+
+    def _catch_up(self) -> None:
+        """Put in what came before this moment."""
+        if self._journal.read_only:
+            return
+        until = time.monotonic() + ASKER_SECONDS_MAX
+        while self.step() and time.monotonic() < until:
+            pass
+
+    # --- asking -----------------------------------------------------------------------
+
+    def find(
+        self, level: QueryLevel, keys: Mapping[str, str], *, limit: int = PAGE_MAX, offset: int = 0
+    ) -> Sequence[Match]:
+        """See the protocol."""
+        known = matched_at(level)
+        for keyword in keys:
+            if keyword not in known:
+                raise UnknownKey(keyword, f"is not matched at the level {level}")
+        conditions = [condition(keyword, value) for keyword, value in keys.items()]
+        wanted = [
+            Wanted(column=c.column, anyof=c.anyof, pattern=c.pattern, least=c.least, most=c.most)
+            for c in conditions
+            if c is not None
+        ]
+        with _asked():
+            self._catch_up()
+            with self._journal.read() as connection:
+                rows = holdings.find(
+                    connection, _LEVELS[level], wanted,
+                    limit=max(0, min(limit, PAGE_MAX)), offset=max(0, offset),
+                )  # fmt: skip
+                studies = list(dict.fromkeys(row.study_uid for row in rows))
+                counts = {}
+                if level is not QueryLevel.PATIENT:
+                    counts = holdings.study_counts(connection, studies)
+                pairs: dict[tuple[str, str], int] = {}
+                if level in {QueryLevel.SERIES, QueryLevel.IMAGE}:
+                    named = list({(row.study_uid, row.series_uid) for row in rows})
+                    pairs = holdings.series_counts(connection, named)
+        return [_match(level, row, counts, pairs) for row in rows]
+
+    def instances(
+        self, *, study: str = "", series: str = "", instance: str = "",
+        limit: int = PAGE_MAX, offset: int = 0,
+    ) -> Sequence[HeldInstance]:  # fmt: skip
+        """See the protocol."""
+        if not (study or series or instance):
+            raise ValueError("of which study, series or instance?")
+        with _asked():
+            self._catch_up()
+            with self._journal.read() as connection:
+                rows = holdings.instances(
+                    connection, study=study, series=series, instance=instance,
+                    limit=max(0, min(limit, PAGE_MAX)), offset=max(0, offset),
+                )  # fmt: skip
+        return [
+            HeldInstance(
+                message_id=row.message_id, source=row.source, study=row.study_uid,
+                series=row.series_uid, sop_class=row.sop_class, sop_instance=row.sop_instance,
+                transfer_syntax=row.transfer_syntax, number=row.number, frames=row.frames,
+                sha256=row.sha256, size=row.size,
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    def payload(self, instance: HeldInstance) -> Payload:
+        """See the protocol."""
+        with _asked():
+            return holdings.bytes_of(
+                self._journal, instance.message_id, instance.sha256, instance.size
+            )
+
+
+def _match(
+    level: QueryLevel,
+    row: Any,
+    counts: Mapping[str, holdings.StudyCounts],
+    pairs: Mapping[tuple[str, str], int],
+) -> Match:
+    attributes: Attributes = dict(row.study_attributes)
+    if level is QueryLevel.PATIENT:
+        kept = {tag: value for tag, value in attributes.items() if tag[:4] == "0010"}
+        return Match(level=level, study=row.study_uid, attributes=kept)
+    if (count := counts.get(row.study_uid)) is not None:
+        attributes |= {
+            "00080061": _values("CS", count.modalities),
+            "00080062": _values("UI", count.classes),
+            "00201206": _values("IS", (count.series,)),
+            "00201208": _values("IS", (count.instances,)),
+        }
+    series = instance = ""
+    if level in {QueryLevel.SERIES, QueryLevel.IMAGE}:
+        series = row.series_uid
+        attributes |= row.series_attributes
+        attributes["00201209"] = _values("IS", (pairs.get((row.study_uid, series), 0),))
+    if level is QueryLevel.IMAGE:
+        instance = row.sop_instance
+        attributes |= row.instance_attributes
+    return Match(
+        level=level, study=row.study_uid, series=series, instance=instance,
+        attributes=dict(sorted(attributes.items())),
+    )  # fmt: skip
+
+
+def _values(vr: str, values: tuple[str | int, ...]) -> dict[str, Any]:
+    return {"vr": vr, "Value": list(values)} if values else {"vr": vr}
+
+
+@contextmanager
+def _asked() -> Iterator[None]:
+    try:
+        yield
+    except (JournalUnavailable, JournalFault) as error:
+        raise HoldingsUnavailable(str(error)) from None

@@ -1,0 +1,201 @@
+"""What is held is found by its attributes, on each database."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from adapters.dicom.holdings import QueryLevel, UnknownKey
+from adapters.dicom.part10 import file_head
+from gateway.gate import PermissionGate
+from gateway.holdings import JournalHoldings
+from gateway.intake import JournalIntake
+from gateway.journal import holdings as index
+from gateway.journal import tables
+from gateway.journal.journal import Journal
+from gateway.journal.states import MessageState
+from gateway.journal.writer import GroupWriter
+from gateway.model import Format, Payload, Received
+from tests.integration.dicom.objects import CT, EXPLICIT, STUDY, element
+
+CHEST, HEAD, OTHER = f"{STUDY}.100", f"{STUDY}.200", f"{STUDY}.300"
+
+
+def instance(study: str, series: int, number: int, **given: Any) -> bytes:
+    """A DICOM file whose elements stand in their order; ``given`` are values by tag name."""
+    modality, date, time = (
+        given.get("modality", "CT"), given.get("date", "20240102"), given.get("time", "101500"),
+    )  # fmt: skip
+    uid = f"{study}.{series}.{number}"
+    body = b"".join([
+        element(0x00080005, "CS", "ISO_IR 100"),
+        element(0x00080016, "UI", CT), element(0x00080018, "UI", uid),
+        element(0x00080020, "DA", date), element(0x00080030, "TM", time),
+        element(0x00080050, "SH", given.get("accession", "A1")),
+        element(0x00080060, "CS", modality),
+        element(0x00081030, "LO", given.get("description", "Thorax")),
+        element(0x00100010, "PN", given.get("name", "Müller^Zoé").encode("latin-1")),
+        element(0x00100020, "LO", given.get("patient", "P1")),
+        element(0x0020000D, "UI", study), element(0x0020000E, "UI", f"{study}.{series}"),
+        element(0x00200011, "IS", str(series)), element(0x00200013, "IS", str(number)),
+        element(0x00280010, "US", b"\x02\x00"),
+        element(0x7FE00010, "OW", given.get("pixels", b"\1\2" * 4)),
+    ])  # fmt: skip
+    return file_head(CT, uid, EXPLICIT) + body
+
+
+class Kept:
+    """A journal with the intake and the index in front of it."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.writer = GroupWriter(journal)
+        self.writer.start()
+        quiet = {"ct": timedelta(seconds=600)}
+        self.intake = JournalIntake(self.writer, PermissionGate(), quiet=quiet)
+        self.holdings = JournalHoldings(journal)
+
+    def keep(self, study: str, series: int, number: int, **given: Any) -> int:
+        data = instance(study, series, number, **given)
+        payload = Payload(hashlib.sha256(data).hexdigest(), len(data), data=data)
+        received = Received(
+            source="ct", format=Format.DICOM, payload=payload, received_at=datetime.now(UTC),
+            peer="", control_id=f"{study}.{series}.{number}", kind=CT, group=study,
+        )  # fmt: skip
+        return self.intake.submit(received).result(timeout=30).message_id
+
+    def studies(self, **keys: str) -> list[str]:
+        return [each.study for each in self.holdings.find(QueryLevel.STUDY, keys)]
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def kept(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Kept]:
+    """One journal for all tests; the last ones change what is in it."""
+    folder = tmp_path_factory.mktemp("held")
+    url = f"sqlite:///{folder / 'journal.sqlite'}"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres").fresh_database()
+    journal = Journal(url, blob_directory=folder / "blobs")
+    journal.migrate()
+    made = Kept(journal)
+    made.keep(CHEST, 1, 1)
+    made.keep(CHEST, 1, 2)
+    made.keep(CHEST, 2, 1, modality="SR")
+    made.keep(
+        HEAD, 1, 1, modality="MR", date="20240305", time="0930", accession="B_2",
+        patient="p1", name="Dupont^Jean=デュポン^ジャン".encode().decode("latin-1"),
+    )  # fmt: skip
+    made.keep(OTHER, 1, 1, date="", accession="[B]2", patient="P3", name="Zorn")
+    try:
+        yield made
+    finally:
+        made.writer.stop()
+        journal.close()
+
+
+def test_studies_are_matched_as_the_standard_says_on_both_databases(kept: Kept) -> None:
+    for keys, found in (
+        ({}, [HEAD, CHEST, OTHER]),
+        ({"StudyInstanceUID": f"{CHEST}\\{OTHER}"}, [CHEST, OTHER]),
+        ({"PatientID": "P1"}, [CHEST]),
+        ({"PatientID": "P*"}, [CHEST, OTHER]),
+        ({"PatientID": "?1"}, [HEAD, CHEST]),
+        ({"AccessionNumber": "B_*"}, [HEAD]),
+        ({"AccessionNumber": "[B]?"}, [OTHER]),
+        ({"PatientName": "muller^zoe"}, [CHEST]),
+        ({"PatientName": "MULLER*"}, [CHEST]),
+        ({"PatientName": "zorn^"}, [OTHER]),
+        ({"PatientName": "mul"}, []),
+        ({"StudyDate": "20240102"}, [CHEST]),
+        ({"StudyDate": "20240101-20240201"}, [CHEST]),
+        ({"StudyDate": "20240103-"}, [HEAD]),
+        ({"StudyDate": "-20240305"}, [HEAD, CHEST]),
+        ({"StudyTime": "08"}, []),
+        ({"StudyTime": "09"}, [HEAD]),
+        ({"StudyTime": "0930"}, [HEAD]),
+        ({"StudyTime": "09-0945"}, [HEAD]),
+        ({"StudyTime": "093000.1-1015"}, [CHEST, OTHER]),
+        ({"ModalitiesInStudy": "SR"}, [CHEST]),
+        ({"ModalitiesInStudy": "SR\\MR"}, [HEAD, CHEST]),
+        ({"ModalitiesInStudy": "SR", "PatientID": "P3"}, []),
+        ({"SOPClassesInStudy": CT, "StudyDescription": "Thor*"}, [HEAD, CHEST, OTHER]),
+        ({"PatientID": "*", "StudyDate": ""}, [HEAD, CHEST, OTHER]),
+    ):
+        assert kept.studies(**keys) == found, keys
+    for level, keys in (
+        (QueryLevel.STUDY, {"SeriesNumber": "1"}),
+        (QueryLevel.STUDY, {"StudyDate": "tomorrow"}),
+        (QueryLevel.STUDY, {"StudyTime": "1-2"}),
+        (QueryLevel.STUDY, {"StudyInstanceUID": "1.*"}),
+        (QueryLevel.SERIES, {"SeriesNumber": "one"}),
+        (QueryLevel.STUDY, {"PatientID": "x\0"}),
+    ):
+        with pytest.raises(UnknownKey):
+            kept.holdings.find(level, keys)
+
+
+def test_what_is_found_says_what_is_held_of_it(kept: Kept) -> None:
+    found = kept.holdings.find(QueryLevel.STUDY, {"PatientID": "P1"})[0].attributes
+    assert found["00100010"] == {"vr": "PN", "Value": [{"Alphabetic": "Müller^Zoé"}]}
+    assert found["00080061"]["Value"] == ["CT", "SR"]
+    assert (found["00201206"]["Value"], found["00201208"]["Value"]) == ([2], [3])
+    assert list(found) == sorted(found)
+    series = kept.holdings.find(QueryLevel.SERIES, {"StudyInstanceUID": CHEST})
+    assert [each.series for each in series] == [f"{CHEST}.1", f"{CHEST}.2"]
+    assert series[0].attributes["00201209"]["Value"] == [2]
+    images = kept.holdings.find(QueryLevel.IMAGE, {"Modality": "CT"})
+    assert [each.instance for each in images] == [
+        f"{CHEST}.1.1", f"{CHEST}.1.2", f"{OTHER}.1.1",
+    ]  # fmt: skip
+    assert images[0].attributes["00280010"]["Value"] == [2]
+    page = kept.holdings.find(QueryLevel.IMAGE, {}, limit=2, offset=1)
+    assert [each.instance for each in page] == [f"{CHEST}.1.1", f"{CHEST}.1.2"]
+    patients = kept.holdings.find(QueryLevel.PATIENT, {"PatientName": "*z*"})
+    assert [each.attributes["00100020"]["Value"] for each in patients] == [["P1"], ["P3"]]
+    assert all(tag.startswith("0010") for each in patients for tag in each.attributes)
+
+
+def test_the_newest_of_several_is_held_and_what_is_discarded_is_not(kept: Kept) -> None:
+    first = kept.holdings.instances(instance=f"{CHEST}.1.1")[0]
+    assert kept.holdings.payload(first).read() == instance(CHEST, 1, 1)
+    again = kept.keep(CHEST, 1, 1, pixels=b"\3\4" * 4)
+    (held,) = kept.holdings.instances(instance=f"{CHEST}.1.1")
+    assert held.message_id == again
+    assert kept.holdings.payload(held).read() == instance(CHEST, 1, 1, pixels=b"\3\4" * 4)
+    # Large ones lie beside the database.
+    large = kept.keep(CHEST, 1, 3, pixels=bytes(1 << 17))
+    held = kept.holdings.instances(series=f"{CHEST}.1")[2]
+    assert (held.message_id, held.number, held.transfer_syntax) == (large, 3, EXPLICIT)
+    assert kept.holdings.payload(held).path is not None
+    with kept.journal.write() as connection:
+        connection.execute(
+            update(tables.message)
+            .where(tables.message.c.control_id.like(f"{HEAD}%"))
+            .values(state=MessageState.DISCARDED.value)
+        )
+    assert kept.studies() == [CHEST, OTHER]
+    assert kept.holdings.find(QueryLevel.SERIES, {"StudyInstanceUID": HEAD}) == []
+    assert kept.holdings.instances(study=HEAD) == []
+    with pytest.raises(ValueError, match="which"):
+        kept.holdings.instances()
+
+
+def test_what_cannot_be_read_is_left_out_once_and_for_all(kept: Kept) -> None:
+    data = b"\0" * 128 + b"DICM" + b"nothing that a reader knows"
+    payload = Payload(hashlib.sha256(data).hexdigest(), len(data), data=data)
+    kept.intake.submit(
+        Received(
+            source="ct", format=Format.DICOM, payload=payload, received_at=datetime.now(UTC),
+            peer="", control_id="1.2", kind=CT, group="1.2",
+        )
+    ).result(timeout=30)  # fmt: skip
+    assert "1.2" not in kept.studies()
+    with kept.journal.read() as connection:
+        assert index.waiting(connection) == 0

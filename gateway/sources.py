@@ -325,7 +325,9 @@ class Sources:
                 return source
             case DicomSourceSettings():
                 ledger = self._ledger(settings.name) if self._ledger is not None else None
-                return DicomSource(settings, intake, clock, self._spool, ledger)
+                return DicomSource(
+                    settings, intake, clock, self._spool, ledger, holdings=self._holdings
+                )
             case CdaHttpSourceSettings():
                 spooled = self._spooled(settings)
                 return CdaHttpSource(spooled, intake, clock, validator=self._validator)

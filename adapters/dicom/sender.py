@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import socket
+import struct
 import time
 from collections.abc import Iterable, Iterator
 from io import BytesIO
@@ -29,6 +30,7 @@ from adapters.dicom.part10 import (
     inflate,
     read_file_meta,
 )
+from adapters.dicom.pdus import P_DATA_TF
 
 BATCH_FILES = 1_000
 """Files that are looked at before an association is asked for what they need."""
@@ -58,6 +60,13 @@ class Sent(NamedTuple):
     def accepted(self) -> bool:
         """Whether the peer has stored the object."""
         return self.status in ACCEPTED
+
+
+class Originator(NamedTuple):
+    """Who asked for an object to be moved: its AE title and the message ID of its C-MOVE."""
+
+    title: str
+    message_id: int
 
 
 class _Peer(NamedTuple):
@@ -226,12 +235,16 @@ def store(
     number: int,
     *,
     seconds: float = float("inf"),
+    originator: Originator | None = None,
 ) -> Sent:
     """C-STORE of one file on an association that stands, within ``seconds``; afterwards the
     association stands no more when no answer came."""
     request = C_STORE()
     request.MessageID = number % 0xFFFF + 1
     request.Priority = 2
+    if originator is not None:
+        request.MoveOriginatorApplicationEntityTitle = originator.title
+        request.MoveOriginatorMessageID = originator.message_id
     message = C_STORE_RQ()
     try:
         request.AffectedSOPClassUID = outgoing.meta.sop_class
@@ -280,6 +293,27 @@ def _exchanged(
         _abort(association)
         return Sent(outgoing.path, None, "no answer")
     return Sent(outgoing.path, int(answer.Status), str(answer.ErrorComment or ""))
+
+
+def file_pdus(context: int, outgoing: Outgoing, pdu_bytes_max: int) -> Iterator[bytes]:
+    """The data set of a file in P-DATA-TF PDUs of one value each; read piece by piece.
+
+    Raises OSError when the file cannot be read.
+    """
+    room = max(pdu_bytes_max - 6, 1)
+    offset = outgoing.meta.data_set_offset
+    stream = outgoing.path.open("rb") if outgoing.data is None else BytesIO(outgoing.data)
+    with stream:
+        stream.seek(offset)
+        piece = stream.read(room)
+        while True:
+            following = stream.read(room)
+            control = 0 if following else 2
+            value = struct.pack(">LBB", len(piece) + 2, context, control) + piece
+            yield struct.pack(">BxL", P_DATA_TF, len(value)) + value
+            if not following:
+                return
+            piece = following
 
 
 def cut(association: Any) -> None:

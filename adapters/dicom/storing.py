@@ -16,7 +16,15 @@ from pynetdicom.presentation import build_context
 
 from adapters.dicom.forward_settings import StorageSettings
 from adapters.dicom.part10 import IMPLEMENTATION_CLASS_UID
-from adapters.dicom.sender import CONTEXTS_MAX, PDU_BYTES_MAX, Outgoing, Sent, cut, store
+from adapters.dicom.sender import (
+    CONTEXTS_MAX,
+    PDU_BYTES_MAX,
+    Originator,
+    Outgoing,
+    Sent,
+    cut,
+    store,
+)
 from adapters.dicom.syntaxes import UNCOMPRESSED
 from adapters.tls import TlsUnusable, client_context
 
@@ -82,13 +90,21 @@ class StoreLine:
         """Whether the peer takes a class at all, as far as it was asked."""
         return any(each == sop_class for each, _ in self._accepted)
 
-    def store(self, outgoing: Outgoing, context: int, seconds: float) -> Sent:
-        """C-STORE of one object."""
+    def store(
+        self,
+        outgoing: Outgoing,
+        context: int,
+        seconds: float,
+        originator: Originator | None = None,
+    ) -> Sent:
+        """C-STORE of one object; ``originator`` asked for it by C-MOVE."""
         association = self._association
         if association is None or not association.is_established:
             return Sent(outgoing.path, None, "the association has ended")
         self._used += 1
-        return store(association, outgoing, context, self._used, seconds=seconds)
+        return store(
+            association, outgoing, context, self._used, seconds=seconds, originator=originator
+        )
 
     def keep(self) -> None:
         """The work is done: the association is released after a while."""

@@ -27,6 +27,7 @@ class StoringPeer:
     kept: dict[str, bytes] = field(default_factory=dict)
     syntaxes: dict[str, str] = field(default_factory=dict)
     arrivals: list[str] = field(default_factory=list)
+    originators: set[tuple[str, int]] = field(default_factory=set)
     associations: int = 0
     statuses: list[int | Callable[[Any], int]] = field(default_factory=list)
     """Popped for each object; 0 when there are none left."""
@@ -39,11 +40,15 @@ class StoringPeer:
         self.arrivals.clear()
         self.statuses.clear()
         self.associations = 0
+        self.originators.clear()
 
     def stored(self, event: Any) -> int:
         request = event.request
         uid = str(request.AffectedSOPInstanceUID)
         self.arrivals.append(uid)
+        if request.MoveOriginatorMessageID is not None:
+            title = str(request.MoveOriginatorApplicationEntityTitle).strip()
+            self.originators.add((title, int(request.MoveOriginatorMessageID)))
         answer = self.statuses.pop(0) if self.statuses else 0
         status = answer(event) if callable(answer) else answer
         if status in (0, 0xB000):

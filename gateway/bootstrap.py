@@ -64,6 +64,7 @@ from gateway.shares import Shares
 from gateway.sources import Fragments, Sources, SystemClock, mapping_context
 from gateway.studies import SourceStudies
 from gateway.worker import WorkerPool
+from gateway.worklist import JournalWorklist
 from record.destination import RecordDestination
 from record.store import Record
 
@@ -150,6 +151,7 @@ class Gateway:
     alerts: Alerts
     validator: Validator
     holdings: JournalHoldings
+    worklist: JournalWorklist
     closing: Sequence[Callable[[], None]] = ()
     """What ends the connections of destinations once nothing is delivered any more."""
     started: bool = False
@@ -267,13 +269,14 @@ class Gateway:
         drainer.on_outdated = follower.outdated
         writer = GroupWriter(journal, judge=gate.judge)
         intake = JournalIntake(writer, gate, quiet=sources.quiet)
-        holdings = JournalHoldings(journal)
+        holdings, worklist = JournalHoldings(journal), JournalWorklist(journal)
         sources.prepare(
             settings.sources,
             TimedIntake(intake),
             fragments_of(journal),
             lambda name: SourceStudies(journal, name, sources.quiet, sources.patience),
-            holdings,
+            holdings=holdings,
+            worklist=worklist,
         )
         configuration = Configuration(
             settings,
@@ -299,6 +302,7 @@ class Gateway:
             make_alerts(settings, journal),
             validator,
             holdings,
+            worklist,
             closing=[each.close for each in destinations if isinstance(each, Closes)],
         )
 
@@ -317,6 +321,7 @@ class Gateway:
             self.alerts.start()
         if self.settings.worker.threads:
             self.holdings.start()
+            self.worklist.start()
         self.follower.start()
         await self.sources.start()
         self._doors = asyncio.create_task(self._hold_doors())
@@ -353,6 +358,7 @@ class Gateway:
         self.alerts.stop()
         self.desk.stop()
         self.holdings.stop()
+        self.worklist.stop()
         self.follower.stop()
         if self._rings:
             self.pool.stop()

@@ -20,6 +20,7 @@ from adapters.dicom.holdings import Holdings
 from adapters.dicom.ledger import StudyLedger
 from adapters.dicom.listener import DicomSource
 from adapters.dicom.settings import DicomSourceSettings
+from adapters.dicom.worklist import Worklist
 from adapters.doors.http import HttpSource
 from adapters.doors.settings import HttpDoorSettings
 from adapters.hl7.continuation import Continuations, Fragment
@@ -144,6 +145,7 @@ class Sources:
         self._fragments: Fragments | None = None
         self._ledger: Callable[[str], StudyLedger] | None = None
         self._holdings: Holdings | None = None
+        self._worklist: Worklist | None = None
         self._settings: dict[str, Any] = {}
         self._running: dict[str, Source] = {}
         self._held: set[str] = set()
@@ -154,15 +156,19 @@ class Sources:
         intake: Intake,
         fragments: Fragments | None = None,
         ledger: Callable[[str], StudyLedger] | None = None,
+        *,
         holdings: Holdings | None = None,
+        worklist: Worklist | None = None,
     ) -> None:
         """Make the sources of a configuration; :meth:`start` starts them.
 
         ``fragments`` tells what waits of a source's continued messages, ``ledger`` makes what
-        keeps account of a DICOM source's studies, ``holdings`` says what is held.
+        keeps account of a DICOM source's studies, ``holdings`` says what is held,
+        ``worklist`` what is to be made.
         """
         self._intake, self._fragments, self._ledger = intake, fragments, ledger
         self._holdings = holdings
+        self._worklist = worklist
         self._settings = {each.name: each for each in settings}
         self._running = {each.name: self._make(each) for each in settings}
         self._tell()
@@ -326,7 +332,13 @@ class Sources:
             case DicomSourceSettings():
                 ledger = self._ledger(settings.name) if self._ledger is not None else None
                 return DicomSource(
-                    settings, intake, clock, self._spool, ledger, holdings=self._holdings
+                    settings,
+                    intake,
+                    clock,
+                    self._spool,
+                    ledger,
+                    holdings=self._holdings,
+                    worklist=self._worklist,
                 )
             case CdaHttpSourceSettings():
                 spooled = self._spooled(settings)

@@ -15,7 +15,8 @@ class PerformedStep:
     """A performed procedure step (PS3.3 B.17) as far as it tells when a study is complete.
 
     ``status`` is IN PROGRESS, COMPLETED or DISCONTINUED; ``instances`` the UIDs that it lists;
-    ``body`` the data set that came last.
+    ``body`` the data set that came last; ``scheduled`` the IDs of the scheduled steps that it
+    performs, known when it begins.
     """
 
     uid: str
@@ -23,6 +24,7 @@ class PerformedStep:
     status: str
     instances: tuple[str, ...]
     body: bytes
+    scheduled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from adapters.dicom.services import Services
 from adapters.dicom.settings import DicomSourceSettings
 from adapters.dicom.spool import SpoolFolder
 from adapters.dicom.storage import Storage
+from adapters.dicom.worklist import Worklist
 from adapters.tls import HeldCertificate, ServerTls, TlsUnusable
 from gateway.ports import Clock, Intake
 
@@ -44,7 +45,8 @@ class DicomSource:
 
     ``spool`` should be on the file system of the journal's files, so that intake can
     take an object by renaming it. Without a ``ledger`` neither performed procedure steps nor
-    storage commitment are offered, without ``holdings`` neither query nor retrieve.
+    storage commitment are offered, without ``holdings`` neither query nor retrieve,
+    without a ``worklist`` none.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class DicomSource:
         ledger: StudyLedger | None = None,
         *,
         holdings: Holdings | None = None,
+        worklist: Worklist | None = None,
     ) -> None:
         self.name = settings.name
         self._settings = settings
@@ -68,6 +71,7 @@ class DicomSource:
         self._draining: set[asyncio.Task[None]] = set()
         self._ledger = ledger
         self._holdings = holdings
+        self._worklist = worklist
         self._reporter: Reporter | None = None
 
     async def start(self) -> None:
@@ -142,7 +146,10 @@ class DicomSource:
 
     def _services(self, settings: DicomSourceSettings, folder: SpoolFolder) -> Services:
         storage = Storage(settings, self._intake, self._clock, folder, self._ledger)
-        return Services(settings, storage, self._clock, self._ledger, self._holdings)
+        return Services(
+            settings, storage, self._clock, self._ledger, holdings=self._holdings,
+            worklist=self._worklist,
+        )  # fmt: skip
 
     def _listen(self, settings: DicomSourceSettings, folder: SpoolFolder) -> Server:
         server = Server(settings, self._services(settings, folder), self._counts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from adapters.dicom import commitment, procedure_step
+from adapters.dicom import worklist as worklist_service
 from adapters.dicom.caller import Caller
 from adapters.dicom.command import (
     AFFECTED_CLASS,
@@ -28,6 +29,7 @@ from adapters.dicom.retrieve import RetrieveProvider
 from adapters.dicom.settings import DicomSourceSettings
 from adapters.dicom.storage import NOT_AUTHORIZED, SUCCESS, Storage
 from adapters.dicom.syntaxes import UNCOMPRESSED, accepted_syntaxes
+from adapters.dicom.worklist import Worklist, WorklistProvider
 from gateway.ports import Clock
 
 log = logging.getLogger("ecluse.dicom")
@@ -51,7 +53,7 @@ class Services:
     """The services of one source. Thread-safe.
 
     Without a ``ledger`` there is storage and verification only; without ``holdings`` neither
-    query nor retrieve.
+    query nor retrieve, without a ``worklist`` none.
     """
 
     def __init__(
@@ -60,7 +62,9 @@ class Services:
         storage: Storage,
         clock: Clock,
         ledger: StudyLedger | None = None,
+        *,
         holdings: Holdings | None = None,
+        worklist: Worklist | None = None,
     ) -> None:
         self.storage = storage
         self.data_set_bytes_max = DATA_SET_BYTES_MAX
@@ -72,6 +76,9 @@ class Services:
         if holdings is not None and settings.query != "off":
             self._query = QueryProvider(settings, holdings)
             self._retrieve = RetrieveProvider(settings, holdings)
+        self._worklist: WorklistProvider | None = None
+        if worklist is not None and settings.worklist != "off":
+            self._worklist = WorklistProvider(settings, worklist)
         self._commits = ledger is not None and settings.commitment != "off"
 
     def syntaxes(self) -> dict[str, tuple[str, ...]]:
@@ -86,6 +93,8 @@ class Services:
             found[commitment.SOP_CLASS] = PLAIN
         if self._query is not None:
             found |= dict.fromkeys(QUERY_CLASSES, PLAIN)
+        if self._worklist is not None:
+            found[worklist_service.SOP_CLASS] = PLAIN
         return found
 
     def provided_by_peers(self) -> frozenset[str]:
@@ -99,7 +108,9 @@ class Services:
 
     def for_peers(self) -> frozenset[str]:
         """The SOP classes that only callers have whom ``peers`` names."""
-        return frozenset(QUERY_CLASSES) if self._settings.query == "peers" else frozenset()
+        found = QUERY_CLASSES if self._settings.query == "peers" else ()
+        listed = (worklist_service.SOP_CLASS,) if self._settings.worklist == "peers" else ()
+        return frozenset((*found, *listed))
 
     def serve(
         self, caller: Caller, request: Command, context: AcceptedContext, data_set: bytes
@@ -125,6 +136,11 @@ class Services:
     ) -> bool:
         """Answer a query or a retrieval; false for any other request."""
         kind, query, retrieve = context.abstract_syntax, self._query, self._retrieve
+        if kind == worklist_service.SOP_CLASS and self._worklist is not None:
+            if request.field == C_FIND_RQ:
+                self._worklist.serve(caller, request, context, data_set)
+                return True
+            return False
         if kind not in QUERY_CLASSES or query is None or retrieve is None:
             return False
         if request.field == C_FIND_RQ and kind.endswith(FIND):

@@ -182,6 +182,11 @@ class DicomSourceSettings(BaseModel):
         "titles that peers names, any that may associate, or nobody. Objects are moved only to "
         "peers that have connect.",
     )
+    worklist: Literal["peers", "any", "off"] = Field(
+        default="peers",
+        description="Who may ask for the modality worklist, which is made of the orders of HL7 v2 "
+        "sources: AE titles that peers names, any that may associate, or nobody.",
+    )
     query_results_max: int = Field(
         default=5_000, ge=1, le=100_000, description="The most matches of one query."
     )

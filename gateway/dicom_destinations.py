@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from adapters.dicom.committing import Committing
 from adapters.dicom.forwarding import DicomDestination
 from adapters.dicom.rewriting import Rewriter
+from gateway.asked_commitments import JournalCommitments
 from gateway.delivery_settings import DicomDestinationSettings
 from gateway.journal.journal import Journal
 from gateway.ports import Destination
@@ -13,4 +15,7 @@ from gateway.study_rounds import StudyRounds
 def make_dicom_destination(settings: DicomDestinationSettings, journal: Journal) -> Destination:
     """A storage SCP as a destination."""
     rewriter = Rewriter((), settings.rewritten_bytes_max)
-    return DicomDestination(settings.name, settings, StudyRounds(journal), rewriter)
+    committing = Committing(settings, JournalCommitments(journal)) if settings.commitment else None
+    return DicomDestination(
+        settings.name, settings, StudyRounds(journal), rewriter, committing=committing
+    )

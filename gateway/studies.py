@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from adapters.dicom.ledger import CommitmentRequest, Held, LedgerUnavailable, PerformedStep
 from gateway.intake import QUIET_DEFAULT
-from gateway.journal import studies, worklist
+from gateway.journal import asked_commitments, studies, worklist
 from gateway.journal.faults import JournalFault, JournalUnavailable
 from gateway.journal.journal import Journal
 from gateway.journal.studies import Commitment, Evidence
@@ -162,6 +162,14 @@ class SourceStudies:
                 connection, self._commitment(request), state=state, attempts=attempts,
                 due_at=due_at, now=self._journal.now(),
             )  # fmt: skip
+
+    def commitment_answered(
+        self, transaction_uid: str, peer: str, failed: Sequence[tuple[str, str, str]]
+    ) -> bool:
+        """See the protocol."""
+        with _asked(), self._journal.write() as connection:
+            now = self._journal.now()
+            return asked_commitments.answer(connection, transaction_uid, peer, failed, now)
 
     def _commitment(self, request: CommitmentRequest) -> Commitment:
         return Commitment(

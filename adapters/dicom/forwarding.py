@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from adapters.dicom import storage_answers as answers
+from adapters.dicom.committing import Committing
 from adapters.dicom.forward_settings import StorageSettings
 from adapters.dicom.part10 import FileMeta, NotPart10, read_file_meta
 from adapters.dicom.rewriting import CannotRewrite, Rewriter
@@ -129,12 +130,14 @@ class DicomDestination:
         originals: Originals,
         rewriter: Rewriter,
         *,
+        committing: Committing | None = None,
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self._settings = settings
         self._originals = originals
         self._rewriter = rewriter
+        self._committing = committing
         self._seconds = seconds
         self._progress = Remembered()
         self._lines = threading.local()
@@ -187,6 +190,11 @@ class DicomDestination:
     def _deliver(
         self, line: StoreLine, delivery: Delivery, progress: Progress, turn: _Turn
     ) -> Outcome:
+        committing, key = self._committing, delivery.idempotency_key
+        if committing is not None and delivery.begun:
+            pending = committing.pending(key, delivery.begun)
+            if pending is not None:
+                return self._asked(key, pending)
         instances = instances_of(self._originals, delivery)
         left = [
             each
@@ -199,7 +207,18 @@ class DicomDestination:
             )
             for part in _by_contexts(found):
                 self._send(line, part, progress, turn)
-        return concluded(progress)
+        outcome = concluded(progress)
+        if committing is None or not isinstance(outcome, Delivered):
+            return outcome
+        line.close()
+        sent = list(progress.sent.values())
+        return self._asked(key, committing.ask(key, delivery.begun, sent))
+
+    def _asked(self, key: str, outcome: Outcome) -> Outcome:
+        """What came of a request for commitment: without one everything is sent again."""
+        if isinstance(outcome, Again) and outcome.cause.code is CauseCode.OUTCOME_UNKNOWN:
+            self._progress.forget(key)
+        return outcome
 
     def _send(
         self,

@@ -82,6 +82,13 @@ class StudyLedger(Protocol):
         """Its answer cannot be given yet, or its sender could not be reached (``attempted``)."""
         ...
 
+    def commitment_answered(
+        self, transaction_uid: str, peer: str, failed: Sequence[tuple[str, str, str]]
+    ) -> bool:
+        """A peer tells what became of a request that we made of it; ``failed`` are SOP class,
+        instance and failure reason (``0x0112``). False when there is no such request."""
+        ...
+
     def held(self, instances: Sequence[str]) -> Mapping[str, Held]:
         """Those of the instances that are kept."""
         ...

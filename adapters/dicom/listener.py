@@ -330,8 +330,9 @@ class Server:
 
 def _policy(settings: DicomSourceSettings, services: Services) -> Policy:
     return Policy.of(
-        settings, services.syntaxes(), services.provided_by_peers(), services.for_peers()
-    )
+        settings, services.syntaxes(), services.provided_by_peers(),
+        for_peers=services.for_peers(), only_provided=services.only_provided(),
+    )  # fmt: skip
 
 
 def _listen(address: str) -> list[socket.socket]:

@@ -81,6 +81,8 @@ class Policy:
     provided_by_peers: frozenset[str] = field(default_factory=frozenset)
     for_peers: frozenset[str] = field(default_factory=frozenset)
     """SOP classes that only callers have whom ``peers`` names."""
+    only_provided: frozenset[str] = field(default_factory=frozenset)
+    """SOP classes that are taken only where the caller is their SCP."""
 
     @classmethod
     def of(
@@ -88,7 +90,9 @@ class Policy:
         settings: DicomSourceSettings,
         syntaxes: Mapping[str, Sequence[str]],
         provided_by_peers: frozenset[str] = frozenset(),
+        *,
         for_peers: frozenset[str] = frozenset(),
+        only_provided: frozenset[str] = frozenset(),
     ) -> Policy:
         """The policy of a source."""
         peers: dict[str, tuple[DicomPeerSettings, ...]] = {}
@@ -97,6 +101,7 @@ class Policy:
         return cls(
             settings.ae_title, settings.require_called_aet, frozenset(settings.calling_aets),
             peers, settings.only_peers, syntaxes, provided_by_peers, for_peers,
+            only_provided,
         )  # fmt: skip
 
     def rejection(
@@ -151,7 +156,10 @@ class Policy:
         offered = proposed.transfer_syntaxes
         preferred: Sequence[str] = taken
         role = request.roles.get(proposed.abstract_syntax)
-        if role is not None and role.provider:
+        provides = role is not None and role.provider
+        if not provides and proposed.abstract_syntax in self.only_provided:
+            return ContextAnswer(proposed.number, ABSTRACT_SYNTAX, first or IMPLICIT_LITTLE)
+        if provides:
             # What it takes from us: the order is its own (PS3.8 says nothing of preference).
             preferred, offered = offered, tuple(taken)
         chosen = next((syntax for syntax in preferred if syntax in offered), None)

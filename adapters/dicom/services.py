@@ -16,6 +16,7 @@ from adapters.dicom.command import (
     C_MOVE_RQ,
     N_ACTION_RQ,
     N_CREATE_RQ,
+    N_EVENT_REPORT_RQ,
     N_SET_RQ,
     Command,
     Status,
@@ -89,7 +90,7 @@ class Services:
         )
         if self._ledger is not None:
             found[procedure_step.SOP_CLASS] = PLAIN
-        if self._commits:
+            # With commitment off results of what we asked ourselves are taken all the same.
             found[commitment.SOP_CLASS] = PLAIN
         if self._query is not None:
             found |= dict.fromkeys(QUERY_CLASSES, PLAIN)
@@ -98,12 +99,17 @@ class Services:
         return found
 
     def provided_by_peers(self) -> frozenset[str]:
-        """The SOP classes of which a caller may be the SCP: it takes objects by C-GET."""
+        """The SOP classes of which a caller may be the SCP: it takes objects by C-GET, and tells
+        what it has committed."""
+        told = {commitment.SOP_CLASS} if self._ledger is not None else set()
         if self._retrieve is None:
-            return frozenset()
+            return frozenset(told)
         settings = self._settings
         return frozenset(
-            accepted_syntaxes(settings.sop_classes, (), settings.transfer_syntaxes_by_class)
+            {
+                *told,
+                *accepted_syntaxes(settings.sop_classes, (), settings.transfer_syntaxes_by_class),
+            }
         )
 
     def for_peers(self) -> frozenset[str]:
@@ -111,6 +117,10 @@ class Services:
         found = QUERY_CLASSES if self._settings.query == "peers" else ()
         listed = (worklist_service.SOP_CLASS,) if self._settings.worklist == "peers" else ()
         return frozenset((*found, *listed))
+
+    def only_provided(self) -> frozenset[str]:
+        """The SOP classes that are taken only where the caller is their SCP."""
+        return frozenset() if self._commits else frozenset({commitment.SOP_CLASS})
 
     def serve(
         self, caller: Caller, request: Command, context: AcceptedContext, data_set: bytes
@@ -161,7 +171,12 @@ class Services:
         if ledger is not None and kind == procedure_step.SOP_CLASS:
             if request.field in (N_CREATE_RQ, N_SET_RQ):
                 return procedure_step.serve(ledger, request, data_set, context.transfer_syntax)
-        elif ledger is not None and kind == commitment.SOP_CLASS and request.field == N_ACTION_RQ:
+        elif ledger is not None and kind == commitment.SOP_CLASS:
+            if request.field == N_EVENT_REPORT_RQ:
+                syntax = context.transfer_syntax
+                return commitment.told(ledger, data_set, syntax, caller.calling), ""
+            if request.field != N_ACTION_RQ or not self._commits:
+                return Status(UNRECOGNIZED_OPERATION), ""
             peers = self._settings.peers
             if not any(peer.ae_title == caller.calling and peer.connect for peer in peers):
                 # What can never be told must not be promised.

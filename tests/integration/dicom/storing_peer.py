@@ -11,6 +11,7 @@ from typing import Any
 
 from pynetdicom import AE, evt
 
+from adapters.dicom.committing import Commitments, Committing
 from adapters.dicom.forward_settings import StorageSettings
 from adapters.dicom.forwarding import DicomDestination, Original
 from adapters.dicom.part10 import read_file_meta
@@ -122,6 +123,7 @@ def destination(
     objects: Sequence[Path | bytes],
     changes: Sequence[Change] = (),
     seconds: Callable[[], float] = time.monotonic,
+    commitments: Commitments | None = None,
     **settings: Any,
 ) -> Iterator[DicomDestination]:
     values = {
@@ -130,7 +132,10 @@ def destination(
     }  # fmt: skip
     configured = StorageSettings.model_validate(values)
     rewriter = Rewriter(changes, configured.rewritten_bytes_max)
-    made = DicomDestination("pacs", configured, Files(objects), rewriter, seconds=seconds)
+    committing = Committing(configured, commitments) if commitments is not None else None
+    made = DicomDestination(
+        "pacs", configured, Files(objects), rewriter, committing=committing, seconds=seconds
+    )
     try:
         yield made
     finally:

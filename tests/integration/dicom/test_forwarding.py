@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -11,7 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom.dataset import Dataset
+from pynetdicom import AE, build_role, evt
+from pynetdicom.sop_class import StorageCommitmentPushModel
 
+from gateway.asked_commitments import JournalCommitments
 from gateway.model import Again, CauseCode, Delivered, Outcome, Refused, Wait
 from tests.eventually import eventually
 from tests.integration.dicom.objects import (
@@ -32,6 +37,7 @@ from tests.integration.dicom.storing_peer import (
     storing_peer,
 )
 from tests.integration.dicom.test_storage_clients import storescp
+from tests.integration.dicom.test_studies import WELL_KNOWN, Door, door
 from tests.servers import free_port
 
 RLE = PUBLISHED / "test_files" / "MR_small_RLE.dcm"
@@ -289,3 +295,88 @@ def test_what_cannot_be_decompressed_without_loss_is_refused() -> None:
         found = there.deliver(delivery(), None)
     assert isinstance(found, Refused)
     assert "SOP class" in found.cause.detail
+
+
+# --- storage commitment -----------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def committing_peer(told: list[Dataset], status: int = 0) -> Iterator[int]:
+    """A PACS that notes what it is asked to commit; its port."""
+    ae = AE(ae_title="PACS")
+    ae.add_supported_context(CT, EXPLICIT)
+    ae.add_supported_context(StorageCommitmentPushModel)
+
+    def asked(event: Any) -> tuple[int, None]:
+        told.append(event.action_information)
+        return status, None
+
+    handlers = [(evt.EVT_C_STORE, lambda event: 0), (evt.EVT_N_ACTION, asked)]
+    server: Any = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    try:
+        yield server.socket.getsockname()[1]
+    finally:
+        server.shutdown()
+
+
+def report(ours: Door, asked: Dataset, failed: int = 0, *, title: str = "PACS") -> int:
+    """The result of a request, as the PACS tells it; the status of our answer."""
+    said = Dataset()
+    said.TransactionUID = asked.TransactionUID
+    items = list(asked.ReferencedSOPSequence)
+    if failed:
+        items[0].FailureReason = failed
+        said.FailedSOPSequence = items[:1]
+    said.ReferencedSOPSequence = items[1 if failed else 0 :]
+    ae = AE(ae_title=title)
+    ae.add_requested_context(StorageCommitmentPushModel)
+    role = build_role(StorageCommitmentPushModel, scp_role=True)
+    association = ae.associate("127.0.0.1", ours.port, ae_title="ECLUSE", ext_neg=[role])
+    assert association.is_established
+    kind = 2 if failed else 1
+    where = (StorageCommitmentPushModel, WELL_KNOWN)
+    answer, _ = association.send_n_event_report(said, kind, *where)
+    association.release()
+    return int(answer.Status)
+
+
+def test_a_study_is_delivered_when_it_is_committed(tmp_path: Path) -> None:
+    told: list[Dataset] = []
+    sent = objects(tmp_path, 2)
+    with door(tmp_path, commitment="off") as ours, committing_peer(told) as port:
+        commitments = JournalCommitments(ours.journal)
+        with destination(port, sent, commitments=commitments, commitment=True) as there:
+            found = there.deliver(delivery(), None)
+            assert isinstance(found, Wait)
+            assert found.alone
+            # The request outlives the process that made it; nothing is sent again meanwhile.
+            assert isinstance(there.deliver(delivery(begun=1), None), Wait)
+            assert len(told) == 1
+            assert report(ours, told[0], title="OTHER") == 0x0110
+            assert report(ours, told[0], 0x0112) == 0
+            found = there.deliver(delivery(begun=2), None)
+            assert isinstance(found, Again)
+            assert cause_of(found) == (CauseCode.OUTCOME_UNKNOWN, "0x0112")
+            assert isinstance(there.deliver(delivery(begun=3), None), Wait)
+            assert len(told) == 2
+            assert told[0].TransactionUID != told[1].TransactionUID
+            assert report(ours, told[1]) == 0
+            assert there.deliver(delivery(begun=4), None) == Delivered(
+                evidence="2 objects stored and committed"
+            )
+            assert commitments.last("key-1") is None
+            assert report(ours, told[1]) == 0x0110
+            # What will never be committed is refused; what is not told in time is sent again.
+            assert isinstance(there.deliver(delivery("key-2"), None), Wait)
+            assert report(ours, told[2], 0x0119) == 0
+            found = there.deliver(delivery("key-2", begun=1), None)
+            assert isinstance(found, Refused)
+        late = {"commitment": True, "commitment_wait_seconds": 0.001}
+        with destination(port, sent, commitments=commitments, **late) as there:
+            found = there.deliver(delivery("key-3"), None)
+            assert isinstance(found, Again)
+            assert cause_of(found) == (CauseCode.OUTCOME_UNKNOWN, "")
+    with door(tmp_path / "other") as ours, committing_peer(told, 0x0122) as port:
+        commitments = JournalCommitments(ours.journal)
+        with destination(port, sent, commitments=commitments, commitment=True) as there:
+            assert isinstance(there.deliver(delivery(), None), Refused)

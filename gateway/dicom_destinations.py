@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from adapters.dicom.changing import changes_of
 from adapters.dicom.committing import Committing
 from adapters.dicom.forwarding import DicomDestination
 from adapters.dicom.rewriting import Rewriter
+from adapters.dicom.rule_files import steps_of
 from gateway.asked_commitments import JournalCommitments
 from gateway.delivery_settings import DicomDestinationSettings
 from gateway.journal.journal import Journal
@@ -13,8 +15,9 @@ from gateway.study_rounds import StudyRounds
 
 
 def make_dicom_destination(settings: DicomDestinationSettings, journal: Journal) -> Destination:
-    """A storage SCP as a destination."""
-    rewriter = Rewriter((), settings.rewritten_bytes_max)
+    """A storage SCP as a destination. Raises RuleError with every problem of its rule files."""
+    changes = changes_of(steps_of(settings.rules))
+    rewriter = Rewriter(changes, settings.rewritten_bytes_max)
     committing = Committing(settings, JournalCommitments(journal)) if settings.commitment else None
     return DicomDestination(
         settings.name, settings, StudyRounds(journal), rewriter, committing=committing

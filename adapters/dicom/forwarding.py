@@ -76,7 +76,7 @@ class Progress:
     warnings: Counter[int] = field(default_factory=Counter)
 
 
-class _Turn:
+class Turn:
     """The time of an attempt. In its first half objects are begun, so that each has at least
     the other half to go."""
 
@@ -149,7 +149,7 @@ class DicomDestination:
         line = self._line()
         key = delivery.idempotency_key
         progress = self._progress.of(key)
-        turn = _Turn(self._seconds, self._settings.timeout_seconds)
+        turn = Turn(self._seconds, self._settings.timeout_seconds)
         try:
             outcome = self._deliver(line, delivery, progress, turn)
         except Ended as end:
@@ -188,7 +188,7 @@ class DicomDestination:
         return Again(cause=cause)
 
     def _deliver(
-        self, line: StoreLine, delivery: Delivery, progress: Progress, turn: _Turn
+        self, line: StoreLine, delivery: Delivery, progress: Progress, turn: Turn
     ) -> Outcome:
         committing, key = self._committing, delivery.idempotency_key
         if committing is not None and delivery.begun:
@@ -225,7 +225,7 @@ class DicomDestination:
         line: StoreLine,
         part: Sequence[tuple[Original, Outgoing]],
         progress: Progress,
-        turn: _Turn,
+        turn: Turn,
     ) -> None:
         wanted = frozenset((each.meta.sop_class, each.meta.transfer_syntax) for _, each in part)
         kept = line.stand(wanted, turn.left())

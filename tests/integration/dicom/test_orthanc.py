@@ -17,16 +17,21 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from adapters.dicom.forward_settings import StorageSettings
+from adapters.dicom.rewriting import Rewriter
 from adapters.dicom.sender import send_files
+from adapters.dicom.stow import StowDestination
 from gateway.asked_commitments import JournalCommitments
 from gateway.cli.application import app
 from gateway.journal import gatherings
 from gateway.model import Delivered
 from tests.eventually import eventually
 from tests.integration.dicom.objects import CT, STUDY, data_set, data_set_of, write
-from tests.integration.dicom.storing_peer import delivery, destination
+from tests.integration.dicom.storing_peer import Files, delivery, destination
 from tests.integration.dicom.test_studies import door
 from tests.servers import free_port
+
+DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 
 @dataclass
@@ -60,7 +65,7 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory, gateway_port: int) -> Iter
     folder = tmp_path_factory.mktemp("orthanc")
     made = Orthanc(free_port(), free_port())
     settings = {
-        "DicomAet": "ORTHANC", "DicomPort": made.dicom, "HttpPort": made.http, "Plugins": [],
+        "DicomAet": "ORTHANC", "DicomPort": made.dicom, "HttpPort": made.http, "Plugins": [str(DICOMWEB)],
         "StorageDirectory": str(folder), "IndexDirectory": str(folder),
         "DicomModalities": {
             "gateway": {"AET": "ECLUSE", "Host": "127.0.0.1", "Port": gateway_port},
@@ -165,6 +170,22 @@ def test_what_is_sent_on_is_committed_by_orthanc(
         for number in (1, 2):
             uid = f"{study}.1.{number}"
             assert kept_by(orthanc, uid, tmp_path) == data_set(uid, study=study)
+
+
+def test_orthanc_takes_the_same_bytes_by_stow(tmp_path: Path, orthanc: Orthanc) -> None:
+    study, sent = f"{STUDY}.9", []
+    for number in (1, 2):
+        uid = f"{study}.1.{number}"
+        sent.append(write(tmp_path / f"{number}.dcm", data_set(uid, study=study), uid))
+    url = f"http://127.0.0.1:{orthanc.http}/dicom-web"
+    configured = StorageSettings(type="dicom", protocol="stow", url=url)
+    there = StowDestination("web", configured, Files(sent), Rewriter((), 1 << 20))
+    outcome = there.deliver(delivery(), None)
+    there.close()
+    assert outcome == Delivered(evidence="2 objects stored")
+    for number in (1, 2):
+        uid = f"{study}.1.{number}"
+        assert kept_by(orthanc, uid, tmp_path) == data_set(uid, study=study)
 
 
 def test_orthanc_finds_and_retrieves_what_is_held(

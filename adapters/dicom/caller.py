@@ -21,6 +21,10 @@ class Caller(Protocol):
         """Whether the source stops: long requests are ended."""
         ...
 
+    def count(self, name: str) -> None:
+        """Count something that happened."""
+        ...
+
     def answer(self, context: AcceptedContext, command: bytes, data_set: bytes = b"") -> None:
         """Send a response. Raises OSError."""
         ...

@@ -47,6 +47,14 @@ class PeerAborted(OSError):
     """The peer has aborted the association while a request was being answered."""
 
 
+class Counting(Protocol):
+    """What counts what happens at the door."""
+
+    def count(self, name: str) -> None:
+        """Count something that happened."""
+        ...
+
+
 class Standing(Protocol):
     """The association of a dialogue."""
 
@@ -54,6 +62,11 @@ class Standing(Protocol):
     called: str
     peer: str
     stopping: bool
+
+    @property
+    def server(self) -> Counting:
+        """The listening address that it belongs to."""
+        ...
 
 
 class Dialogue:
@@ -83,6 +96,10 @@ class Dialogue:
     def stopping(self) -> bool:
         """Whether the source stops."""
         return self._association.stopping
+
+    def count(self, name: str) -> None:
+        """See :class:`adapters.dicom.caller.Caller`."""
+        self._association.server.count(name)
 
     def begin(self) -> None:
         """A request begins: what was cancelled before is forgotten."""

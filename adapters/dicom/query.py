@@ -65,6 +65,7 @@ class QueryProvider:
     ) -> None:
         """Answer a request, pending responses and all. Raises CommandError, OSError."""
         status = self._found(caller, request, context, data_set)
+        caller.count(f"find-{status.code:04x}")
         caller.answer(context, response(request, status))
 
     def _found(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from adapters.dicom.caller import Caller
 from adapters.dicom.command import (
+    C_MOVE_RQ,
     COMPLETED,
     FAILED,
     MOVE_DESTINATION,
@@ -116,6 +117,9 @@ class _Asking:
         self, status: Status, values: dict[int, int | str] | None = None, body: bytes = b""
     ) -> None:
         """Send a response. Raises OSError."""
+        if status.code != PENDING:
+            kind = "move" if self.request.field == C_MOVE_RQ else "get"
+            self.caller.count(f"{kind}-{status.code:04x}")
         word = response(self.request, status, values, has_data_set=bool(body))
         self.caller.answer(self.context, word, body)
 

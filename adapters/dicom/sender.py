@@ -257,7 +257,14 @@ def store(
         message.primitive_to_message(request)
     except (TypeError, ValueError):
         return Sent(outgoing.path, None, "not sent: a UID is none")
-    # pynetdicom's own thread must not take the answer.
+    # pynetdicom's own thread must not take the answer. It may not yet have gone on after the last
+    # one, and still say that it pauses.
+    while (
+        association._reactor_checkpoint.is_set()
+        and association._is_paused
+        and association.is_alive()
+    ):
+        time.sleep(0.0001)
     association._reactor_checkpoint.clear()
     while not association._is_paused and association.is_alive():
         time.sleep(0.0001)

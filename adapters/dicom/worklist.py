@@ -99,7 +99,9 @@ class WorklistProvider:
         self, caller: Caller, request: Command, context: AcceptedContext, data_set: bytes
     ) -> None:
         """Answer a request, pending responses and all. Raises CommandError, OSError."""
-        caller.answer(context, response(request, self._told(caller, request, context, data_set)))
+        status = self._told(caller, request, context, data_set)
+        caller.count(f"worklist-{status.code:04x}")
+        caller.answer(context, response(request, status))
 
     def _told(
         self, caller: Caller, request: Command, context: AcceptedContext, data_set: bytes

@@ -28,6 +28,7 @@ from gateway.intake import JournalIntake
 from gateway.journal.journal import Journal
 from gateway.journal.writer import GroupWriter
 from gateway.sources import SystemClock
+from tests.eventually import eventually
 from tests.integration.dicom.objects import CT, EXPLICIT, IMPLICIT, PUBLISHED, data_set_of
 from tests.integration.dicom.running import in_loop
 from tests.integration.dicom.storing_peer import StoringPeer, storing_peer
@@ -181,7 +182,13 @@ def query(**keys: str) -> Dataset:
     return made
 
 
+def gone_on(association: Any) -> None:
+    """pynetdicom's thread, which could take the next answer, has gone on after the last one."""
+    eventually(lambda: not association._is_paused, timeout=30, every=0.001)
+
+
 def statuses(association: Any, asked: Dataset, model: str = FIND) -> list[int]:
+    gone_on(association)
     return [status.Status for status, _ in association.send_c_find(asked, model)]
 
 
@@ -234,6 +241,7 @@ def test_movescu_moves_the_bytes_that_are_kept(archive: Archive, tmp_path: Path)
 
 def moved(association: Any, asked: Dataset, to: str) -> tuple[list[int], Any, Any]:
     model = StudyRootQueryRetrieveInformationModelMove
+    gone_on(association)
     answers = list(association.send_c_move(asked, to, model))
     last, identifier = answers[-1]
     return [status.Status for status, _ in answers], last, identifier
@@ -346,3 +354,9 @@ def test_what_is_cancelled_ends(archive: Archive) -> None:
         assert last.Status == 0xFE00
         assert last.NumberOfCompletedSuboperations == 1
         assert last.NumberOfRemainingSuboperations == 2
+
+
+def test_what_happened_is_counted(archive: Archive, tmp_path: Path) -> None:
+    before = archive.source.statistics().get("find-0000", 0)
+    assert found(archive, tmp_path, "QueryRetrieveLevel=STUDY", "StudyInstanceUID=1.2") == []
+    assert archive.source.statistics()["find-0000"] == before + 1

@@ -26,6 +26,7 @@ from gateway.sources import SystemClock
 from gateway.studies import SourceStudies
 from gateway.worklist import JournalWorklist
 from tests.integration.dicom.running import in_loop
+from tests.integration.dicom.test_query_retrieve import gone_on
 from tests.integration.dicom.test_storage_clients import dcmtk
 
 TODAY = datetime.now(UTC)
@@ -214,6 +215,7 @@ def test_items_are_matched_by_their_keys(full: House) -> None:
         for keyword, value in step.items():
             setattr(item, keyword, value)
         asked.ScheduledProcedureStepSequence = [item]
+        gone_on(association)
         answers = association.send_c_find(asked, ModalityWorklistInformationFind)
         found = [each.AccessionNumber for _, each in answers if each is not None]
         assert found == expected, (keys, step)

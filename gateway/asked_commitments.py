@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from adapters.dicom.committing import ROUNDS_MAX, AskedCommitment, CommitmentState, transaction_uid
 from gateway.journal import asked_commitments as rows
 from gateway.journal.journal import Journal
+from gateway.study_rounds import asked
 
 _STATES = {
     rows.WAITING: CommitmentState.WAITING,
@@ -20,7 +21,7 @@ _STATES = {
 
 
 class JournalCommitments:
-    """See the module. Every method raises JournalUnavailable."""
+    """See the module."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -28,7 +29,7 @@ class JournalCommitments:
     def last(self, key: str) -> AskedCommitment | None:
         """See the protocol."""
         found: AskedCommitment | None = None
-        with self._journal.read() as connection:
+        with asked(), self._journal.read() as connection:
             for number in range(ROUNDS_MAX):
                 row = rows.get(connection, transaction_uid(key, number))
                 if row is None:
@@ -46,7 +47,7 @@ class JournalCommitments:
         self, key: str, number: int, peer: str, own_title: str, instances: Sequence[tuple[str, str]]
     ) -> None:
         """See the protocol."""
-        with self._journal.write() as connection:
+        with asked(), self._journal.write() as connection:
             rows.put(
                 connection, transaction_uid(key, number), peer=peer, own_title=own_title,
                 instances=instances, at=self._journal.now(),
@@ -54,10 +55,10 @@ class JournalCommitments:
 
     def passed(self, key: str, number: int) -> None:
         """See the protocol."""
-        with self._journal.write() as connection:
+        with asked(), self._journal.write() as connection:
             rows.passed(connection, transaction_uid(key, number), self._journal.now())
 
     def forget(self, key: str) -> None:
         """See the protocol."""
-        with self._journal.write() as connection:
+        with asked(), self._journal.write() as connection:
             rows.forget(connection, [transaction_uid(key, n) for n in range(ROUNDS_MAX)])

@@ -5,12 +5,14 @@ Implements :class:`adapters.dicom.forwarding.Originals` over the journal.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from sqlalchemy import or_, select
 
-from adapters.dicom.forwarding import Original
+from adapters.dicom.forwarding import Original, OriginalsUnavailable
 from gateway.journal import messages, tables
+from gateway.journal.faults import JournalFault, JournalUnavailable
 from gateway.journal.gatherings import MEMBERS_MAX
 from gateway.journal.journal import Journal
 from gateway.journal.states import MessageState
@@ -29,7 +31,7 @@ class StudyRounds:
 
     def instances(self, message_id: int) -> Sequence[Original]:
         """See the protocol. Raises OverflowError for more than a study may have."""
-        with self._journal.read() as connection:
+        with asked(), self._journal.read() as connection:
             carriers, parent = [message_id], message_id
             for _ in range(REPAIRS_MAX):
                 # A repaired copy takes the place of the one that the others name.
@@ -56,8 +58,18 @@ class StudyRounds:
 
     def payload(self, number: int) -> Payload:
         """See the protocol."""
-        with self._journal.read() as connection:
-            message = messages.get(connection, number)
-        if message is None:
-            raise KeyError(number)
-        return messages.payload(self._journal, message)
+        with asked():
+            with self._journal.read() as connection:
+                message = messages.get(connection, number)
+            if message is None:
+                raise KeyError(number)
+            return messages.payload(self._journal, message)
+
+
+@contextmanager
+def asked() -> Iterator[None]:
+    """The journal's own faults as those of the destination's port."""
+    try:
+        yield
+    except (JournalUnavailable, JournalFault) as error:
+        raise OriginalsUnavailable(str(error)) from None

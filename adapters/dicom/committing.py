@@ -64,7 +64,8 @@ class AskedCommitment:
 
 
 class Commitments(Protocol):
-    """The requests that were made, by the key of their delivery. From any thread."""
+    """The requests that were made, by the key of their delivery. From any thread; every method
+    raises ``forwarding.OriginalsUnavailable``."""
 
     def last(self, key: str) -> AskedCommitment | None:
         """The last request of a delivery."""
@@ -95,8 +96,15 @@ def transaction_uid(key: str, number: int) -> str:
 class Committing:
     """Asks the peer of a destination for commitment. Thread-safe."""
 
-    def __init__(self, settings: StorageSettings, commitments: Commitments) -> None:
+    def __init__(
+        self,
+        settings: StorageSettings,
+        commitments: Commitments,
+        *,
+        at_once_seconds: float = AT_ONCE_SECONDS,
+    ) -> None:
         self._settings = settings
+        self._at_once_seconds = at_once_seconds
         self._commitments = commitments
 
     def pending(self, key: str, begun: int) -> Outcome | None:
@@ -148,7 +156,7 @@ class Committing:
                 return Again(cause=answers.unavailable(said, code))
             return Refused(cause=answers.refused(said, code))
         resting = threading.Event()
-        for _ in range(int(AT_ONCE_SECONDS / LOOK_SECONDS)):
+        for _ in range(int(self._at_once_seconds / LOOK_SECONDS)):
             found = self._commitments.last(key)
             if found is not None and found.state is not CommitmentState.WAITING:
                 break

@@ -34,6 +34,7 @@ REFUSED_IN_A_ROW_MAX = 20
 """A peer that refuses so many objects, and takes none, refuses the others too."""
 ACCESS_WAIT = timedelta(minutes=1)
 BEHIND = timedelta(milliseconds=100)
+JOURNAL_WAIT = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,13 @@ class Original:
     sop_instance: str
 
 
+class OriginalsUnavailable(Exception):
+    """Where the objects, or what was asked of peers, are kept cannot be asked now."""
+
+
 class Originals(Protocol):
-    """The objects of the studies, as they came. From any thread."""
+    """The objects of the studies, as they came. From any thread; every method raises
+    OriginalsUnavailable."""
 
     def instances(self, message_id: int) -> Sequence[Original]:
         """What a delivered message stands for, in order of arrival: the objects that came since
@@ -156,6 +162,8 @@ class DicomDestination:
             outcome = end.outcome
         except NotAssociated as error:
             outcome = self._not_associated(error)
+        except OriginalsUnavailable:
+            outcome = journal_away()
         finally:
             line.keep()
         if isinstance(outcome, Delivered | Refused):
@@ -325,6 +333,12 @@ def prepared(
             progress.refused[original.number] = Cause(
                 code=CauseCode.UNREADABLE, detail=f"an object cannot be sent: {error}"
             )
+
+
+def journal_away() -> Outcome:
+    """Our own journal does not answer: that is nobody's fault at the destination."""
+    cause = answers.unavailable("the journal, from which the objects come, cannot be asked")
+    return WaitOutcome(cause=cause, after=JOURNAL_WAIT, alone=True)
 
 
 def behind(progress: Progress) -> Outcome:

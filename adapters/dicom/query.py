@@ -78,7 +78,9 @@ class QueryProvider:
             for count, match in enumerate(self._matches(level, keys)):
                 if caller.cancelled(request.message_id):
                     return Status(CANCELLED)
-                if count >= self._settings.query_results_max or caller.stopping:
+                if caller.stopping:
+                    return Status(OUT_OF_RESOURCES, "the source stops")
+                if count >= self._settings.query_results_max:
                     return Status(OUT_OF_RESOURCES, "more matches than query_results_max")
                 self._tell(caller, request, context, asked, match, unsupported=unsupported)
         except NoIdentifier as error:

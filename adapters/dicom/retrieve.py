@@ -124,6 +124,13 @@ class _Asking:
         self.caller.answer(self.context, word, body)
 
 
+def _ending(asking: _Asking) -> Status | None:
+    """Why the rest is not sent; None when it is."""
+    if asking.caller.cancelled(asking.request.message_id):
+        return Status(CANCELLED)
+    return Status(SUBOPERATIONS_FAILED, "the source stops") if asking.caller.stopping else None
+
+
 Send = Callable[[HeldInstance], int | None]
 """Sends one object; its status, None when there is none."""
 
@@ -255,10 +262,11 @@ class RetrieveProvider:
 
     def _run(self, asking: _Asking, found: list[HeldInstance], send: Send) -> None:
         """The sub-operations, one after the other, with a word on them from time to time."""
-        caller, account, told = asking.caller, Account(len(found)), float("-inf")
+        account, told = Account(len(found)), float("-inf")
         for each in found:
-            if caller.cancelled(asking.request.message_id) or caller.stopping:
-                self._end(asking, account, Status(CANCELLED), remaining=True)
+            ending = _ending(asking)
+            if ending is not None:
+                self._end(asking, account, ending, remaining=True)
                 return
             if time.monotonic() - told >= TELL_SECONDS:
                 told = time.monotonic()
@@ -280,17 +288,16 @@ class RetrieveProvider:
         try:
             outgoing = outgoing_of(self._holdings, instance)
             stored = outgoing.meta.transfer_syntax
-            for context in contexts:
-                if context.transfer_syntax == stored:
-                    return caller.store(context, outgoing)
-            for context in contexts:
-                if context.transfer_syntax in PLAIN:
-                    changed = self._rewriter.decompressed(outgoing, context.transfer_syntax)
-                    return caller.store(context, changed)
-        except (KeyError, NotPart10, CannotRewrite, HoldingsUnavailable):
+            context = next((each for each in contexts if each.transfer_syntax == stored), None)
+            if context is None:
+                context = next((each for each in contexts if each.transfer_syntax in PLAIN), None)
+                if context is None:
+                    return None
+                outgoing = self._rewriter.decompressed(outgoing, context.transfer_syntax)
+        except (KeyError, OSError, NotPart10, CannotRewrite, HoldingsUnavailable):
             # It counts as failed, and is named in the list of those.
             return None
-        return None
+        return caller.store(context, outgoing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +348,7 @@ class _Moving:
             log.warning("a move destination: %s", error)
             self._lost = True
             return None
-        except (KeyError, NotPart10, CannotRewrite, HoldingsUnavailable):
+        except (KeyError, OSError, NotPart10, CannotRewrite, HoldingsUnavailable):
             return None
         return sent.status
 

@@ -20,12 +20,14 @@ from adapters.dicom.forwarding import (
     Ended,
     Original,
     Originals,
+    OriginalsUnavailable,
     Progress,
     Remembered,
     Turn,
     behind,
     concluded,
     instances_of,
+    journal_away,
     prepared,
 )
 from adapters.dicom.rewriting import Rewriter
@@ -34,7 +36,7 @@ from adapters.line import Answer, Line, NoAnswer, NotSent, Unusable, stream_bloc
 from gateway.model import Again, Delivered, Delivery, Outcome, Refused, Wait
 
 BATCH_INSTANCES = 100
-BATCH_BYTES = 64 << 20
+BATCH_BYTES = 16 << 20
 """Objects of one request: so many, or so many bytes, whichever comes first. A larger object goes
 alone."""
 REST_MAX = timedelta(hours=1)
@@ -86,6 +88,8 @@ class StowDestination:
             outcome = Again(cause=answers.unknown(f"no answer came: {error}"))
         except Unusable as error:
             outcome = Wait(cause=answers.unavailable(str(error)), after=answers.ACCESS_WAIT)
+        except OriginalsUnavailable:
+            outcome = journal_away()
         if isinstance(outcome, Delivered | Refused):
             self._progress.forget(key)
         return outcome

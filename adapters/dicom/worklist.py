@@ -118,7 +118,9 @@ class WorklistProvider:
                 for number, step in some:
                     if caller.cancelled(request.message_id):
                         return Status(CANCELLED)
-                    if count >= self._settings.query_results_max or caller.stopping:
+                    if caller.stopping:
+                        return Status(OUT_OF_RESOURCES, "the source stops")
+                    if count >= self._settings.query_results_max:
                         return Status(OUT_OF_RESOURCES, "more matches than query_results_max")
                     made = answer(asked.requested, attributes_of_step(step))
                     body = written(made, context.transfer_syntax, asked.character_set)

@@ -132,7 +132,9 @@ def destination(
     }  # fmt: skip
     configured = StorageSettings.model_validate(values)
     rewriter = Rewriter(changes, configured.rewritten_bytes_max)
-    committing = Committing(configured, commitments) if commitments is not None else None
+    committing = None
+    if commitments is not None:
+        committing = Committing(configured, commitments, at_once_seconds=0.1)
     made = DicomDestination(
         "pacs", configured, Files(objects), rewriter, committing=committing, seconds=seconds
     )

@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
+from adapters.dicom.forwarding import OriginalsUnavailable
 from gateway.asked_commitments import JournalCommitments
 from gateway.model import Again, CauseCode, Delivered, Outcome, Refused, Wait
 from tests.eventually import eventually
@@ -146,6 +147,19 @@ def test_an_abort_in_the_middle_is_unknown_and_the_rest_follows(
         assert isinstance(there.deliver(delivery(begun=1), None), Delivered)
         assert len(peer.kept) == 3
         assert peer.associations == 2
+
+
+def test_a_journal_that_is_away_costs_no_attempt(tmp_path: Path, shared_peer: StoringPeer) -> None:
+    with destination(shared_peer.port, objects(tmp_path, 1)) as there:
+
+        class Away:
+            def instances(self, message_id: int) -> Any:
+                raise OriginalsUnavailable
+
+        there._originals = Away()  # type: ignore[assignment]
+        found = there.deliver(delivery(), None)
+    assert isinstance(found, Wait)
+    assert found.alone
 
 
 def test_a_kept_association_that_the_peer_has_ended_costs_nothing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from gateway.journal.writer import GroupWriter
 from gateway.sources import SystemClock
 from tests.eventually import eventually
 from tests.integration.dicom.objects import CT, EXPLICIT, IMPLICIT, PUBLISHED, data_set_of
+from tests.integration.dicom.peer import associated, command, p_data
 from tests.integration.dicom.running import in_loop
 from tests.integration.dicom.storing_peer import StoringPeer, storing_peer
 from tests.integration.dicom.test_holdings import CHEST, HEAD, OTHER, instance
@@ -43,6 +45,8 @@ MR = "1.2.840.10008.5.1.4.1.1.4"
 @dataclass
 class Archive:
     """A source that holds three studies and a compressed image, and a peer to move to."""
+
+    host = "127.0.0.1"
 
     port: int
     files: dict[str, bytes]
@@ -81,7 +85,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
             "name": "ct", "listen": "127.0.0.1:0", "free_bytes_min": 0, "quiet_seconds": 600,
             "query_results_max": 4,
             "peers": [
-                {"ae_title": "FINDSCU"}, {"ae_title": "GETSCU"}, {"ae_title": "MOVESCU"},
+                {"ae_title": "FINDSCU"}, {"ae_title": "PEER"}, {"ae_title": "GETSCU"}, {"ae_title": "MOVESCU"},
                 {"ae_title": "PACS", "connect": f"127.0.0.1:{peer.port}"},
                 {"ae_title": "AWAY", "connect": "127.0.0.1:1"},
             ],
@@ -360,3 +364,14 @@ def test_what_happened_is_counted(archive: Archive, tmp_path: Path) -> None:
     before = archive.source.statistics().get("find-0000", 0)
     assert found(archive, tmp_path, "QueryRetrieveLevel=STUDY", "StudyInstanceUID=1.2") == []
     assert archive.source.statistics()["find-0000"] == before + 1
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"no identifier at all", struct.pack("<HHL", 8, 82, 1 << 30)]
+)
+def test_what_is_no_identifier_costs_only_its_request(archive: Archive, body: bytes) -> None:
+    with associated(archive, str(FIND), IMPLICIT) as peer:
+        for _ in range(2):
+            request = command(0x0020, sop_class=str(FIND))
+            peer.send(p_data((1, 3, request), (1, 2, body)))
+            assert peer.status() == 0xA900

@@ -19,6 +19,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel
 from adapters.dicom.forwarding import OriginalsUnavailable
 from gateway.asked_commitments import JournalCommitments
 from gateway.model import Again, CauseCode, Delivered, Outcome, Refused, Wait
+from tests.certificates import Authority
 from tests.eventually import eventually
 from tests.integration.dicom.objects import (
     CT,
@@ -30,6 +31,7 @@ from tests.integration.dicom.objects import (
     data_set_of,
     write,
 )
+from tests.integration.dicom.running import running_source
 from tests.integration.dicom.storing_peer import (
     StoringPeer,
     aborting,
@@ -160,6 +162,26 @@ def test_a_journal_that_is_away_costs_no_attempt(tmp_path: Path, shared_peer: St
         found = there.deliver(delivery(), None)
     assert isinstance(found, Wait)
     assert found.alone
+
+
+def test_objects_go_over_tls(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    issued = authority.issue("localhost", file="server")
+    tls = {"certificate": str(issued.certificate), "key": str(issued.key)}
+    sent = objects(tmp_path, 2)
+    with running_source(tmp_path, tls=tls) as running:
+        trusted = {"ca": str(authority.certificate), "server_name": "localhost"}
+        with destination(running.port, sent, tls=trusted) as there:
+            assert isinstance(there.deliver(delivery(), None), Delivered)
+            kept = [running.intake.stored(each) for each in running.intake.accepted]
+            assert all(e.endswith(data_set(f"{STUDY}.1.{n}")) for n, e in enumerate(kept, 1))
+        other = Authority(tmp_path / "other")
+        distrusted = {"ca": str(other.certificate), "server_name": "localhost"}
+        with destination(running.port, sent, tls=distrusted) as there:
+            found = there.deliver(delivery(), None)
+            assert isinstance(found, Again)
+            assert found.cause.code is CauseCode.DESTINATION_UNAVAILABLE
+        assert len(running.intake.accepted) == 2
 
 
 def test_a_kept_association_that_the_peer_has_ended_costs_nothing(

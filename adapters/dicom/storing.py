@@ -55,6 +55,7 @@ class StoreLine:
         self._accepted: dict[Context, int] = {}
         self._timer: threading.Timer | None = None
         self._used = 0
+        self._takes_nothing = False
 
     def stand(self, wanted: frozenset[Context], seconds: float) -> bool:
         """See to an association on which all of this was asked for; whether it stood before.
@@ -67,6 +68,8 @@ class StoreLine:
             standing = self._association
             if standing is not None and standing.is_established and wanted <= self._proposed:
                 return self._used > 0
+            if self._takes_nothing and wanted <= self._proposed:
+                return False
             self._close()
             # What was asked for before is asked for again, as long as there is room.
             every = proposals(wanted | self._proposed)
@@ -75,6 +78,7 @@ class StoreLine:
             self._association = self._associate(every, seconds)
             self._used = 0
             self._proposed = frozenset(every)
+            self._takes_nothing = self._association is None
             accepted = self._association.accepted_contexts if self._association else ()
             self._accepted = {
                 (str(each.abstract_syntax), str(each.transfer_syntax[0])): each.context_id
@@ -134,6 +138,7 @@ class StoreLine:
 
     def _close(self) -> None:
         association, self._association = self._association, None
+        self._takes_nothing = False
         if association is not None:
             if association.is_established:
                 association.release()

@@ -240,10 +240,10 @@ def _patient(message: Message) -> OrderedPatient:
         _value(message, index, 3, 2) or _value(message, index, 3, 1)
         for index in message.positions("AL1")
     ]
-    number, authority = pid.of("PID", 3, 1), pid.of("PID", 3, 4)
+    number, authority = _identifier(message, positions[0])
     return OrderedPatient(
         number=number or pid.of("PID", 2, 1),
-        authority=authority.split(message.delimiters.subcomponent or "\0")[0],
+        authority=authority,
         name=_name([pid.of("PID", 5, part) for part in range(1, 7)]),
         birth_date=pid.of("PID", 7, 1)[:8],
         sex=pid.of("PID", 8),
@@ -252,6 +252,24 @@ def _patient(message: Message) -> OrderedPatient:
         admission=visit.of("PV1", 19, 1),
         referring=_person(visit, "PV1", 8),
     )
+
+
+def _identifier(message: Message, index: int) -> tuple[str, str]:
+    """The patient's number in the institution (PID-3 of type PI, table 0203), else the first one,
+    with its authority's namespace."""
+    delimiters = message.delimiters
+    found: list[tuple[bool, str, str]] = []
+    for text in message.repetitions(index, 3):
+        parts = [*text.split(delimiters.component), "", "", "", "", ""]
+        namespace = parts[3].split(delimiters.subcomponent or "\0")[0]
+        plain = [
+            unescape(each.strip(), delimiters, message.charset.codec)
+            for each in (parts[0], namespace)
+        ]
+        if plain[0] and plain[0] != '""':
+            found.append((parts[4].strip() == "PI", plain[0], plain[1]))
+    chosen = next((each for each in found if each[0]), found[0] if found else (False, "", ""))
+    return chosen[1], chosen[2]
 
 
 def _person(segments: _Segments, name: str, number: int) -> str:

@@ -16,7 +16,9 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
+from adapters.dicom.forward_settings import StorageSettings
 from adapters.dicom.forwarding import OriginalsUnavailable
+from adapters.dicom.storing import StoreLine
 from gateway.asked_commitments import JournalCommitments
 from gateway.model import Again, CauseCode, Delivered, Outcome, Refused, Wait
 from tests.certificates import Authority
@@ -331,6 +333,18 @@ def test_what_cannot_be_decompressed_without_loss_is_refused() -> None:
         found = there.deliver(delivery(), None)
     assert isinstance(found, Refused)
     assert "SOP class" in found.cause.detail
+
+
+def test_a_peer_that_takes_nothing_is_asked_once(tmp_path: Path, shared_peer: StoringPeer) -> None:
+    values = {"type": "dicom", "connect": f"127.0.0.1:{shared_peer.port}", "ae_title": "PACS"}
+    line = StoreLine(StorageSettings.model_validate(values))
+    wanted = frozenset({(MR, EXPLICIT)})
+    for _ in range(3):
+        assert not line.stand(wanted, 20)
+        assert not line.takes(MR)
+    line.close()
+    eventually(lambda: not shared_peer.server.active_associations, timeout=30)
+    assert shared_peer.associations == 1
 
 
 # --- storage commitment -----------------------------------------------------------------

@@ -49,7 +49,7 @@ class House:
         who = name or f"MÜLLER{number}^ZOÉ^^^Mme"
         head = [
             f"MSH|^~\\&|RIS|CHU|ECLUSE|X|{DAY}080000||{kind}^{kind.replace('^', '_')}|{self.sent}|P|2.5.1|||||FRA|UNICODE UTF-8",
-            f"PID|1||P{number}^^^CHU&1.2.250.1.999.1&ISO^PI||{who}||19790328|F",
+            f"PID|1||1790328{number}^^^ASIP&1.2.250.1.213.1.4.10&ISO^INS~P{number}^^^CHU&1.2.250.1.999.1&ISO^PI||{who}||19790328|F",
             "PV1|1|I|RAD^12^A||||10001^HOUSE^GREG^^^Dr|20002^CUDDY^LISA",
         ]
         data = "\r".join([*head, *lines, ""]).encode()

@@ -171,3 +171,21 @@ def test_a_changed_object_keeps_its_transfer_syntax_and_its_pixels(tmp_path: Pat
         read.file_meta.MediaStorageSOPInstanceUID == read.SOPInstanceUID == made.meta.sop_instance
     )
     assert read.PixelData == pydicom.dcmread(compressed).PixelData
+
+
+def test_a_gateway_does_not_start_with_wrong_rules(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from gateway.cli.application import _known
+    from gateway.cli.output import Code
+    from gateway.delivery_settings import DicomDestinationSettings
+    from gateway.dicom_destinations import make_dicom_destination
+
+    path = written(tmp_path, "rules: x\nsteps:\n  - {remove: PatientNam, reason: r}\n")
+    settings = DicomDestinationSettings.model_validate(
+        {"type": "dicom", "name": "pacs", "connect": "h:104", "ae_title": "PACS", "rules": [path]}
+    )
+    with pytest.raises(RuleError) as caught:
+        make_dicom_destination(settings, None)  # type: ignore[arg-type]
+    assert _known(caught.value) is Code.USAGE
+    assert f"{path}:3:14: the data dictionary has no PatientNam" in capsys.readouterr().err

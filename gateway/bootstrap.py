@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -21,7 +21,12 @@ from deadletter.jobs import Replays
 from deadletter.watch import DeskWatch
 from gateway.broker import POSTGRESQL, make_broker
 from gateway.configuration import Configuration
-from gateway.delivery_settings import FhirDestinationSettings, RecordDestinationSettings
+from gateway.delivery_settings import (
+    DicomDestinationSettings,
+    ElsewhereSettings,
+    FhirDestinationSettings,
+    RecordDestinationSettings,
+)
 from gateway.deployment.apart import Apart
 from gateway.deployment.deploying import Build, Deployer
 from gateway.deployment.drafts import Drafts
@@ -31,6 +36,7 @@ from gateway.deployment.force import InForce, Mappings, undeployed
 from gateway.deployment.loading import checked_mappings, load_folders
 from gateway.deployment.reprocessing import Reprocessing
 from gateway.deployment.starting import SETS_FOLDER, first
+from gateway.dicom_destinations import make_dicom_destination
 from gateway.drain import Drainer
 from gateway.failure import internal
 from gateway.formats import readers
@@ -47,9 +53,10 @@ from gateway.judging import make_validator
 from gateway.mapping import Library, MappingContext, serialise
 from gateway.mapping_processes import CPU_SECONDS_MAX, MappingProcesses
 from gateway.mapping_wire import Opening, content_digest
+from gateway.model import Format
 from gateway.normalise import Normaliser
 from gateway.opening import open_journal
-from gateway.ports import Destination
+from gateway.ports import Closes, Destination
 from gateway.release import version
 from gateway.retry import RetryPolicy
 from gateway.return_links import ReturnLinks
@@ -59,6 +66,7 @@ from gateway.shares import Shares
 from gateway.sources import Fragments, Sources, SystemClock, mapping_context
 from gateway.studies import SourceStudies
 from gateway.worker import WorkerPool
+from gateway.worklist import JournalWorklist
 from record.destination import RecordDestination
 from record.store import Record
 
@@ -147,6 +155,9 @@ class Gateway:
     housekeeper: Housekeeper
     holdings: JournalHoldings
     pictures: Pictures
+    worklist: JournalWorklist
+    closing: Sequence[Callable[[], None]] = ()
+    """What ends the connections of destinations once nothing is delivered any more."""
     started: bool = False
     _doors: asyncio.Task[None] | None = None
 
@@ -205,24 +216,34 @@ class Gateway:
         except BaseException:
             journal.close()
             raise
+        try:
+            destinations = [_destination(each, record, journal) for each in settings.destinations]
+        except BaseException:
+            mappings.close()
+            journal.close()
+            raise
         drainer = Drainer(
             journal,
             mappings.now.normaliser,
-            [timed(_destination(each, record, journal)) for each in settings.destinations],
+            [timed(each) for each in destinations],
             rules=[
-                DestinationRule(destination=each.name, sources=frozenset(each.sources))
+                DestinationRule(
+                    destination=each.name,
+                    sources=frozenset(each.sources),
+                    formats=_formats(each),
+                )
                 for each in settings.destinations
             ],
             policies={
                 each.name: each.retry.policy()
                 for each in settings.destinations
-                if isinstance(each, FhirDestinationSettings) and each.retry is not None
+                if isinstance(each, ElsewhereSettings) and each.retry is not None
             },
             policy=policy,
             treatment={
                 each.name: each.treatment()
                 for each in settings.destinations
-                if isinstance(each, FhirDestinationSettings)
+                if isinstance(each, ElsewhereSettings)
             },
             shares=Shares(
                 (each.name for each in settings.destinations), settings.worker.priorities
@@ -240,7 +261,7 @@ class Gateway:
             connections={
                 each.name: each.connections
                 for each in settings.destinations
-                if isinstance(each, FhirDestinationSettings)
+                if isinstance(each, ElsewhereSettings)
             },
             notify=settings.journal_url() if settings.broker.url == POSTGRESQL else "",
             sweep_seconds=settings.worker.sweep_seconds,
@@ -252,13 +273,14 @@ class Gateway:
         drainer.on_outdated = follower.outdated
         writer = GroupWriter(journal, judge=gate.judge)
         intake = JournalIntake(writer, gate, quiet=sources.quiet)
-        holdings = JournalHoldings(journal)
+        holdings, worklist = JournalHoldings(journal), JournalWorklist(journal)
         sources.prepare(
             settings.sources,
             TimedIntake(intake),
             fragments_of(journal),
             lambda name: SourceStudies(journal, name, sources.quiet, sources.patience),
-            holdings,
+            holdings=holdings,
+            worklist=worklist,
         )
         configuration = Configuration(
             settings,
@@ -286,6 +308,8 @@ class Gateway:
             Housekeeper(journal, record.named, lambda: configuration.settings.retention),
             holdings,
             Pictures(lambda: configuration.settings.dicomweb),
+            worklist,
+            closing=[each.close for each in destinations if isinstance(each, Closes)],
         )
 
     @property
@@ -303,6 +327,7 @@ class Gateway:
             self.alerts.start()
         if self.settings.worker.threads:
             self.holdings.start()
+            self.worklist.start()
         self.follower.start()
         self.housekeeper.start()
         await self.sources.start()
@@ -340,10 +365,13 @@ class Gateway:
         self.alerts.stop()
         self.desk.stop()
         self.holdings.stop()
+        self.worklist.stop()
         self.follower.stop()
         self.housekeeper.stop()
         if self._rings:
             self.pool.stop()
+        for close in self.closing:
+            close()
         self.sources.hang_up()
         self.mappings.close()
         self.validator.close()
@@ -460,11 +488,20 @@ def retry_policy(settings: Settings) -> RetryPolicy:
 
 
 def _destination(
-    settings: RecordDestinationSettings | FhirDestinationSettings, record: Record, journal: Journal
+    settings: RecordDestinationSettings | ElsewhereSettings, record: Record, journal: Journal
 ) -> Destination:
     if isinstance(settings, FhirDestinationSettings):
         return FhirDestination(settings.name, settings, journal.blobs)
+    if isinstance(settings, DicomDestinationSettings):
+        return make_dicom_destination(settings, journal)
     return RecordDestination(record, name=settings.name)
+
+
+def _formats(settings: RecordDestinationSettings | ElsewhereSettings) -> frozenset[Format]:
+    """What a destination takes: objects are sent on as they are, entries of every format go to
+    the others."""
+    dicom = isinstance(settings, DicomDestinationSettings)
+    return frozenset({Format.DICOM}) if dicom else frozenset()
 
 
 def fragments_of(journal: Journal) -> Fragments:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from adapters.dicom.forward_settings import StorageSettings
 from adapters.fhir.settings import FhirServerSettings
 from gateway.breaker import BreakerPolicy
 from gateway.elsewhere import DestinationPolicy
@@ -117,8 +118,8 @@ class RecordDestinationSettings(_Destination):
     name: str = Field(default="record", pattern=NAME, description="Its name.")
 
 
-class FhirDestinationSettings(FhirServerSettings, _Destination):
-    """A FHIR R4 server elsewhere."""
+class _Elsewhere(_Destination):
+    """What holds for every destination outside the database."""
 
     connections: int = Field(
         default=2,
@@ -158,6 +159,18 @@ class FhirDestinationSettings(FhirServerSettings, _Destination):
         )
 
 
+class FhirDestinationSettings(FhirServerSettings, _Elsewhere):
+    """A FHIR R4 server elsewhere."""
+
+
+class DicomDestinationSettings(StorageSettings, _Elsewhere):
+    """A PACS elsewhere, to which the instances of studies are sent."""
+
+
+ElsewhereSettings = FhirDestinationSettings | DicomDestinationSettings
+"""The kinds of destinations outside the database."""
+
+
 def _kind(given: object) -> str:
     """A destination without a type is the built-in record."""
     named = given.get("type") if isinstance(given, dict) else getattr(given, "type", None)
@@ -166,6 +179,7 @@ def _kind(given: object) -> str:
 
 DestinationSettings = Annotated[
     Annotated[RecordDestinationSettings, Tag("record")]
-    | Annotated[FhirDestinationSettings, Tag("fhir")],
+    | Annotated[FhirDestinationSettings, Tag("fhir")]
+    | Annotated[DicomDestinationSettings, Tag("dicom")],
     Discriminator(_kind),
 ]

@@ -274,7 +274,8 @@ class ElsewhereDrain:
         if isinstance(outcome, Delivered) and isinstance(destination, ReplacesEntries):
             put = [(each.reference, _placed(done.sent, each)) for each in done.sent.entries]
             placed.note(connection, destination.name, put)
-        if isinstance(outcome, Again) and self._policy(destination.name).passes:
+        later = isinstance(outcome, Again) or (isinstance(outcome, Wait) and outcome.alone)
+        if later and self._policy(destination.name).passes:
             deliveries.set_aside(connection, done.item.id)
             return False
         return isinstance(outcome, Again | Wait)
@@ -314,7 +315,7 @@ class ElsewhereDrain:
     ) -> Standing:
         if done.outcome is NOTHING_NEWER and not done.probe:
             return standing
-        if isinstance(outcome, Wait):
+        if isinstance(outcome, Wait) and not outcome.alone:
             return after_rest(standing, now + outcome.after, outcome.cause, now)
         if _failed(outcome) and isinstance(outcome, Again):
             breaker = self._policy(standing.destination).breaker

@@ -395,10 +395,15 @@ class Again:
 
 @value_class(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """Not now, and not counted as an attempt (maintenance, an open breaker)."""
+    """Not now, and not counted as an attempt (maintenance, an open breaker).
+
+    ``alone``: only this delivery and those behind it in its lane wait; the destination is well
+    and takes others meanwhile.
+    """
 
     cause: Cause
     after: timedelta
+    alone: bool = False
 
 
 @value_class(frozen=True, slots=True, kw_only=True)

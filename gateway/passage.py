@@ -129,6 +129,7 @@ class Passage:
             sequence=message.sequence,
             rules=self._rules,
             revision=revision,
+            format=message.format,
         )
         if isinstance(routed, Cause):
             self._stop(message, Stage.ROUTE, routed)

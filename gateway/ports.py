@@ -415,6 +415,15 @@ class ReplacesEntries(Protocol):
     replaces_entries: bool
 
 
+@runtime_checkable
+class Closes(Protocol):
+    """A destination that keeps connections."""
+
+    def close(self) -> None:
+        """End them. Called when no attempt is made any more."""
+        ...
+
+
 class BlobStore(Protocol):
     """Content-addressed bytes beside the database, durable before they are named."""
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.model import Cause, CauseCode
+from gateway.model import Cause, CauseCode, Format
 
 LANE_SEPARATOR = "@"
 INBOUND_PREFIX = "in:"
@@ -14,14 +14,17 @@ INBOUND_PREFIX = "in:"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DestinationRule:
-    """One destination's share. An empty ``sources`` means all of them."""
+    """One destination's share. An empty ``sources`` or ``formats`` means all of them."""
 
     destination: str
     sources: frozenset[str] = frozenset()
+    formats: frozenset[Format] = frozenset()
 
-    def takes(self, source: str) -> bool:
-        """Whether messages of a source go there."""
-        return not self.sources or source in self.sources
+    def takes(self, source: str, format: Format | None = None) -> bool:  # noqa: A002
+        """Whether messages of a source, in a format, go there."""
+        if self.sources and source not in self.sources:
+            return False
+        return not self.formats or format in self.formats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +78,7 @@ def route(
     sequence: int,
     rules: Sequence[DestinationRule],
     revision: int = 0,
+    format: Format | None = None,  # noqa: A002
 ) -> tuple[Routed, ...] | Cause:
     """The deliveries of a message whose entries have this digest (``gateway.written``), or
     NO_DESTINATION when none takes its source."""
@@ -85,7 +89,7 @@ def route(
             idempotency_key=idempotency_key(sequence, rule.destination, digest, revision),
         )
         for rule in rules
-        if rule.takes(source)
+        if rule.takes(source, format)
     )
     if not routed:
         return Cause(

@@ -35,7 +35,7 @@ from adapters.xdm.settings import XdmFolderSourceSettings, XdmHttpSourceSettings
 from deadletter.settings import AlertSettings
 from gateway.delivery_settings import (
     DestinationSettings,
-    FhirDestinationSettings,
+    ElsewhereSettings,
     RecordDestinationSettings,
     RetrySettings,
 )
@@ -267,7 +267,7 @@ class Settings(_Block):
             unknown = sorted(set(each.sources) - known) if known else []
             if unknown:
                 raise ValueError(f"destination {each.name}: no source is named {unknown[0]}")
-            if isinstance(each, FhirDestinationSettings):
+            if isinstance(each, ElsewhereSettings):
                 longest = LEASE_SHARE * self.worker.lease_seconds
                 if each.timeout_seconds > longest:
                     raise ValueError(

@@ -22,6 +22,7 @@ from adapters.dicom.listener import DicomSource
 from adapters.dicom.settings import DicomSourceSettings
 from adapters.dicom.web.settings import DicomwebSourceSettings
 from adapters.dicom.web.source import DicomwebSource
+from adapters.dicom.worklist import Worklist
 from adapters.doors.http import HttpSource
 from adapters.doors.settings import HttpDoorSettings
 from adapters.hl7.continuation import Continuations, Fragment
@@ -146,6 +147,7 @@ class Sources:
         self._fragments: Fragments | None = None
         self._ledger: Callable[[str], StudyLedger] | None = None
         self._holdings: Holdings | None = None
+        self._worklist: Worklist | None = None
         self._settings: dict[str, Any] = {}
         self._running: dict[str, Source] = {}
         self._held: set[str] = set()
@@ -156,15 +158,19 @@ class Sources:
         intake: Intake,
         fragments: Fragments | None = None,
         ledger: Callable[[str], StudyLedger] | None = None,
+        *,
         holdings: Holdings | None = None,
+        worklist: Worklist | None = None,
     ) -> None:
         """Make the sources of a configuration; :meth:`start` starts them.
 
         ``fragments`` tells what waits of a source's continued messages, ``ledger`` makes what
-        keeps account of a DICOM source's studies, ``holdings`` says what is held.
+        keeps account of a DICOM source's studies, ``holdings`` says what is held,
+        ``worklist`` what is to be made.
         """
         self._intake, self._fragments, self._ledger = intake, fragments, ledger
         self._holdings = holdings
+        self._worklist = worklist
         self._settings = {each.name: each for each in settings}
         self._running = {each.name: self._make(each) for each in settings}
         self._tell()
@@ -331,7 +337,15 @@ class Sources:
                 return source
             case DicomSourceSettings():
                 ledger = self._ledger(settings.name) if self._ledger is not None else None
-                return DicomSource(settings, intake, clock, self._spool, ledger)
+                return DicomSource(
+                    settings,
+                    intake,
+                    clock,
+                    self._spool,
+                    ledger,
+                    holdings=self._holdings,
+                    worklist=self._worklist,
+                )
             case DicomwebSourceSettings():
                 ledger = self._ledger(settings.name) if self._ledger is not None else None
                 return DicomwebSource(settings, intake, clock, self._spool, ledger)

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from adapters.dicom.ledger import CommitmentRequest, Held, LedgerUnavailable, PerformedStep
 from gateway.intake import QUIET_DEFAULT
-from gateway.journal import studies
+from gateway.journal import asked_commitments, studies, worklist
 from gateway.journal.faults import JournalFault, JournalUnavailable
 from gateway.journal.journal import Journal
 from gateway.journal.studies import Commitment, Evidence
@@ -66,6 +66,9 @@ class SourceStudies:
                 return False
             now = self._journal.now()
             studies.put(connection, self._evidence(step, now, now))
+            worklist.performed(
+                connection, step.uid, step.status, study=step.study, steps=step.scheduled
+            )
         return True
 
     def step(self, uid: str) -> PerformedStep | None:
@@ -86,6 +89,7 @@ class SourceStudies:
             now = self._journal.now()
             created = known.created_at if known is not None else now
             studies.put(connection, self._evidence(step, created, now))
+            worklist.performed(connection, step.uid, step.status)
         self._look(step.study, step.instances)
 
     def _evidence(self, step: PerformedStep, created: datetime, now: datetime) -> Evidence:
@@ -158,6 +162,14 @@ class SourceStudies:
                 connection, self._commitment(request), state=state, attempts=attempts,
                 due_at=due_at, now=self._journal.now(),
             )  # fmt: skip
+
+    def commitment_answered(
+        self, transaction_uid: str, peer: str, failed: Sequence[tuple[str, str, str]]
+    ) -> bool:
+        """See the protocol."""
+        with _asked(), self._journal.write() as connection:
+            now = self._journal.now()
+            return asked_commitments.answer(connection, transaction_uid, peer, failed, now)
 
     def _commitment(self, request: CommitmentRequest) -> Commitment:
         return Commitment(

@@ -28,6 +28,7 @@ from adapters.dicom.command import (
     response,
 )
 from adapters.dicom.connection import CLOSED, Connection
+from adapters.dicom.dialogue import COMMAND_BYTES_MAX, Dialogue, PeerAborted
 from adapters.dicom.negotiation import AcceptedContext, Negotiated, Rejection
 from adapters.dicom.part10 import IMPLEMENTATION_CLASS_UID
 from adapters.dicom.pdus import (
@@ -43,7 +44,6 @@ from adapters.dicom.pdus import (
     abort,
     associate_accept,
     associate_reject,
-    data_pdus,
     read_associate_request,
     release_response,
     values_of,
@@ -57,9 +57,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("ecluse.dicom")
 
 IMPLEMENTATION_VERSION_NAME = "ECLUSE"
-
-COMMAND_BYTES_MAX = 1 << 16
-"""A command set (PS3.7 6.3) takes some hundred bytes."""
 
 LINGER_SECONDS = 1.0
 """After our last word: how long the peer may take to close."""
@@ -80,7 +77,6 @@ class Association(threading.Thread):
         self.serving = False
         self.standing = False
         self.contexts: dict[int, AcceptedContext] = {}
-        self.pdu_bytes_max = 0
         self._socket = connected
         self._connection: Connection | None = None
         self._command = bytearray()
@@ -89,6 +85,7 @@ class Association(threading.Thread):
         self._incoming: Incoming | None = None
         self._study = ""
         self._data_set = bytearray()
+        self._dialogue: Dialogue | None = None
 
     # --- from the server's side -----------------------------------------------------
 
@@ -147,6 +144,8 @@ class Association(threading.Thread):
         try:
             if self._negotiate(connection):
                 self._serve(connection)
+        except PeerAborted:
+            self.server.count("aborted-by-peer")
         except ProtocolError as error:
             log.warning("%s: %s; the association is aborted", self.name, error)
             self._last_word(abort(BY_PROVIDER, error.reason), "aborted-by-us")
@@ -207,7 +206,10 @@ class Association(threading.Thread):
     def _accept(
         self, connection: Connection, request: AssociateRequest, negotiated: Negotiated
     ) -> None:
-        self.contexts, self.pdu_bytes_max = negotiated.contexts, request.pdu_bytes_max
+        self.contexts = negotiated.contexts
+        self._dialogue = Dialogue(
+            self, connection, self.settings, negotiated, request.pdu_bytes_max
+        )
         word = associate_accept(
             request, negotiated.answers, negotiated.roles,
             pdu_bytes_max=self.settings.pdu_bytes_max,
@@ -314,13 +316,16 @@ class Association(threading.Thread):
     def _whole(self, request: Command, context: AcceptedContext) -> None:
         """A request is whole: serve it, answer it, forget it."""
         incoming, data_set = self._incoming, bytes(self._data_set)
+        dialogue = self._dialogue
+        assert dialogue is not None, "a request comes after the association was accepted"
+        dialogue.begin()
         self._data_set.clear()
         try:
             if incoming is not None:
                 status = self._stored(incoming)
-                self.answer(context, response(request, status))
+                dialogue.answer(context, response(request, status))
             else:
-                self.services.serve(self, request, context, data_set)
+                self.services.serve(dialogue, request, context, data_set)
         finally:
             self._drop()
             self.serving = False
@@ -335,16 +340,6 @@ class Association(threading.Thread):
         self._study = incoming.study
         self.server.count(f"store-{status.code:04x}")
         return status
-
-    def answer(self, context: AcceptedContext, command: bytes, data_set: bytes = b"") -> None:
-        """Send a response with its data set, if any. Raises OSError."""
-        connection = self._connection
-        assert connection is not None
-        limit = self.pdu_bytes_max
-        pieces = [*data_pdus(context.number, command, is_command=True, pdu_bytes_max=limit)]
-        if data_set:
-            pieces += data_pdus(context.number, data_set, is_command=False, pdu_bytes_max=limit)
-        connection.send(b"".join(pieces), self.settings.idle_timeout_seconds)
 
     def _drop(self) -> None:
         """Forget the request that is under way, with what it has left on the disk."""

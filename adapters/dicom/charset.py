@@ -154,3 +154,11 @@ def _single(raw: bytes, codec: str) -> str:
     if codec == "shift_jis" and len(text) != len(raw):
         raise UnicodeDecodeError(codec, raw, 0, len(raw), "more than one byte per character")
     return text
+
+
+def encoding_named(term: str) -> str | None:
+    """Python's codec of a defined term without code extensions (PS3.3 C.12.1.1.2); None for
+    another one. An empty term is the default repertoire."""
+    if term in _ALONE:
+        return _ALONE[term]
+    return "ascii" if not term else _SINGLE.get(term.removeprefix("ISO_IR "))

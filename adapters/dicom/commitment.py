@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from adapters.dicom.command import ACTION_TYPE, Command, Status
+from adapters.dicom.dataset import Level
 from adapters.dicom.elements import encoding_of
 from adapters.dicom.finder import FindRefused, find
 from adapters.dicom.identification import is_uid
@@ -21,6 +22,8 @@ from adapters.dicom.ledger import CommitmentRequest, Held, LedgerUnavailable, St
 from adapters.dicom.references import (
     FAULTS,
     INSTANCES_MAX,
+    REFERENCED_CLASS,
+    REFERENCED_INSTANCE,
     element,
     read_level,
     reference,
@@ -37,6 +40,7 @@ SOP_INSTANCE = "1.2.840.10008.1.20.1.1"
 """The well-known instance (PS3.4 J.3.5)."""
 
 TRANSACTION_UID, REFERENCED, FAILED = 0x00081195, 0x00081199, 0x00081198
+FAILURE_REASON = 0x00081197
 REQUEST_ACTION = 1
 ALL_COMMITTED, FAILURES_EXIST = 1, 2
 """Event types of PS3.4 table J.3-3."""
@@ -91,6 +95,31 @@ def asked(ledger: StudyLedger, request: Command, asking: Asking, clock: Clock) -
         )
     )
     return Status(0) if kept else Status(DUPLICATE_TRANSACTION, "the Transaction UID is known")
+
+
+def told(ledger: StudyLedger, data_set: bytes, transfer_syntax: str, peer: str) -> Status:
+    """Note the result of a request that we made (N-EVENT-REPORT); the status of the answer.
+
+    Raises LedgerUnavailable.
+    """
+    try:
+        level = read_level(data_set, transfer_syntax)
+        uid = level.text(TRANSACTION_UID)
+        failed = [
+            (item.text(REFERENCED_CLASS), item.text(REFERENCED_INSTANCE), _reason(item))
+            for item in level.items(FAILED)
+        ]
+    except FAULTS:
+        return Status(PROCESSING_FAILURE, "the data set cannot be read")
+    if len(failed) > INSTANCES_MAX or not ledger.commitment_answered(uid, peer, failed):
+        return Status(PROCESSING_FAILURE, "no such request was made")
+    return Status(0)
+
+
+def _reason(item: Level) -> str:
+    raw = item.raw(FAILURE_REASON) or b""
+    two = raw[:2] if not item.encoding.little else raw[1::-1]
+    return f"0x{int.from_bytes(two, 'big'):04X}"
 
 
 def result(

@@ -15,7 +15,8 @@ class PerformedStep:
     """A performed procedure step (PS3.3 B.17) as far as it tells when a study is complete.
 
     ``status`` is IN PROGRESS, COMPLETED or DISCONTINUED; ``instances`` the UIDs that it lists;
-    ``body`` the data set that came last.
+    ``body`` the data set that came last; ``scheduled`` the IDs of the scheduled steps that it
+    performs, known when it begins.
     """
 
     uid: str
@@ -23,6 +24,7 @@ class PerformedStep:
     status: str
     instances: tuple[str, ...]
     body: bytes
+    scheduled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,13 @@ class StudyLedger(Protocol):
 
     def commitment_later(self, request: CommitmentRequest, *, attempted: bool) -> None:
         """Its answer cannot be given yet, or its sender could not be reached (``attempted``)."""
+        ...
+
+    def commitment_answered(
+        self, transaction_uid: str, peer: str, failed: Sequence[tuple[str, str, str]]
+    ) -> bool:
+        """A peer tells what became of a request that we made of it; ``failed`` are SOP class,
+        instance and failure reason (``0x0112``). False when there is no such request."""
         ...
 
     def held(self, instances: Sequence[str]) -> Mapping[str, Held]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from adapters.certificate import PeerCertificate
 from adapters.dicom.association import Association
 from adapters.dicom.commitment import Reporter
+from adapters.dicom.holdings import Holdings
 from adapters.dicom.ledger import StudyLedger
 from adapters.dicom.negotiation import LIMIT_REACHED, Policy, Rejection
 from adapters.dicom.pdus import AssociateRequest
@@ -24,6 +25,7 @@ from adapters.dicom.services import Services
 from adapters.dicom.settings import DicomSourceSettings
 from adapters.dicom.spool import SpoolFolder
 from adapters.dicom.storage import Storage
+from adapters.dicom.worklist import Worklist
 from adapters.tls import HeldCertificate, ServerTls, TlsUnusable
 from gateway.ports import Clock, Intake
 
@@ -43,7 +45,8 @@ class DicomSource:
 
     ``spool`` should be on the file system of the journal's files, so that intake can
     take an object by renaming it. Without a ``ledger`` neither performed procedure steps nor
-    storage commitment are offered.
+    storage commitment are offered, without ``holdings`` neither query nor retrieve,
+    without a ``worklist`` none.
     """
 
     def __init__(
@@ -53,6 +56,9 @@ class DicomSource:
         clock: Clock,
         spool: Path,
         ledger: StudyLedger | None = None,
+        *,
+        holdings: Holdings | None = None,
+        worklist: Worklist | None = None,
     ) -> None:
         self.name = settings.name
         self._settings = settings
@@ -64,6 +70,8 @@ class DicomSource:
         self._counts: Counter[str] = Counter()
         self._draining: set[asyncio.Task[None]] = set()
         self._ledger = ledger
+        self._holdings = holdings
+        self._worklist = worklist
         self._reporter: Reporter | None = None
 
     async def start(self) -> None:
@@ -138,7 +146,10 @@ class DicomSource:
 
     def _services(self, settings: DicomSourceSettings, folder: SpoolFolder) -> Services:
         storage = Storage(settings, self._intake, self._clock, folder, self._ledger)
-        return Services(settings, storage, self._clock, self._ledger)
+        return Services(
+            settings, storage, self._clock, self._ledger, holdings=self._holdings,
+            worklist=self._worklist,
+        )  # fmt: skip
 
     def _listen(self, settings: DicomSourceSettings, folder: SpoolFolder) -> Server:
         server = Server(settings, self._services(settings, folder), self._counts)
@@ -155,7 +166,7 @@ class Server:
         """Read the certificates, bind and listen. Raises TlsUnusable, OSError."""
         self.numbers = itertools.count(1)
         self.settings, self.services = settings, services
-        self.policy = Policy.of(settings, services.syntaxes())
+        self.policy = _policy(settings, services)
         self.tls = ServerTls(settings.tls) if settings.tls is not None else None
         self._counts = counts
         self._lock = threading.Lock()
@@ -174,7 +185,7 @@ class Server:
         """Give new settings to the associations that begin from now on. Raises TlsUnusable."""
         tls = ServerTls(settings.tls) if settings.tls is not None else None
         self.settings, self.services, self.tls = settings, services, tls
-        self.policy = Policy.of(settings, services.syntaxes())
+        self.policy = _policy(settings, services)
 
     def address(self) -> str:
         """``host:port`` as it is bound."""
@@ -315,6 +326,13 @@ class Server:
         if renewed is not None and self.tls is tls:
             self.tls, self._complained = renewed, ""
             log.info("%s: the certificates were read again", self.settings.name)
+
+
+def _policy(settings: DicomSourceSettings, services: Services) -> Policy:
+    return Policy.of(
+        settings, services.syntaxes(), services.provided_by_peers(),
+        for_peers=services.for_peers(), only_provided=services.only_provided(),
+    )  # fmt: skip
 
 
 def _listen(address: str) -> list[socket.socket]:

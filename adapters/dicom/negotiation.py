@@ -79,6 +79,10 @@ class Policy:
     only_peers: bool
     syntaxes: Mapping[str, Sequence[str]]
     provided_by_peers: frozenset[str] = field(default_factory=frozenset)
+    for_peers: frozenset[str] = field(default_factory=frozenset)
+    """SOP classes that only callers have whom ``peers`` names."""
+    only_provided: frozenset[str] = field(default_factory=frozenset)
+    """SOP classes that are taken only where the caller is their SCP."""
 
     @classmethod
     def of(
@@ -86,6 +90,9 @@ class Policy:
         settings: DicomSourceSettings,
         syntaxes: Mapping[str, Sequence[str]],
         provided_by_peers: frozenset[str] = frozenset(),
+        *,
+        for_peers: frozenset[str] = frozenset(),
+        only_provided: frozenset[str] = frozenset(),
     ) -> Policy:
         """The policy of a source."""
         peers: dict[str, tuple[DicomPeerSettings, ...]] = {}
@@ -93,7 +100,8 @@ class Policy:
             peers[peer.ae_title] = (*peers.get(peer.ae_title, ()), peer)
         return cls(
             settings.ae_title, settings.require_called_aet, frozenset(settings.calling_aets),
-            peers, settings.only_peers, syntaxes, provided_by_peers,
+            peers, settings.only_peers, syntaxes, provided_by_peers, for_peers,
+            only_provided,
         )  # fmt: skip
 
     def rejection(
@@ -123,7 +131,7 @@ class Policy:
         contexts: dict[int, AcceptedContext] = {}
         roles: dict[str, Roles] = {}
         for proposed in request.contexts:
-            answer = self._answer(proposed)
+            answer = self._answer(proposed, request)
             answers.append(answer)
             if answer.result != ACCEPTANCE:
                 continue
@@ -137,14 +145,24 @@ class Policy:
                 roles[uid] = Roles(asked.user, provides)
         return Negotiated(tuple(answers), roles, contexts)
 
-    def _answer(self, proposed: ProposedContext) -> ContextAnswer:
+    def _answer(self, proposed: ProposedContext, request: AssociateRequest) -> ContextAnswer:
         taken = self.syntaxes.get(proposed.abstract_syntax)
         # The transfer syntax of a refusal has no meaning, but must be there (PS3.8 9.3.3.2).
         first = next((each for each in proposed.transfer_syntaxes if each.isascii()), "")
         if taken is None:
             return ContextAnswer(proposed.number, ABSTRACT_SYNTAX, first or IMPLICIT_LITTLE)
-        offered = set(proposed.transfer_syntaxes)
-        chosen = next((syntax for syntax in taken if syntax in offered), None)
+        if proposed.abstract_syntax in self.for_peers and request.calling not in self.peers:
+            return ContextAnswer(proposed.number, USER_REJECTION, first or IMPLICIT_LITTLE)
+        offered = proposed.transfer_syntaxes
+        preferred: Sequence[str] = taken
+        role = request.roles.get(proposed.abstract_syntax)
+        provides = role is not None and role.provider
+        if not provides and proposed.abstract_syntax in self.only_provided:
+            return ContextAnswer(proposed.number, ABSTRACT_SYNTAX, first or IMPLICIT_LITTLE)
+        if provides:
+            # What it takes from us: the order is its own (PS3.8 says nothing of preference).
+            preferred, offered = offered, tuple(taken)
+        chosen = next((syntax for syntax in preferred if syntax in offered), None)
         if chosen is None:
             return ContextAnswer(proposed.number, TRANSFER_SYNTAXES, first or IMPLICIT_LITTLE)
         return ContextAnswer(proposed.number, ACCEPTANCE, chosen)

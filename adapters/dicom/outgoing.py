@@ -18,19 +18,25 @@ TIMEOUT_SECONDS = 30.0
 
 @contextlib.contextmanager
 def associate(
-    peer: DicomPeerSettings, own_title: str, sop_classes: Sequence[str], *, provides: bool
+    peer: DicomPeerSettings,
+    own_title: str,
+    sop_classes: Sequence[str],
+    *,
+    provides: bool,
+    seconds: float = TIMEOUT_SECONDS,
 ) -> Iterator[Any]:
     """An association with a peer for some SOP classes, released at the end of the block.
 
-    ``provides``: we are their SCP, although we open the association (PS3.7 D.3.3.4). Raises
-    ConnectionError, naming the peer's title and address.
+    ``provides``: we are their SCP, although we open the association (PS3.7 D.3.3.4).
+    ``seconds`` is how long each word of the peer's is waited for. Raises ConnectionError, naming
+    the peer's title and address.
     """
     _config.LOG_HANDLER_LEVEL = "none"
     host, _, port = peer.connect.rpartition(":")
     ae = AE(ae_title=own_title)
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-    ae.connection_timeout = ae.acse_timeout = TIMEOUT_SECONDS
-    ae.dimse_timeout = ae.network_timeout = TIMEOUT_SECONDS
+    ae.connection_timeout = ae.acse_timeout = seconds
+    ae.dimse_timeout = ae.network_timeout = seconds
     roles = []
     for uid in sop_classes:
         ae.add_requested_context(uid)

@@ -18,6 +18,8 @@ SOP_CLASS = "1.2.840.10008.3.1.2.3.3"
 
 STEP_STATUS = 0x00400252
 SCHEDULED_STEP = 0x00400270
+SCHEDULED_STEP_ID = 0x00400009
+SCHEDULED_MAX = 100
 PERFORMED_SERIES = 0x00400340
 REFERENCED_IMAGES = 0x00081140
 REFERENCED_OTHERS = 0x00400220
@@ -41,6 +43,8 @@ def serve(
         level = read_level(data_set, transfer_syntax)
         status, instances = _word(level, STEP_STATUS), _instances(level)
         study = _study(level)
+        found = (each.text(SCHEDULED_STEP_ID) for each in level.items(SCHEDULED_STEP))
+        scheduled = tuple(uid for uid in found if uid)[:SCHEDULED_MAX]
     except FAULTS:
         return Status(PROCESSING_FAILURE, "the data set cannot be read"), ""
     if instances is None:
@@ -48,6 +52,7 @@ def serve(
     if request.field == N_CREATE_RQ:
         return _create(ledger, request, PerformedStep(
             uid="", study=study, status=status, instances=instances, body=data_set,
+            scheduled=scheduled,
         ))  # fmt: skip
     uid = request.sop_instance
     known = ledger.step(uid)

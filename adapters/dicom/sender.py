@@ -6,8 +6,10 @@ what goes over the wire, some PDUs at a time.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import socket
+import struct
 import time
 from collections.abc import Iterable, Iterator
 from io import BytesIO
@@ -28,6 +30,7 @@ from adapters.dicom.part10 import (
     inflate,
     read_file_meta,
 )
+from adapters.dicom.pdus import P_DATA_TF
 
 BATCH_FILES = 1_000
 """Files that are looked at before an association is asked for what they need."""
@@ -59,6 +62,13 @@ class Sent(NamedTuple):
         return self.status in ACCEPTED
 
 
+class Originator(NamedTuple):
+    """Who asked for an object to be moved: its AE title and the message ID of its C-MOVE."""
+
+    title: str
+    message_id: int
+
+
 class _Peer(NamedTuple):
     host: str
     port: int
@@ -67,9 +77,12 @@ class _Peer(NamedTuple):
     timeout_seconds: float
 
 
-class _Outgoing(NamedTuple):
+class Outgoing(NamedTuple):
+    """A DICOM file to be sent; ``data`` has its bytes when it lies in memory, not at ``path``."""
+
     path: Path
     meta: FileMeta
+    data: bytes | None = None
 
 
 def echo(
@@ -123,17 +136,17 @@ def send_files(
             first = False
 
 
-def _path(each: _Outgoing | Sent) -> Path:
+def _path(each: Outgoing | Sent) -> Path:
     return each.path
 
 
-def _by_contexts(paths: list[Path]) -> Iterator[list[_Outgoing | Sent]]:
+def _by_contexts(paths: list[Path]) -> Iterator[list[Outgoing | Sent]]:
     """The files in order, in runs that need no more contexts than one association has."""
-    part: list[_Outgoing | Sent] = []
+    part: list[Outgoing | Sent] = []
     contexts: set[tuple[str, str]] = set()
     for path in paths:
         outgoing = _outgoing(path)
-        if isinstance(outgoing, _Outgoing):
+        if isinstance(outgoing, Outgoing):
             wanted = (outgoing.meta.sop_class, outgoing.meta.transfer_syntax)
             if wanted not in contexts and len(contexts) == CONTEXTS_MAX:
                 yield part
@@ -144,7 +157,7 @@ def _by_contexts(paths: list[Path]) -> Iterator[list[_Outgoing | Sent]]:
         yield part
 
 
-def _outgoing(path: Path) -> _Outgoing | Sent:
+def _outgoing(path: Path) -> Outgoing | Sent:
     try:
         with path.open("rb") as stream:
             size = path.stat().st_size
@@ -157,7 +170,7 @@ def _outgoing(path: Path) -> _Outgoing | Sent:
     sop_class, sop_instance = sop_class or meta.sop_class, sop_instance or meta.sop_instance
     if not (sop_class and sop_instance):
         return Sent(path, None, "not sent: no SOP class or instance UID")
-    return _Outgoing(
+    return Outgoing(
         path, FileMeta(sop_class, sop_instance, meta.transfer_syntax, meta.data_set_offset)
     )
 
@@ -181,11 +194,11 @@ def _own_uids(stream: BinaryIO, size: int, meta: FileMeta) -> tuple[str, str]:
     return found[SOP_CLASS_UID], found[SOP_INSTANCE_UID]
 
 
-def _send_part(peer: _Peer, part: list[_Outgoing | Sent]) -> Iterator[Sent]:
+def _send_part(peer: _Peer, part: list[Outgoing | Sent]) -> Iterator[Sent]:
     wanted = {
         (each.meta.sop_class, each.meta.transfer_syntax)
         for each in part
-        if isinstance(each, _Outgoing)
+        if isinstance(each, Outgoing)
     }
     if not wanted:
         yield from (each for each in part if isinstance(each, Sent))
@@ -210,45 +223,113 @@ def _send_part(peer: _Peer, part: list[_Outgoing | Sent]) -> Iterator[Sent]:
             elif not association.is_established:
                 yield Sent(each.path, None, "the association ended before it was sent")
             else:
-                yield _store(association, each, context_id, number)
+                yield store(association, each, context_id, number)
     finally:
         _end(association)
 
 
-def _store(association: Any, outgoing: _Outgoing, context_id: int, number: int) -> Sent:
+def store(
+    association: Any,
+    outgoing: Outgoing,
+    context_id: int,
+    number: int,
+    *,
+    seconds: float = float("inf"),
+    originator: Originator | None = None,
+) -> Sent:
+    """C-STORE of one file on an association that stands, within ``seconds``; afterwards the
+    association stands no more when no answer came."""
     request = C_STORE()
     request.MessageID = number % 0xFFFF + 1
     request.Priority = 2
+    if originator is not None:
+        request.MoveOriginatorApplicationEntityTitle = originator.title
+        request.MoveOriginatorMessageID = originator.message_id
     message = C_STORE_RQ()
     try:
         request.AffectedSOPClassUID = outgoing.meta.sop_class
         request.AffectedSOPInstanceUID = outgoing.meta.sop_instance
-        # The message then reads the file piece by piece, from the data set on.
-        request._dataset_path = (outgoing.path, outgoing.meta.data_set_offset)
+        if outgoing.data is None:
+            # The message then reads the file piece by piece, from the data set on.
+            request._dataset_path = (outgoing.path, outgoing.meta.data_set_offset)
+        else:
+            request.DataSet = BytesIO(outgoing.data[outgoing.meta.data_set_offset :])
         message.primitive_to_message(request)
     except (TypeError, ValueError):
         return Sent(outgoing.path, None, "not sent: a UID is none")
-    # pynetdicom's own thread must not take the answer.
+    # pynetdicom's own thread must not take the answer. It may not yet have gone on after the last
+    # one, and still say that it pauses.
+    while (
+        association._reactor_checkpoint.is_set()
+        and association._is_paused
+        and association.is_alive()
+    ):
+        time.sleep(0.0001)
     association._reactor_checkpoint.clear()
     while not association._is_paused and association.is_alive():
         time.sleep(0.0001)
     try:
-        pdu_bytes = association.dimse.maximum_pdu_size or PDU_BYTES_MAX
-        queue = association.dul.to_provider_queue
-        for primitive in message.encode_msg(context_id, min(pdu_bytes, PDU_BYTES_MAX)):
-            while queue.qsize() >= QUEUED_PDUS_MAX and association.dul.is_alive():
-                time.sleep(0.0005)
-            association.dul.send_pdu(primitive)
-        _, answer = association.dimse.get_msg(block=True)
+        return _exchanged(association, outgoing, message, context_id, time.monotonic() + seconds)
     except OSError as error:
         _abort(association)
         return Sent(outgoing.path, None, f"the file cannot be read ({type(error).__name__})")
     finally:
         association._reactor_checkpoint.set()
+
+
+def _exchanged(
+    association: Any, outgoing: Outgoing, message: Any, context_id: int, deadline: float
+) -> Sent:
+    """Send the message and wait for its answer. Raises OSError when the file cannot be read."""
+    pdu_bytes = association.dimse.maximum_pdu_size or PDU_BYTES_MAX
+    queue = association.dul.to_provider_queue
+    for primitive in message.encode_msg(context_id, min(pdu_bytes, PDU_BYTES_MAX)):
+        while queue.qsize() >= QUEUED_PDUS_MAX and association.dul.is_alive():
+            if time.monotonic() > deadline:
+                cut(association)
+                return Sent(outgoing.path, None, "the peer does not read")
+            time.sleep(0.0005)
+        association.dul.send_pdu(primitive)
+    if deadline < float("inf"):
+        association.dimse_timeout = max(deadline - time.monotonic(), 0.001)
+    _, answer = association.dimse.get_msg(block=True)
     if answer is None or getattr(answer, "Status", None) is None:
+        if time.monotonic() > deadline:
+            # What it has not read would keep an abort waiting for ever.
+            cut(association)
         _abort(association)
         return Sent(outgoing.path, None, "no answer")
     return Sent(outgoing.path, int(answer.Status), str(answer.ErrorComment or ""))
+
+
+def file_pdus(context: int, outgoing: Outgoing, pdu_bytes_max: int) -> Iterator[bytes]:
+    """The data set of a file in P-DATA-TF PDUs of one value each; read piece by piece.
+
+    Raises OSError when the file cannot be read.
+    """
+    room = max(pdu_bytes_max - 6, 1)
+    offset = outgoing.meta.data_set_offset
+    stream = outgoing.path.open("rb") if outgoing.data is None else BytesIO(outgoing.data)
+    with stream:
+        stream.seek(offset)
+        piece = stream.read(room)
+        while True:
+            following = stream.read(room)
+            control = 0 if following else 2
+            value = struct.pack(">LBB", len(piece) + 2, context, control) + piece
+            yield struct.pack(">BxL", P_DATA_TF, len(value)) + value
+            if not following:
+                return
+            piece = following
+
+
+def cut(association: Any) -> None:
+    """End an association whose peer does not read any more, at once and without a word."""
+    held = association.dul.socket
+    if held is not None and held.socket is not None:
+        with contextlib.suppress(OSError):
+            held.socket.shutdown(socket.SHUT_RDWR)
+    association.is_established = False
 
 
 def _context(sop_class: str, transfer_syntax: str) -> Any:

@@ -176,6 +176,33 @@ class DicomSourceSettings(BaseModel):
         le=7 * 86_400,
         description="With commitment delivered: how long the destinations are waited for.",
     )
+    query: Literal["peers", "any", "off"] = Field(
+        default="peers",
+        description="Who may query and retrieve what is held, by C-FIND, C-MOVE and C-GET: AE "
+        "titles that peers names, any that may associate, or nobody. Objects are moved only to "
+        "peers that have connect.",
+    )
+    worklist: Literal["peers", "any", "off"] = Field(
+        default="peers",
+        description="Who may ask for the modality worklist, which is made of the orders of HL7 v2 "
+        "sources: AE titles that peers names, any that may associate, or nobody.",
+    )
+    query_results_max: int = Field(
+        default=5_000, ge=1, le=100_000, description="The most matches of one query."
+    )
+    retrieve_timeout_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        le=3_600,
+        description="How long the receiver of a retrieved object may take for it.",
+    )
+    rewritten_bytes_max: int = Field(
+        default=512 << 20,
+        ge=1 << 20,
+        le=4 << 30,
+        description="The largest object that is decompressed, in memory, for a receiver that does "
+        "not take it as it is.",
+    )
     patient_id_authority: Uid | None = Field(
         default=None,
         description="OID of the authority of a PatientID without an issuer; none: such a "

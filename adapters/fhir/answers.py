@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from adapters.fhir.line import Answer
+from adapters.line import Answer
 from gateway.model import Again, Cause, CauseCode, Delivered, Outcome, Refused, Wait
 
 ACCESS_WAIT = timedelta(minutes=1)

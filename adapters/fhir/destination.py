@@ -12,8 +12,8 @@ from typing import Any
 
 from adapters.fhir import answers, bundles
 from adapters.fhir.bundles import Put
-from adapters.fhir.line import Answer, Line, NoAnswer, NotSent, Unusable, blocks, stream_blocks
 from adapters.fhir.settings import FhirServerSettings
+from adapters.line import Answer, Line, NoAnswer, NotSent, Unusable, blocks, stream_blocks
 from gateway.model import Again, Cause, CauseCode, Delivered, Delivery, Outcome, Refused, Wait
 from gateway.ports import BlobStore
 from gateway.serialise import dumps, loads

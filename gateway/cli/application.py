@@ -120,6 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _known(error: Exception) -> Code | None:
     """The exit code of an error that needs no traceback, after saying what is wrong."""
     from adapters.cda.validation.pack import PackUnusable
+    from adapters.dicom.rule_files import RuleError
     from adapters.hl7.profile_files import ProfileError
     from adapters.tls import TlsUnusable
     from gateway.api.security import TokenUnusable
@@ -143,6 +144,11 @@ def _known(error: Exception) -> Code | None:
             for problem in error.problems:
                 say(problem)
             say("ecluse: the profile cannot be used")
+            return Code.USAGE
+        case RuleError():
+            for problem in error.problems:
+                say(problem)
+            say("ecluse: the rules of a destination cannot be used")
             return Code.USAGE
         case TokenUnusable() | TlsUnusable() | PackUnusable():
             say(f"ecluse: {error}")

@@ -17,6 +17,9 @@ from gateway.wording import plural
 if TYPE_CHECKING:
     from adapters.dicom.settings import DicomPeerSettings
 
+MISSING_TOLD = 20
+"""Files that a medium lacks and that are named."""
+
 app = typer.Typer(name="dicom", help="DICOM: other systems, files, studies.", no_args_is_help=True)
 
 Peer = Annotated[str, typer.Argument(help="Its AE title and address.", metavar="AET@HOST:PORT")]
@@ -86,6 +89,45 @@ def send_(
     """Send DICOM files as they are (C-STORE), with progress; as ecluse send --to dicom://…"""
     _peer(peer)
     send(paths, to=f"dicom://{peer}", calling=calling, timeout=timeout, json_output=json_output)
+
+
+@app.command("import")
+def import_(
+    peer: Peer,
+    medium: Annotated[
+        Path,
+        typer.Argument(
+            help="A CD, a folder, or a DICOMDIR: with one, the files that it names are sent.",
+            metavar="MEDIUM",
+            exists=True,
+        ),
+    ],
+    *,
+    calling: Calling = "ECLUSE-SCU",
+    timeout: Timeout = 30.0,
+    json_output: JsonOption = False,
+) -> None:
+    """Send what a medium holds (C-STORE), to a source of this gateway or to another system. Exit 1
+    when something is refused, or when its DICOMDIR names files that are not there."""
+    from adapters.dicom.media import NoMedium, medium_of
+
+    _peer(peer)
+    try:
+        found = medium_of(medium)
+    except NoMedium as error:
+        fail(Code.FAILED, str(error))
+    for each in found.missing[:MISSING_TOLD]:
+        say(f"{each}: named by {found.directory}, and not there")
+    if found.files:
+        files = list(found.files)
+        to = f"dicom://{peer}"
+        try:
+            send(files, to=to, calling=calling, timeout=timeout, json_output=json_output)
+        except typer.Exit as ended:
+            if ended.exit_code or not found.missing:
+                raise
+    if found.missing:
+        fail(Code.FAILED, f"{len(found.missing)} files of the medium are missing")
 
 
 @app.command("find")

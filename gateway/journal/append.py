@@ -289,9 +289,12 @@ def _gather(connection: Connection, new: Iterable[Arrival]) -> None:
 
 
 def _to_index(connection: Connection, new: Iterable[Arrival], ids: Mapping[Key, int]) -> None:
-    """Note the instances that the index of what is held does not have yet."""
+    """Note the instances that the index of what is held does not have yet, and the orders of
+    imaging that the worklist does not have."""
     rows = [(ids[arrival.key],) for arrival in new if arrival.indexed]
     insert_rows(connection, tables.unindexed, rows, fine=True)
+    orders = [(ids[arrival.key],) for arrival in new if arrival.scheduled]
+    insert_rows(connection, tables.unscheduled, orders, fine=True)
 
 
 # An image has its own commit as a rule: what is around the statement would cost more than it.

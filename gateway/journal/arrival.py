@@ -20,6 +20,8 @@ from gateway.model import Cause, Format, LaterAnswer, Received
 
 ATTRIBUTES_MAX = 64
 ANSWER_BYTES_MAX = 1 << 20
+ORDERS = frozenset({"ORM^O01", "OMI^O23"})
+"""Message types that may hold an order of imaging (``adapters.hl7.imaging_orders``)."""
 _FIRST_STATES = frozenset({MessageState.RECEIVED, MessageState.GATHERING, MessageState.REFUSED})
 
 
@@ -86,6 +88,8 @@ class Arrival:
     group_complete: bool = False
     indexed: bool = False
     """Is it an instance of a DICOM study, which is then found by its attributes?"""
+    scheduled: bool = False
+    """May it hold an order of imaging, which goes onto the worklist?"""
     usual: bool = False
     """Has it neither a group nor a cause? Then ``USUAL_CONSTANTS`` hold for its row."""
 
@@ -152,6 +156,7 @@ def prepare(
         received.later_answer,
         received.group_complete,
         received.format is Format.DICOM and state is MessageState.GATHERING,
+        received.kind in ORDERS and cause is None,
         not group and cause is None,
     )
 

@@ -299,6 +299,37 @@ unindexed = Table(
 )
 """DICOM instances that were kept and are not in the index of what is held yet."""
 
+scheduled_step = Table(
+    "scheduled_step",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("order_key", String(64), nullable=False),
+    Column("step_id", _key(), nullable=False),
+    # The message that spoke of it last.
+    Column("message_id", _Id, nullable=False),
+    Column("sequence", _Id, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("study_uid", _uid, nullable=False),
+    Column("start_date", String(8), nullable=False),
+    Column("content", JSON, nullable=False),
+    # The performed procedure step that belongs to it, and that one's status.
+    Column("performed_uid", _uid, nullable=False),
+    Column("performed", String(16), nullable=False),
+    UniqueConstraint("order_key", "step_id"),
+    Index("ix_scheduled_step_start_date", "start_date"),
+    Index("ix_scheduled_step_study_uid", "study_uid"),
+    Index("ix_scheduled_step_performed_uid", "performed_uid"),
+    sqlite_autoincrement=True,
+)
+"""The scheduled procedure steps that orders brought: the modality worklist."""
+
+unscheduled = Table(
+    "unscheduled",
+    metadata,
+    Column("message_id", _Id, primary_key=True, autoincrement=False),
+)
+"""Orders of imaging that were kept and are not in the worklist yet."""
+
 waiting = Table(
     "waiting",
     metadata,

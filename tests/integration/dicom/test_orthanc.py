@@ -17,13 +17,21 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from adapters.dicom.forward_settings import StorageSettings
+from adapters.dicom.rewriting import Rewriter
 from adapters.dicom.sender import send_files
+from adapters.dicom.stow import StowDestination
+from gateway.asked_commitments import JournalCommitments
 from gateway.cli.application import app
 from gateway.journal import gatherings
+from gateway.model import Delivered
 from tests.eventually import eventually
 from tests.integration.dicom.objects import CT, STUDY, data_set, data_set_of, write
+from tests.integration.dicom.storing_peer import Files, delivery, destination
 from tests.integration.dicom.test_studies import door
 from tests.servers import free_port
+
+DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 
 @dataclass
@@ -66,7 +74,7 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory, gateway_port: int) -> Iter
     folder = tmp_path_factory.mktemp("orthanc")
     made = Orthanc(free_port(), free_port())
     settings = {
-        "DicomAet": "ORTHANC", "DicomPort": made.dicom, "HttpPort": made.http, "Plugins": [],
+        "DicomAet": "ORTHANC", "DicomPort": made.dicom, "HttpPort": made.http, "Plugins": [str(DICOMWEB)],
         "StorageDirectory": str(folder), "IndexDirectory": str(folder),
         "DicomModalities": {
             "gateway": {"AET": "ECLUSE", "Host": "127.0.0.1", "Port": gateway_port},
@@ -141,6 +149,75 @@ def test_the_source_is_asked_which_instances_a_study_has(tmp_path: Path, orthanc
         assert (account.missing, account.expected) == (0, 3)
         assert account.due_at is not None
         assert account.due_at <= ours.journal.now()
+
+
+def kept_by(orthanc: Orthanc, uid: str, folder: Path) -> bytes:
+    """The data set of an instance as Orthanc has it."""
+    (found,) = orthanc.rest("/tools/lookup", uid.encode())
+    request = f"http://127.0.0.1:{orthanc.http}/instances/{found['ID']}/file"
+    path = folder / "kept.dcm"
+    path.write_bytes(urllib.request.urlopen(request, timeout=10).read())
+    return data_set_of(path)
+
+
+def test_what_is_sent_on_is_committed_by_orthanc(
+    tmp_path: Path, orthanc: Orthanc, gateway_port: int
+) -> None:
+    study, sent = f"{STUDY}.7", []
+    for number in (1, 2):
+        uid = f"{study}.1.{number}"
+        sent.append(write(tmp_path / f"{number}.dcm", data_set(uid, study=study), uid))
+    settings = {"ae_title": "ORTHANC", "commitment": True}
+    with door(tmp_path, listen=f"127.0.0.1:{gateway_port}") as ours:
+        commitments = JournalCommitments(ours.journal)
+        with destination(orthanc.dicom, sent, commitments=commitments, **settings) as there:
+            outcomes = [there.deliver(delivery(), None)]
+            eventually(lambda: commitments.last("key-1") is None or outcomes.append(
+                there.deliver(delivery(begun=len(outcomes)), None)
+            ), timeout=30)  # fmt: skip
+        assert outcomes[-1] == Delivered(evidence="2 objects stored and committed")
+        for number in (1, 2):
+            uid = f"{study}.1.{number}"
+            assert kept_by(orthanc, uid, tmp_path) == data_set(uid, study=study)
+
+
+def test_orthanc_takes_the_same_bytes_by_stow(tmp_path: Path, orthanc: Orthanc) -> None:
+    study, sent = f"{STUDY}.9", []
+    for number in (1, 2):
+        uid = f"{study}.1.{number}"
+        sent.append(write(tmp_path / f"{number}.dcm", data_set(uid, study=study), uid))
+    url = f"http://127.0.0.1:{orthanc.http}/dicom-web"
+    configured = StorageSettings(type="dicom", protocol="stow", url=url)
+    there = StowDestination("web", configured, Files(sent), Rewriter((), 1 << 20))
+    outcome = there.deliver(delivery(), None)
+    there.close()
+    assert outcome == Delivered(evidence="2 objects stored")
+    for number in (1, 2):
+        uid = f"{study}.1.{number}"
+        assert kept_by(orthanc, uid, tmp_path) == data_set(uid, study=study)
+
+
+def test_orthanc_finds_and_retrieves_what_is_held(
+    tmp_path: Path, orthanc: Orthanc, gateway_port: int
+) -> None:
+    study = f"{STUDY}.8"
+    peers = [{"ae_title": "ORTHANC", "connect": f"127.0.0.1:{orthanc.dicom}"}]
+    paths = []
+    for number in (1, 2):
+        uid = f"{study}.1.{number}"
+        paths.append(write(tmp_path / f"{number}.dcm", data_set(uid, study=study), uid))
+    with door(tmp_path, listen=f"127.0.0.1:{gateway_port}", peers=peers) as ours:
+        where = ("127.0.0.1", ours.port, "ECLUSE", "MODALITY")
+        assert all(each.accepted for each in send_files(*where, paths))
+        asked = {"Level": "Study", "Query": {"StudyInstanceUID": study, "StudyDate": ""}}
+        found = orthanc.rest("/modalities/gateway/query", asked)["Path"]
+        assert orthanc.rest(f"{found}/answers") == ["0"]
+        content = orthanc.rest(f"{found}/answers/0/content?simplify")
+        assert content["StudyInstanceUID"] == study
+        orthanc.rest(f"{found}/answers/0/retrieve", b"ORTHANC")
+    for number in (1, 2):
+        uid = f"{study}.1.{number}"
+        assert kept_by(orthanc, uid, tmp_path) == data_set(uid, study=study)
 
 
 def test_our_commands_talk_to_orthanc(tmp_path: Path, orthanc: Orthanc) -> None:

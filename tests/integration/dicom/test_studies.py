@@ -25,6 +25,7 @@ from adapters.dicom.sender import send_files
 from adapters.dicom.settings import DicomSourceSettings
 from gateway.cli.application import app
 from gateway.gate import PermissionGate
+from gateway.holdings import JournalHoldings
 from gateway.intake import JournalIntake
 from gateway.journal import gatherings, studies
 from gateway.journal.journal import Journal
@@ -100,7 +101,10 @@ def door(folder: Path, **settings: Any) -> Iterator[Door]:
     patience = {"ct": timedelta(seconds=configured.partial_after_seconds)}
     ledger = SourceStudies(journal, "ct", quiet, patience)
     intake = JournalIntake(writer, gate, quiet=quiet)
-    source = DicomSource(configured, intake, SystemClock(), folder / "spool", ledger)
+    source = DicomSource(
+        configured, intake, SystemClock(), folder / "spool", ledger,
+        holdings=JournalHoldings(journal),
+    )  # fmt: skip
     try:
         with in_loop(source):
             yield Door(journal, source, quiet, folder)

@@ -125,6 +125,27 @@ def test_a_refusal_is_an_answer_and_closes_it(
     assert sorted(remote.calls) == ["f0", "f1", "f2", "f3"]
 
 
+def test_what_waits_alone_keeps_only_its_own_lane(
+    make_rig: Callable[..., Rig], clock: HeldClock
+) -> None:
+    remote = ToyRemote()
+    awaited = Cause(code=CauseCode.OUTCOME_UNKNOWN)
+    waits = Wait(cause=awaited, after=timedelta(seconds=60), alone=True)
+    remote.answers = {"f0": [waits] * 20}
+    rig = remote_rig(make_rig, remote, breaker=BreakerPolicy(failures=2))
+    sent = [send(rig, n, f"f{n}") for n in range(3)]
+    behind = send(rig, 0, "behind")
+    for _ in range(20):
+        rig.settle()
+        assert rig.state(behind) is MessageState.ROUTED
+        clock.forward(seconds=61)
+    assert [rig.state(each) for each in sent[1:]] == [MessageState.DELIVERED] * 2
+    rig.settle()
+    # Neither the breaker nor the number of attempts has counted it.
+    assert rig.state(sent[0]) is rig.state(behind) is MessageState.DELIVERED
+    assert rig.delivery(sent[0]).attempts == 1
+
+
 def test_a_destination_that_wants_to_rest_rests_for_all(
     make_rig: Callable[..., Rig], clock: HeldClock
 ) -> None:

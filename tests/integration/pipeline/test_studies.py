@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from gateway.journal.states import MessageState
 from gateway.model import CauseCode, Disposition, Format
+from gateway.route import DestinationRule
+from gateway.study_rounds import StudyRounds
 from tests.integration.pipeline.rig import HeldClock, Rig, national, recorded
 
 WHO = {"patient": [national(1)]}
@@ -78,3 +82,28 @@ def test_a_study_that_cannot_be_mapped_dies_as_one_message(rig: Rig, clock: Held
     rig.settle()
     assert rig.state(first) is MessageState.GATHERED
     assert rig.state(second) is MessageState.DEAD
+
+
+def test_what_is_sent_on_is_what_came_since_the_study_went_the_last_time(
+    rig: Rig, clock: HeldClock
+) -> None:
+    rounds = StudyRounds(rig.journal)
+    first = instance(rig, "i1")
+    second = instance(rig, "i2")
+    clock.forward(seconds=6)
+    rig.settle()
+    late = instance(rig, "i3")
+    clock.forward(seconds=6)
+    rig.settle()
+    carriers = [second.message_id, late.message_id]
+    found = [[each.number for each in rounds.instances(carrier)] for carrier in carriers]
+    assert found == [[first.message_id, second.message_id], [late.message_id]]
+    assert b"i1" in rounds.payload(first.message_id).read()
+    with pytest.raises(KeyError):
+        rounds.payload(late.message_id + 100)
+
+
+def test_only_the_formats_of_a_destination_go_there() -> None:
+    rule = DestinationRule(destination="pacs", formats=frozenset({Format.DICOM}))
+    assert rule.takes("ct", Format.DICOM)
+    assert not rule.takes("lab", Format.HL7V2)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adapters.fhir import bundles
-from gateway.delivery_settings import FhirDestinationSettings
+from gateway.delivery_settings import DicomDestinationSettings, FhirDestinationSettings
 from gateway.mapping.r4.checker import Checker
 from gateway.model import CauseCode, Delivery
 from gateway.settings import load_settings
@@ -64,6 +64,35 @@ WRONG = {
     "an unknown cause": ("url: http://h, retry: {causes: {bad: {}}}", "causes"),
     "an unknown setting": ("url: http://h, colour: red", "colour"),
 }
+
+
+WRONG_PACS = {
+    "no address": ("ae_title: PACS", "needs connect and ae_title"),
+    "an address of the other protocol": (
+        "connect: 'h:104', ae_title: PACS, url: http://h", "are for protocol stow"),
+    "a URL that is none": ("protocol: stow, url: h", "needs url"),
+    "credentials in the address": ("protocol: stow, url: http://me:secret@h/", "no credentials"),
+    "commitment over HTTP": ("protocol: stow, url: http://h, commitment: true", "for protocol dimse"),
+    "longer than a lease": ("connect: 'h:104', ae_title: PACS, timeout_seconds: 25", "lease_seconds"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG_PACS)
+def test_what_is_wrong_with_a_pacs_is_said(tmp_path: Path, name: str) -> None:
+    given, said = WRONG_PACS[name]
+    with pytest.raises(ConfigurationError) as raised:
+        read(tmp_path, f"  - {{type: dicom, name: pacs, {given}}}\n")
+    assert said in "\n".join(raised.value.problems)
+    assert "secret" not in "\n".join(raised.value.problems)
+
+
+def test_a_pacs_is_a_destination_elsewhere(tmp_path: Path) -> None:
+    (pacs,) = read(
+        tmp_path,
+        "  - {type: dicom, name: pacs, connect: 'pacs.example:104', ae_title: PACS, connections: 4}\n",
+    )
+    assert isinstance(pacs, DicomDestinationSettings)
+    assert (pacs.connections, pacs.own_title, pacs.treatment().passes) == (4, "ECLUSE", False)
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -14,17 +14,37 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
 
 import httpx2
 
-from adapters.fhir.settings import FhirServerSettings
 from adapters.tls import ClientTlsSettings, TlsUnusable, client_context
 
 ANSWER_BYTES_MAX = 16 << 20
 """A transaction's answer has a line or two for each entry; a larger one is none."""
 _BLOCK_BYTES = 1 << 16
 _CREDENTIAL_BYTES_MAX = 16 << 10
+
+
+class ServerSettings(Protocol):
+    """What must be known of a server: times are in seconds; ``timeout_seconds`` is that of a
+    whole attempt; ``token_file`` and ``password_file`` hold a credential in their first line."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def timeout_seconds(self) -> float: ...
+    @property
+    def connect_timeout_seconds(self) -> float: ...
+    @property
+    def tls(self) -> ClientTlsSettings | None: ...
+    @property
+    def token_file(self) -> Path | None: ...
+    @property
+    def username(self) -> str: ...
+    @property
+    def password_file(self) -> Path | None: ...
 
 
 class NotSent(Exception):
@@ -51,7 +71,7 @@ class Answer:
 class Line:
     """One connection to a server, opened when needed and kept. Belongs to one thread."""
 
-    def __init__(self, settings: FhirServerSettings) -> None:
+    def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
         self._files: tuple[object, ...] = ()
         self._client: httpx2.Client | None = None

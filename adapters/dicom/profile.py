@@ -1,0 +1,153 @@
+"""The Basic Application Level Confidentiality Profile (PS3.15 annex E) for objects on their way.
+
+What is done with which attribute is table E.1-1, as ``dicom-anonymizer`` has it from the standard's
+2026c edition. Where the table leaves a choice the object stays valid: a value is emptied or
+replaced rather than removed. Dates and UIDs may be kept (E.3.6 with full dates, E.3.9).
+
+Private attributes go. Pixels are not looked at: an object that says that a name is burned into
+them is not sent.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any
+
+from adapters.dicom.rewriting import CannotRewrite
+
+REMOVE, EMPTY, DUMMY, UID, ITEMS = "X", "Z", "D", "U", "U*"
+
+_METHODS = {
+    "basic": ("113100", "Basic Application Confidentiality Profile"),
+    "dates": ("113106", "Retain Longitudinal Temporal Information Full Dates Option"),
+    "uids": ("113110", "Retain UIDs Option"),
+}
+"""Codes of CID 7050 (PS3.16)."""
+_TEMPORAL = frozenset({"DA", "DT", "TM"})
+_DUMMIES: Mapping[str, Any] = {
+    "AS": "000D", "CS": "REMOVED", "DA": "19000101", "DT": "19000101000000", "TM": "000000",
+    "DS": "0", "IS": "0", "FD": 0.0, "FL": 0.0, "SL": 0, "SS": 0, "UL": 0, "US": 0,
+    "OB": b"\0\0", "OW": b"\0\0", "UN": b"\0\0", "AT": 0,
+}  # fmt: skip
+_PATIENT_ID, _PATIENT_NAME = 0x00100020, 0x00100010
+_BURNED_IN = "BurnedInAnnotation"
+_WELL_KNOWN = "1.2.840.10008."
+
+
+@lru_cache(maxsize=1)
+def _table() -> tuple[Mapping[int, str], tuple[tuple[int, int, str], ...]]:
+    """Actions by tag, and those of repeating groups as tag and mask."""
+    from dicomanonymizer.dicom_anonymization_databases import dicomfields_2026c as table
+
+    by_tag: dict[int, str] = {}
+    masked: list[tuple[int, int, str]] = []
+    for tags, action in (
+        (table.X_TAGS, REMOVE), (table.Z_TAGS, EMPTY), (table.D_TAGS, DUMMY), (table.U_TAGS, UID),
+        (table.Z_D_TAGS, DUMMY), (table.X_Z_TAGS, EMPTY), (table.X_D_TAGS, DUMMY),
+        (table.X_Z_D_TAGS, DUMMY), (table.X_Z_U_STAR_TAGS, ITEMS),
+    ):  # fmt: skip
+        for each in tags:
+            tag = each[0] << 16 | each[1]
+            if len(each) == 4:
+                masked.append((tag, each[2] << 16 | each[3], action))
+            else:
+                by_tag[tag] = action
+    return by_tag, tuple(masked)
+
+
+class BasicProfile:
+    """De-identifies data sets: with one secret the same patient and the same UIDs always become
+    the same others. Thread-safe."""
+
+    def __init__(self, secret: bytes, keep: frozenset[str]) -> None:
+        self._secret = secret
+        self._keep = keep
+        _table()
+
+    def apply(self, found: Any) -> None:
+        """De-identify in place. Raises CannotRewrite."""
+        if str(found.get(_BURNED_IN, "")).upper() == "YES":
+            raise CannotRewrite("what names the patient is burned into its pixels")
+        pseudonym = self._digest(str(found.get("PatientID", "") or ""))[:16].upper()
+        self._level(found)
+        found.PatientID = found.PatientName = pseudonym
+        self._say(found)
+
+    def _level(self, found: Any) -> None:
+        by_tag, masked = _table()
+        for element in list(found):
+            tag = int(element.tag)
+            action = by_tag.get(tag)
+            if action is None:
+                action = next((a for value, mask, a in masked if tag & mask == value), None)
+            if element.tag.is_private:
+                del found[element.tag]
+            elif action is not None and not self._kept(element, action):
+                self._ACTIONS[action](self, found, element)
+            elif element.VR == "SQ":
+                for item in element.value:
+                    self._level(item)
+
+    def _kept(self, element: Any, action: str) -> bool:
+        if action == UID or element.VR == "UI":
+            return "uids" in self._keep
+        return element.VR in _TEMPORAL and "dates" in self._keep
+
+    def _remove(self, found: Any, element: Any) -> None:
+        del found[element.tag]
+
+    def _empty(self, found: Any, element: Any) -> None:  # noqa: ARG002
+        element.value = [] if element.VR == "SQ" else None
+
+    def _dummy(self, found: Any, element: Any) -> None:
+        if element.is_empty:
+            return
+        if element.VR == "UI":
+            self._uid(found, element)
+        elif element.VR == "SQ":
+            element.value = []
+        else:
+            element.value = _DUMMIES.get(element.VR, "REMOVED")
+
+    def _uid(self, found: Any, element: Any) -> None:  # noqa: ARG002
+        if element.VR != "UI" or element.is_empty:
+            return
+        if element.VM > 1:
+            element.value = [self._other(str(each)) for each in element.value]
+        else:
+            element.value = self._other(str(element.value))
+
+    def _items(self, found: Any, element: Any) -> None:  # noqa: ARG002
+        for item in element.value:
+            self._level(item)
+
+    def _other(self, uid: str) -> str:
+        if uid.startswith(_WELL_KNOWN):
+            return uid
+        return f"2.25.{int(self._digest(uid)[:30], 16)}"
+
+    def _digest(self, text: str) -> str:
+        return hmac.new(self._secret, text.encode(), sha256).hexdigest()
+
+    def _say(self, found: Any) -> None:
+        """What was done, in the object's own words (PS3.15 E.1.1, PS3.3 C.7.1.1)."""
+        from pydicom.dataset import Dataset
+
+        found.PatientIdentityRemoved = "YES"
+        found.LongitudinalTemporalInformationModified = (
+            "UNMODIFIED" if "dates" in self._keep else "REMOVED"
+        )
+        said = []
+        for name in ("basic", *sorted(self._keep)):
+            code = Dataset()
+            code.CodeValue, code.CodeMeaning = _METHODS[name]
+            code.CodingSchemeDesignator = "DCM"
+            said.append(code)
+        found.DeidentificationMethodCodeSequence = said
+
+    _ACTIONS: Mapping[str, Callable[[BasicProfile, Any, Any], None]] = {
+        REMOVE: _remove, EMPTY: _empty, DUMMY: _dummy, UID: _uid, ITEMS: _items,
+    }  # fmt: skip

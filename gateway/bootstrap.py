@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from adapters.cda.validation.validator import Validator
+from adapters.dicom.settings import DicomSourceSettings
 from adapters.fhir.destination import FhirDestination
 from adapters.hl7.continuation import Fragment, fragment_kept
 from deadletter.alerts import Alerts, Channel
@@ -43,10 +44,12 @@ from gateway.journal.writer import GroupWriter
 from gateway.judging import make_validator
 from gateway.mapping import Library, MappingContext, serialise
 from gateway.mapping_processes import CPU_SECONDS_MAX, MappingProcesses
+from gateway.manifests.making import Manifests
+from gateway.manifests.marking import Marking
 from gateway.mapping_wire import Opening, content_digest
 from gateway.normalise import Normaliser
 from gateway.opening import open_journal
-from gateway.ports import Destination
+from gateway.ports import Destination, Intake
 from gateway.release import version
 from gateway.retry import RetryPolicy
 from gateway.return_links import ReturnLinks
@@ -141,6 +144,7 @@ class Gateway:
     desk: DeskWatch
     alerts: Alerts
     validator: Validator
+    manifests: Manifests | None = None
     started: bool = False
     _doors: asyncio.Task[None] | None = None
 
@@ -185,7 +189,7 @@ class Gateway:
 
         journal = open_journal(settings, read_only=False, on_ring=ring)
         gate = PermissionGate()
-        record = Record(journal.blobs, now=SystemClock().now, json=serialise)
+        record = make_record(settings, journal)
         policy = retry_policy(settings)
         links = ReturnLinks(journal, SystemClock(), policy)
         try:
@@ -275,6 +279,7 @@ class Gateway:
             DeskWatch(journal),
             make_alerts(settings, journal),
             validator,
+            make_manifests(settings, journal, record, intake, configuration),
         )
 
     @property
@@ -291,6 +296,8 @@ class Gateway:
             self.desk.start()
             self.alerts.start()
         self.follower.start()
+        if self.manifests is not None and self.settings.worker.threads:
+            self.manifests.start()
         await self.sources.start()
         self._doors = asyncio.create_task(self._hold_doors())
         self.started = True
@@ -322,6 +329,8 @@ class Gateway:
             return standstills.current(connection).draining_sources
 
     def _stop_threads(self) -> None:
+        if self.manifests is not None:
+            self.manifests.stop()
         self.writer.stop()
         self.alerts.stop()
         self.desk.stop()
@@ -346,6 +355,32 @@ class Gateway:
     def addresses(self) -> dict[str, str]:
         """Where each source listens."""
         return self.sources.addresses()
+
+
+def make_record(settings: Settings, journal: Journal) -> Record:
+    """The built-in record, which tells of its changes when manifests are made of them."""
+    now = SystemClock().now
+    if settings.manifest is None:
+        return Record(journal.blobs, now=now, json=serialise)
+    return Record(journal.blobs, now=now, json=serialise, changed=Marking(journal.now))
+
+
+def make_manifests(
+    settings: Settings,
+    journal: Journal,
+    record: Record,
+    intake: Intake,
+    configuration: Configuration,
+) -> Manifests | None:
+    """What makes manifests; None where none are wanted."""
+    if settings.manifest is None:
+        return None
+
+    def sources() -> list[str]:
+        named = configuration.settings.sources
+        return [each.name for each in named if isinstance(each, DicomSourceSettings)]
+
+    return Manifests(journal, record, intake, settings.manifest, sources=sources)
 
 
 def make_deployer(

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
+from urllib.parse import quote
 
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
@@ -52,7 +52,8 @@ class Origin:
     """Who makes manifests and where its instances are had.
 
     ``institution`` may be an XON (``name^^^^^^^^^identifier``). ``retrieve_url`` is the base of the
-    WADO-RS service, without a slash at its end. Empty is unknown.
+    WADO-RS service, ``report_url`` that of the FHIR service at which reports are had, both without
+    a slash at their end. Empty is unknown.
     """
 
     manufacturer: str = "Écluse"
@@ -60,6 +61,7 @@ class Origin:
     retrieve_url: str = ""
     retrieve_ae_title: str = ""
     retrieve_location_uid: str = ""
+    report_url: str = ""
     uid_root: str = UID_ROOT
 
 
@@ -72,9 +74,12 @@ class Written:
 
 
 def content_digest(manifest: Manifest, profile: Profile, origin: Origin) -> str:
-    """Hex SHA-256 of what a manifest says, whichever version it is."""
-    data = _data_set(replace(manifest, version=1, predecessor=""), profile, origin)
-    return hashlib.sha256(_encoded(data, profile)).hexdigest()
+    """Hex SHA-256 of what a manifest says, whichever version it is.
+
+    A report that took another's place makes another content, even where no byte names it.
+    """
+    said = replace(manifest, version=1, predecessor="")
+    return hashlib.sha256(repr((said, profile.name, origin)).encode()).hexdigest()
 
 
 def write_manifest(manifest: Manifest, profile: Profile, origin: Origin) -> Written:
@@ -142,10 +147,10 @@ def _data_set(manifest: Manifest, profile: Profile, origin: Origin) -> Dataset:
     data.SOPClassUID = KEY_OBJECTS
     data.SOPInstanceUID = ""
     data.TimezoneOffsetFromUTC = manifest.offset
-    if manifest.reports:
-        documents = [_report(each, origin) for each in manifest.reports if each.identifier]
-        if documents:
-            data.HL7StructuredDocumentReferenceSequence = documents
+    documents = [each for each in manifest.reports if each.identifier and origin.report_url]
+    if documents:
+        # Type 1 in each item is where the document is had, so none without such a place.
+        data.HL7StructuredDocumentReferenceSequence = [_report(each, origin) for each in documents]
     _patient(data, manifest, profile)
     _study(data, manifest, profile)
     # Key Object Document Series and General Equipment.
@@ -260,6 +265,9 @@ def _report(report: Report, origin: Origin) -> Dataset:
     data.ReferencedSOPClassUID = CDA_RELEASE_2
     data.ReferencedSOPInstanceUID = _uid(origin, f"report/{report.identifier}")
     data.HL7InstanceIdentifier = report.identifier
+    root, caret, extension = report.identifier.partition("^")
+    token = f"urn:oid:{root}|{quote(extension, safe='')}" if caret else f"urn:oid:{root}"
+    data.RetrieveURI = f"{origin.report_url}/DocumentReference?identifier={token}"
     return data
 
 
@@ -390,8 +398,3 @@ def _name(value: str) -> str:
     """One PN. One without a caret is given one: else it is the retired form (PS3.5 6.2.1)."""
     name = text(value, _PN).replace("=", " ")
     return f"{name}^" if name and "^" not in name else name
-
-
-def identifiers(requests: Sequence[Request]) -> list[Issued]:
-    """The accession numbers of requests, each once, in order."""
-    return list(dict.fromkeys(each.accession for each in requests if each.accession.value))

@@ -90,12 +90,13 @@ def write_manifest(manifest: Manifest, profile: Profile, origin: Origin) -> Writ
 
 
 def write_withdrawal(
-    manifest: Manifest, profile: Profile, origin: Origin, *, reason: str
+    manifest: Manifest, profile: Profile, origin: Origin, *, reason: str, before: str = ""
 ) -> Written:
     """A rejection note (IHE RAD IOCM) on the manifest that is its ``predecessor``.
 
     It says that there is no manifest of this study any more. ``reason`` is a code of
-    :data:`adapters.dicom.manifest.REJECTIONS`. Raises ValueError without a predecessor.
+    :data:`adapters.dicom.manifest.REJECTIONS`; ``before`` the manifest that the withdrawn one had
+    replaced, which stays replaced. Raises ValueError without a predecessor.
     """
     if not manifest.predecessor:
         raise ValueError("there is no manifest that could be withdrawn")
@@ -104,7 +105,7 @@ def write_withdrawal(
         modality="KO",
         instances=(ManifestInstance(uid=manifest.predecessor, sop_class=KEY_OBJECTS),),
     )
-    noted = replace(manifest, series=(series,), reports=(), requests=(), predecessor="")
+    noted = replace(manifest, series=(series,), reports=(), requests=(), predecessor=before)
     plain = replace(
         profile, title=REJECTIONS[reason], described=False, template=True, summary=False
     )

@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 from adapters.dicom.dataset import Instance
 from adapters.dicom.manifest import KEY_OBJECTS, Manifest
 from adapters.dicom.manifest_writing import content_digest, write_manifest, write_withdrawal
+from adapters.dicom.selection import FAULTS, read_file
 from adapters.dicom.study_contents import StudyContents, read_study
 from gateway.failure import internal
 from gateway.journal import gatherings, manifests, messages, patients
@@ -209,12 +210,25 @@ class Manifests:
             return
         numbered = replace(gone.manifest, version=claimed.version + 1, predecessor=claimed.uid)
         written = write_withdrawal(
-            numbered, self._settings.dialect, self._settings.origin(), reason=gone.reason
-        )
+            numbered, self._settings.dialect, self._settings.origin(), reason=gone.reason,
+            before=self._replaced_by(claimed),
+        )  # fmt: skip
         self._reserve(
             claimed, written.data, state=manifests.WITHDRAWN, version=numbered.version,
             uid="", digest="", instances=0, **changed,
         )  # fmt: skip
+
+    def _replaced_by(self, claimed: ManifestAccount) -> str:
+        """The SOP Instance UID of the version that the last one replaced; empty for none."""
+        with self._journal.read() as connection:
+            found = messages.get(connection, claimed.message_id or 0)
+        if found is None:
+            return ""
+        try:
+            said = read_file(messages.payload(self._journal, found))
+        except (KeyError, *FAULTS):
+            return ""
+        return said.predecessor if said is not None and said.uid == claimed.uid else ""
 
     def _reserve(self, claimed: ManifestAccount, data: bytes, **changed: Any) -> None:
         pending = self._journal.blobs.put(data)

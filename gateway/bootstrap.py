@@ -42,10 +42,10 @@ from gateway.journal import gatherings, standstills
 from gateway.journal.journal import Journal, JournalUnavailable
 from gateway.journal.writer import GroupWriter
 from gateway.judging import make_validator
-from gateway.mapping import Library, MappingContext, serialise
-from gateway.mapping_processes import CPU_SECONDS_MAX, MappingProcesses
 from gateway.manifests.making import Manifests
 from gateway.manifests.marking import Marking
+from gateway.mapping import Library, MappingContext, serialise
+from gateway.mapping_processes import CPU_SECONDS_MAX, MappingProcesses
 from gateway.mapping_wire import Opening, content_digest
 from gateway.normalise import Normaliser
 from gateway.opening import open_journal

@@ -1,4 +1,4 @@
-"""What a manifest says of a study: which series and instances it has, whose, ordered and reported how.
+"""What a manifest says of a study: its series and instances, whose, ordered and reported how.
 
 One model for all dialects of the Key Object Selection document (PS3.3 A.35.4);
 :mod:`adapters.dicom.manifest_writing` makes the bytes in one of them.

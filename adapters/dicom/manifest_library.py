@@ -83,9 +83,7 @@ def _group(series: ManifestSeries) -> Dataset:
         items.append(_text(Code("113607", "DCM", "Series Number"), series.number))
     if series.region is not None:
         items.append(_code(TARGET_REGION, series.region))
-    item = content_item(
-        ACQUISITION_CONTEXT, "UIDREF", Code("112002", "DCM", "Series Instance UID")
-    )
+    item = content_item(ACQUISITION_CONTEXT, "UIDREF", Code("112002", "DCM", "Series Instance UID"))
     item.UID = series.uid
     items.append(item)
     items.append(_number(SERIES_INSTANCES, len(series.instances), "{instances}", "instances"))

@@ -135,7 +135,7 @@ def _encoded(data: Dataset, profile: Profile) -> bytes:
     stream.is_little_endian = True
     stream.is_implicit_VR = profile.transfer_syntax == IMPLICIT_LITTLE_ENDIAN
     write_dataset(stream, data)
-    return stream.getvalue()
+    return bytes(stream.getvalue())
 
 
 # --- the modules (PS3.3 table A.35.4-1) -----------------------------------------------------

@@ -87,7 +87,7 @@ class Selection:
 
     @property
     def is_manifest(self) -> bool:
-        """Whether its title is that of a manifest, or it names a repository, as those of ELGA do."""
+        """Whether its title is a manifest's, or it names a repository, as those of ELGA do."""
         title = (self.title.value, self.title.scheme)
         if title in {(each.value, each.scheme) for each in (MANIFEST, DESCRIBED_MANIFEST)}:
             return True
@@ -212,9 +212,7 @@ def read_selection(level: Level) -> Selection:
             value(each, "HL7InstanceIdentifier")
             for each in items(level, "HL7StructuredDocumentReferenceSequence")
         ),
-        predecessor=value(
-            level, f"{evidence}.ReferencedSOPSequence(1).ReferencedSOPInstanceUID"
-        ),
+        predecessor=value(level, f"{evidence}.ReferencedSOPSequence(1).ReferencedSOPInstanceUID"),
         studies=studies,
     )
 

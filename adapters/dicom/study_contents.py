@@ -23,7 +23,7 @@ from adapters.dicom.manifest import (
 from adapters.dicom.paths import parse
 from adapters.dicom.reader import DicomReader
 from adapters.dicom.reading import READING_FAULTS
-from adapters.dicom.selection import Selection, items, issued, value
+from adapters.dicom.selection import Selection, issued, items, value
 from adapters.dicom.study import InstanceScope, SeriesScope, StudyScope, read_at
 from gateway.model import Payload
 from gateway.ports import ValueState
@@ -58,7 +58,9 @@ class StudyContents:
     conflicts: tuple[str, ...]
 
 
-def read_study(payloads: Sequence[Payload], *, only: Collection[str] | None = None) -> StudyContents:
+def read_study(
+    payloads: Sequence[Payload], *, only: Collection[str] | None = None
+) -> StudyContents:
     """The contents of a study, from its instances in order of arrival.
 
     ``only`` are the SOP Instance UIDs that count; None: all. Raises ``gateway.ports.Unreadable``
@@ -67,9 +69,7 @@ def read_study(payloads: Sequence[Payload], *, only: Collection[str] | None = No
     scope = DicomReader().read(payloads)
     arrived = {payload.sha256: place for place, payload in enumerate(payloads)}
     mine = [
-        each
-        for each in scope.instances()
-        if only is None or each.instance.sop_instance in only
+        each for each in scope.instances() if only is None or each.instance.sop_instance in only
     ]
     selections = _selections(mine, arrived)
     notes = [each for each in selections.values() if each.rejects or each.revokes]
@@ -120,9 +120,7 @@ def _is_aside(one: Selection) -> bool:
     return bool(one.is_manifest or one.rejects or one.revokes)
 
 
-def _selections(
-    members: Iterable[InstanceScope], arrived: dict[str, int]
-) -> dict[str, Selection]:
+def _selections(members: Iterable[InstanceScope], arrived: dict[str, int]) -> dict[str, Selection]:
     """The key object selections that can be read, by UID, in order of arrival."""
     found: dict[str, Selection] = {}
     ordered = sorted(

@@ -140,15 +140,28 @@ def show(
         Path, typer.Argument(help="A DICOM file.", metavar="FILE", exists=True, dir_okay=False)
     ],
     *,
+    with_header: Annotated[
+        bool, typer.Option("--header", help="The header of a key object selection, not its tree.")
+    ] = False,
     json_output: JsonOption = False,
 ) -> None:
     """Show the header of a DICOM file, down to three sequences deep. No pixel is read.
 
+    A key object selection (a manifest, a rejection note) is shown as a tree of what it names.
     Exit 1 when it is none, or breaks off.
     """
+    from gateway.cli.dicom_tree import selection_of, selection_tree
     from gateway.console.dicom_header import read_header
     from gateway.model import Payload
 
+    selection = None if with_header else selection_of(file)
+    if selection is not None:
+        if json_output:
+            data(asdict(selection))
+        else:
+            for line in selection_tree(selection):
+                typer.echo(line)
+        return
     header = read_header(Payload("", file.stat().st_size, path=file))
     if header is None:
         fail(Code.FAILED, f"{file}: no DICOM file (there is no DICM after 128 bytes)")
@@ -210,5 +223,45 @@ def studies(
             for each in found
         ],
         numbers=("instances", "announced", "missing", "round"),
+    )  # fmt: skip
+    say(f"{len(found)} {plural(len(found), 'study', 'studies')}")
+
+
+@app.command("manifests")
+def manifests(
+    *,
+    state: Annotated[
+        str,
+        typer.Option(
+            "--state", help="due, waiting, stopped, made or withdrawn only.", metavar="STATE"
+        ),
+    ] = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")] = 50,
+    config: ConfigOption = None,
+    state_folder: StateOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Print the imaging studies of the record with their manifests, or why there is none."""
+    from gateway.cli.access import reading
+    from gateway.journal.manifests import STATES, accounts
+
+    if state and state not in STATES:
+        fail(Code.USAGE, f"{state}: a state is one of {', '.join(STATES)}")
+    with reading(settings(config, state_folder)) as journal, journal.read() as connection:
+        found = accounts(connection, states=[state] if state else (), limit=limit)
+    if json_output:
+        data([asdict(each) for each in found])
+        return
+    table(
+        ("study", "state", "version", "instances", "message", "since", "why"),
+        [
+            (
+                each.study or each.reference, each.state, each.version or "",
+                each.instances or "", each.message_id or "",
+                f"{each.changed_at:%Y-%m-%d %H:%M:%S}", each.cause,
+            )
+            for each in found
+        ],
+        numbers=("version", "instances", "message"),
     )  # fmt: skip
     say(f"{len(found)} {plural(len(found), 'study', 'studies')}")

@@ -92,9 +92,7 @@ def move(connection: Connection, subsumed: str, survivor: str, now: datetime) ->
 
 def mark_all(connection: Connection, now: datetime) -> int:
     """Every study is to be looked at again; how many there are."""
-    done = connection.execute(
-        update(_manifest).values(marks=_manifest.c.marks + 1, due_at=now)
-    )
+    done = connection.execute(update(_manifest).values(marks=_manifest.c.marks + 1, due_at=now))
     return int(done.rowcount)
 
 
@@ -110,9 +108,7 @@ def claim(connection: Connection, now: datetime, lease: timedelta) -> ManifestAc
     if row is None:
         return None
     connection.execute(
-        update(_manifest)
-        .where(_manifest.c.reference == row.reference)
-        .values(due_at=now + lease)
+        update(_manifest).where(_manifest.c.reference == row.reference).values(due_at=now + lease)
     )
     return _account(row)
 
@@ -175,9 +171,7 @@ def accounts(
 
 def counts(connection: Connection) -> dict[str, int]:
     """How many studies stand in each state."""
-    rows = connection.execute(
-        select(_manifest.c.state, func.count()).group_by(_manifest.c.state)
-    )
+    rows = connection.execute(select(_manifest.c.state, func.count()).group_by(_manifest.c.state))
     return dict.fromkeys(STATES, 0) | {state: int(count) for state, count in rows}
 
 

@@ -147,7 +147,7 @@ def _manifest(
 def _moment(written: str) -> datetime:
     form = "%Y%m%d%H%M%S" if len(written) == 14 else "%Y%m%d"
     try:
-        return datetime.strptime(written, form)
+        return datetime.strptime(written, form)  # noqa: DTZ007  the caller knows the zone
     except ValueError:
         raise _Stop("a date of the study is none", stopped=True) from None
 
@@ -289,9 +289,7 @@ def _demand_accession(requests: Sequence[Request]) -> None:
     if not numbers:
         raise _Stop("neither the images nor a report names an accession number")
     if any(len(each.value) > ACCESSION_MAX for each in numbers):
-        raise _Stop(
-            f"an accession number has more than {ACCESSION_MAX} characters", stopped=True
-        )
+        raise _Stop(f"an accession number has more than {ACCESSION_MAX} characters", stopped=True)
     if any(not each.issuer.universal for each in numbers):
         raise _Stop(
             "nobody says who issued the accession number: neither the images, nor the report, nor "

@@ -109,7 +109,7 @@ class Manifests:
             raise
         except Exception as error:  # noqa: BLE001  one study's fault stops no other
             fault = internal(error)
-            log.error("a manifest cannot be made", error=fault.detail, at=fault.location)
+            log.critical("a manifest cannot be made", error=fault.detail, at=fault.location)
             self._settle(
                 claimed, state=manifests.STOPPED, cause=f"{fault.detail} at {fault.location}"
             )
@@ -276,9 +276,7 @@ class Manifests:
         self, claimed: ManifestAccount, *, again_at: datetime | None = None, **changed: Any
     ) -> None:
         with self._journal.write() as connection:
-            manifests.settle(
-                connection, claimed, self._journal.now(), again_at=again_at, **changed
-            )
+            manifests.settle(connection, claimed, self._journal.now(), again_at=again_at, **changed)
 
 
 def _instances(study: dict[str, Any]) -> tuple[str, frozenset[str]]:
@@ -292,8 +290,6 @@ def _instances(study: dict[str, Any]) -> tuple[str, frozenset[str]]:
         "",
     )
     uids = (
-        text(each, "uid")
-        for series in items(study, "series")
-        for each in items(series, "instance")
+        text(each, "uid") for series in items(study, "series") for each in items(series, "instance")
     )
     return own, frozenset(uid.removeprefix("urn:oid:") for uid in uids if uid)

@@ -267,7 +267,7 @@ def _report(report: Report, origin: Origin) -> Dataset:
     data.ReferencedSOPInstanceUID = _uid(origin, f"report/{report.identifier}")
     data.HL7InstanceIdentifier = report.identifier
     root, caret, extension = report.identifier.partition("^")
-    token = f"urn:oid:{root}|{quote(extension, safe='')}" if caret else f"urn:oid:{root}"
+    token = f"urn:oid:{root}%7C{quote(extension, safe='')}" if caret else f"urn:oid:{root}"
     data.RetrieveURI = f"{origin.report_url}/DocumentReference?identifier={token}"
     return data
 

@@ -87,20 +87,24 @@ class _Stop(Exception):
 def compose(exam: Exam, settings: ManifestSettings) -> Composed:
     """What is to be said of an exam now."""
     contents = exam.contents
+    national = settings.dialect.national_identity
     try:
+        if not contents.series:
+            if not contents.rejected:
+                raise _Stop("no instance of the study is here, only documents about it")
+            # Nothing else that is wanting may keep what was rejected in force.
+            person = _person(exam, national=national)
+            return Gone(contents.reason, _manifest(exam, settings, person, (), ()))
         if contents.conflicts:
             raise _Stop(contents.conflicts[0], stopped=True)
-        if not contents.series and not contents.rejected:
-            raise _Stop("no instance of the study is here, only documents about it")
         reports = _reports(exam)
-        if settings.after_report and not reports and contents.series:
+        if settings.after_report and not reports:
             raise _Stop("the study's report has not come")
-        person = _person(exam, national=settings.dialect.national_identity)
+        person = _person(exam, national=national)
         requests = _requests(exam, reports, settings)
-        manifest = _manifest(exam, settings, person, requests, reports)
+        return _manifest(exam, settings, person, requests, reports)
     except _Stop as stop:
         return stop.wanting
-    return manifest if contents.series else Gone(contents.reason, manifest)
 
 
 def _manifest(

@@ -21,7 +21,7 @@ from adapters.dicom.dataset import Instance
 from adapters.dicom.manifest import KEY_OBJECTS, Manifest
 from adapters.dicom.manifest_writing import content_digest, write_manifest, write_withdrawal
 from adapters.dicom.selection import FAULTS, read_file
-from adapters.dicom.study_contents import StudyContents, read_study
+from adapters.dicom.study_contents import read_study
 from gateway.failure import internal
 from gateway.journal import gatherings, manifests, messages, patients
 from gateway.journal.journal import Journal, JournalUnavailable
@@ -100,7 +100,8 @@ class Manifests:
             return False
         try:
             if claimed.pending:
-                self._hand_in(claimed)
+                # What came since it was reserved is looked at next.
+                self._hand_in(claimed, again_at=self._journal.now())
             else:
                 self._look(claimed)
         except IntakeUnavailable:
@@ -118,50 +119,43 @@ class Manifests:
     # --- one study ------------------------------------------------------------------
 
     def _look(self, claimed: ManifestAccount) -> None:
-        gathered = self._gather(claimed)
-        if isinstance(gathered, Wanting):
-            self._wait(claimed, gathered)
-            return
-        contents, exam = gathered
-        composed = compose(exam, self._settings)
-        study = {"study": contents.study}
+        study, gathered = self._gather(claimed)
+        known: dict[str, Any] = {"study": study} if study else {}
+        composed = gathered if isinstance(gathered, Wanting) else compose(gathered, self._settings)
         if isinstance(composed, Wanting):
-            self._wait(claimed, composed, **study)
+            state = manifests.STOPPED if composed.stopped else manifests.WAITING
+            self._settle(claimed, state=state, cause=composed.cause, **known)
         elif isinstance(composed, Gone):
-            self._withdraw(claimed, composed, **study)
+            self._withdraw(claimed, composed, **known)
         else:
-            self._make(claimed, composed, **study)
+            self._make(claimed, composed, **known)
 
-    def _gather(self, claimed: ManifestAccount) -> tuple[StudyContents, Exam] | Wanting:
+    def _gather(self, claimed: ManifestAccount) -> tuple[str, Exam | Wanting]:
+        """The Study Instance UID, and what a manifest is made from."""
         identifier = claimed.reference.partition("/")[2]
         with self._journal.read() as connection:
             stored = self._record.read(connection, "ImagingStudy", identifier)
+            if stored is None or stored.resource.get("status") == "entered-in-error":
+                return claimed.study, Wanting("the study is not in the record any more")
             owner = self._record.survivor(connection, claimed.patient_id)
             person = self._record.read(connection, "Patient", owner)
             known = patients.identifiers(connection, owner)
             documents = list(self._documents(connection, owner))
-            if stored is None or stored.resource.get("status") == "entered-in-error":
-                return Wanting("the study is not in the record any more")
             study, uids = _instances(stored.resource)
             members = self._members(connection, study, uids) if study else []
         if not members:
-            return Wanting("no instance of the study is at a DICOM source of this gateway")
+            return study, Wanting("no instance of the study is at a DICOM source of this gateway")
+        payloads = [messages.payload(self._journal, each) for each in members]
         try:
-            contents = read_study(
-                [messages.payload(self._journal, each) for each in members], only=uids
-            )
-        except (Unreadable, KeyError) as error:
-            return Wanting(
-                str(error) if isinstance(error, Unreadable) else "an instance's bytes are gone",
-                stopped=True,
-            )
-        exam = Exam(
+            contents = read_study(payloads, only=uids)
+        except Unreadable as unreadable:
+            return study, Wanting(str(unreadable), stopped=True)
+        return study, Exam(
             contents=contents,
             patient=person.resource if person is not None else {},
             identifiers=known,
             documents=documents,
         )
-        return contents, exam
 
     def _documents(self, connection: Connection, patient_id: str) -> Iterator[dict[str, Any]]:
         page, seen = "", 0
@@ -184,10 +178,6 @@ class Manifests:
         return sorted(found, key=lambda each: (each.sequence, each.id))
 
     # --- what comes of it -----------------------------------------------------------
-
-    def _wait(self, claimed: ManifestAccount, wanting: Wanting, **changed: Any) -> None:
-        state = manifests.STOPPED if wanting.stopped else manifests.WAITING
-        self._settle(claimed, state=state, cause=wanting.cause, **changed)
 
     def _make(self, claimed: ManifestAccount, manifest: Manifest, **changed: Any) -> None:
         dialect, origin = self._settings.dialect, self._settings.origin()
@@ -237,7 +227,7 @@ class Manifests:
             manifests.reserve(connection, claimed, **values)
         self._hand_in(replace(claimed, **values))
 
-    def _hand_in(self, claimed: ManifestAccount) -> None:
+    def _hand_in(self, claimed: ManifestAccount, *, again_at: datetime | None = None) -> None:
         """Give the reserved bytes to intake. What intake has already is the same message."""
         try:
             data = self._journal.blobs.payload(claimed.pending).read()
@@ -254,7 +244,7 @@ class Manifests:
                 "state": manifests.STOPPED, "cause": str(receipt.cause.code), "digest": "",
                 "uid": "",
             }  # fmt: skip
-        self._settle(claimed, **changed)
+        self._settle(claimed, again_at=again_at, **changed)
 
     def _submit(self, claimed: ManifestAccount, data: bytes) -> Receipt:
         payload = Payload.from_bytes(data)

@@ -19,11 +19,13 @@ from typing import Any
 import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
+from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from adapters.dicom.manifest import KEY_OBJECTS
 from adapters.dicom.selection import Selection, read_file
 from adapters.dicom.sender import send_files
+from gateway.api import create_app
 from gateway.bootstrap import Gateway
 from gateway.cli.application import app
 from gateway.journal import manifests, messages
@@ -503,3 +505,23 @@ def test_the_command_line_lists_studies_and_shows_a_tree(department: Department)
     found = {each["study"]: each["state"] for each in json.loads(listed.stdout)}
     assert found[f"{ROOT}.2"] == "made"
     assert found[f"{ROOT}.8"] == "waiting"
+
+
+def test_the_console_shows_studies_and_the_tree_of_a_manifest(department: Department) -> None:
+    pages = TestClient(create_app(department.gateway), base_url="http://127.0.0.1")
+    patient = department.account(Exam(2, "")).patient_id
+    current = next(
+        each for each in department.documents(Exam(2, "")) if each["status"] == "current"
+    )
+    listed = pages.get("/manifests?state=waiting").text
+    assert f"<code>{ROOT}.8</code>" in listed
+    assert f"<code>{ROOT}.2</code>" not in listed
+    address = f"/manifests/record/{patient}/{current['id']}"
+    chart = pages.get(f"/patients/{patient}").text
+    assert chart.count(f'href="{address}"') == 2  # of the document, and of the study
+    tree = pages.get(address)
+    assert tree.status_code == 200
+    assert f"<code>{ROOT}.2.1.2</code>" in tree.text
+    assert f"https://wado.example/rs/studies/{ROOT}.2/series/{ROOT}.2.1" in tree.text
+    stranger = department.account(Exam(1, "", study=PUBLISHED)).patient_id
+    assert pages.get(f"/manifests/record/{stranger}/{current['id']}").status_code == 404

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from adapters.dicom.dataset import Instance, Level
+from adapters.dicom.dataset import Instance, Level, TooLarge
 from adapters.dicom.manifest import (
     DESCRIBED_MANIFEST,
     KEY_OBJECTS,
@@ -29,6 +29,8 @@ from gateway.model import Payload
 CONTENT_DEPTH_MAX = 6
 """Content items inside one another that are looked at for references and descriptions."""
 ITEMS_MAX = 100_000
+BYTES_MAX = 8 << 20
+"""Bytes of a list of instances that is read: some eighty thousand of them."""
 
 _SUMMARY = re.compile(r"S[ée]rie-([0-9.]{1,64}) : *([A-Z]{0,16})[ @]*:? ?(.*)")
 _CONTENT_SEQUENCE, _REFERENCED_SOPS = 0x0040A730, 0x00081199
@@ -191,6 +193,9 @@ def read_file(payload: Payload) -> Selection | None:
 
 def read_selection(level: Level) -> Selection:
     """The selection in a data set. Raises DataSetError or TooLarge."""
+    for tag in (_EVIDENCE, _CONTENT_SEQUENCE):
+        if (level.length(tag) or 0) > BYTES_MAX:
+            raise TooLarge(f"a list of instances of more than {BYTES_MAX} bytes is not read")
     said = _Said(level)
     described = _summaries(said.descriptions)
     studies = _evidence(level, {**said.series, **described})

@@ -16,6 +16,7 @@ from gateway.wording import plural
 
 if TYPE_CHECKING:
     from adapters.dicom.settings import DicomPeerSettings
+    from gateway.settings import Settings
 
 app = typer.Typer(name="dicom", help="DICOM: other systems, files, studies.", no_args_is_help=True)
 
@@ -236,14 +237,28 @@ def manifests(
             "--state", help="due, waiting, stopped, made or withdrawn only.", metavar="STATE"
         ),
     ] = "",
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again", help="Let the gateway look at every study again: the settings are others."
+        ),
+    ] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")] = 50,
     config: ConfigOption = None,
     state_folder: StateOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Print the imaging studies of the record with their manifests, or why there is none."""
+    """Print the imaging studies of the record with their manifests, or why there is none.
+
+    With --again exit 4 when no gateway runs. Only a study of which something else is to be said
+    gets a new version.
+    """
     from gateway.cli.access import reading
     from gateway.journal.manifests import STATES, accounts
+
+    if again:
+        _look_again(settings(config, state_folder), json_output=json_output)
+        return
 
     if state and state not in STATES:
         fail(Code.USAGE, f"{state}: a state is one of {', '.join(STATES)}")
@@ -265,3 +280,22 @@ def manifests(
         numbers=("version", "instances", "message"),
     )  # fmt: skip
     say(f"{len(found)} {plural(len(found), 'study', 'studies')}")
+
+
+def _look_again(effective: Settings, *, json_output: bool) -> None:
+    from gateway.cli.access import Refused, ask, running
+
+    gateway = running(effective)
+    if gateway is None:
+        fail(Code.UNREACHABLE, f"no gateway runs on {effective.state}")
+    try:
+        told = ask(effective, gateway, "/manifests/again")
+    except ConnectionError as error:
+        fail(Code.UNREACHABLE, str(error))
+    except Refused as error:
+        fail(Code.FAILED, str(error))
+    if json_output:
+        data(told)
+    else:
+        count = told["studies"]
+        say(f"{count} {plural(count, 'study is', 'studies are')} looked at again")

@@ -236,13 +236,13 @@ class Manifests:
             self._settle(claimed, pending="", uid="", digest="", again_at=self._journal.now())
             return
         receipt = self._submit(claimed, data)
-        refused = receipt.disposition is Disposition.REFUSED
         changed: dict[str, Any] = {"pending": "", "message_id": receipt.message_id}
-        if refused and receipt.cause is not None:
-            # The next change of the record looks anew; the version is not used again.
+        if receipt.disposition is Disposition.REFUSED and receipt.cause is not None:
+            # What was in force before stays so, and is what the next version replaces.
+            before = read_file(Payload.from_bytes(data))
             changed |= {
-                "state": manifests.STOPPED, "cause": str(receipt.cause.code), "digest": "",
-                "uid": "",
+                "state": manifests.STOPPED, "cause": f"refused: {receipt.cause.code}",
+                "digest": "", "uid": before.predecessor if before is not None else "",
             }  # fmt: skip
         self._settle(claimed, again_at=again_at, **changed)
 
@@ -260,7 +260,11 @@ class Manifests:
             subject=subject,
             attributes={"study": claimed.study, "version": str(claimed.version)},
         )
-        return self._intake.submit(received).result(timeout=COMMIT_SECONDS)
+        try:
+            return self._intake.submit(received).result(timeout=COMMIT_SECONDS)
+        except TimeoutError:
+            # It may be kept all the same; the same bytes are handed in again.
+            raise IntakeUnavailable("the commit takes too long") from None
 
     def _settle(
         self, claimed: ManifestAccount, *, again_at: datetime | None = None, **changed: Any

@@ -523,5 +523,32 @@ def test_the_console_shows_studies_and_the_tree_of_a_manifest(department: Depart
     assert tree.status_code == 200
     assert f"<code>{ROOT}.2.1.2</code>" in tree.text
     assert f"https://wado.example/rs/studies/{ROOT}.2/series/{ROOT}.2.1" in tree.text
+    listed = pages.get("/api/v1/manifests", params={"state": "made"}).json()["manifests"]
+    assert {each["state"] for each in listed} == {"made"}
+    assert pages.get("/api/v1/manifests", params={"state": "lost"}).status_code == 400
+    metrics = pages.get("/metrics").text
+    assert 'ecluse_manifests{state="waiting"}' in metrics
     stranger = department.account(Exam(1, "", study=PUBLISHED)).patient_id
     assert pages.get(f"/manifests/record/{stranger}/{current['id']}").status_code == 404
+
+
+def test_the_thread_of_a_gateway_makes_what_is_due_and_only_what_is_another(
+    department: Department,
+) -> None:
+    exam = Exam(2, "")
+    before = department.account(exam)
+    answer = TestClient(create_app(department.gateway), base_url="http://127.0.0.1").post(
+        "/api/v1/manifests/again", headers={"Origin": "http://127.0.0.1"}
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["studies"] >= 7
+    department.maker.start()
+    try:
+        department.send(exam.instance(department.folder, 3, 1))
+        eventually(lambda: department.account(exam).version > before.version, timeout=60)
+    finally:
+        department.maker.stop()
+    department.settled()
+    assert named(department.current(exam)) == ["1.1", "1.2", "2.1", "3.1"]
+    # The others were looked at, and had nothing else to say.
+    assert department.account(Exam(1, "", study=PUBLISHED)).version == 1

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from gateway.journal import manifests
 from gateway.journal.journal import Journal
+from gateway.manifests.marking import Marking
 from tests.integration.journal.bench import HeldClock
 
 STUDY = "ImagingStudy/1"
@@ -68,3 +69,26 @@ def test_a_merge_moves_studies_and_a_correction_gives_one_to_another(journal: Jo
         STUDY: "p3",
         "ImagingStudy/2": "p2",
     }
+
+
+def test_what_the_record_tells_marks_the_studies_that_it_concerns(journal: Journal) -> None:
+    marking = Marking(journal.now)
+    with journal.write() as connection:
+        marking(connection, {STUDY: ("p1", "ct"), "Observation/1": ("p1", "ct")})
+    found = claimed(journal)
+    assert found is not None
+    with journal.write() as connection:
+        manifests.settle(connection, found, journal.now(), state=manifests.MADE)
+        # A manifest that goes in says nothing new of its own study, nor does a laboratory result.
+        marking(connection, {"DocumentReference/1": ("p1", "manifest")})
+        marking(connection, {"Observation/2": ("p1", "lab")})
+    assert claimed(journal) is None
+    with journal.write() as connection:
+        marking(connection, {"DiagnosticReport/1": ("p1", "ris")})
+    assert claimed(journal) is not None
+    with journal.write() as connection:
+        # Patient p1 is p2 from now on.
+        marking(connection, {"Patient/p1": ("p2", "adt"), "Patient/p2": ("p2", "adt")})
+        moved = manifests.get(connection, STUDY)
+    assert moved is not None
+    assert (moved.patient_id, moved.due_at) == ("p2", journal.now())

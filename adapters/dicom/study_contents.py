@@ -6,6 +6,7 @@ to rejection notes alone, of which a later one may lift an earlier one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -28,6 +29,7 @@ from adapters.dicom.study import InstanceScope, SeriesScope, StudyScope, read_at
 from gateway.model import Payload
 from gateway.ports import ValueState
 
+_TIME = re.compile(r"([01][0-9]|2[0-3])([0-5][0-9]([0-5][0-9](\.[0-9]{1,6})?)?)?", re.ASCII)
 REQUESTS_MAX = 100
 """Procedure requests that one study answers."""
 
@@ -91,8 +93,13 @@ def read_study(
             series.append(_series(one, tuple(kept)))
     gathered = _Requests()
     for member in mine:
-        if member.instance.sop_instance not in aside:
+        if member.instance.sop_instance in aside:
+            continue
+        try:
             gathered.take(member.instance.level)
+        except READING_FAULTS as fault:
+            # A sequence that is broken says nothing; the instance is there all the same.
+            member.findings.report("unreadable-value", str(fault), member.path)
     patients = _patients(mine)
     conflicts = [*gathered.conflicts()]
     if any(a.issuer.contradicts(b.issuer) for a in patients for b in patients):
@@ -101,8 +108,8 @@ def read_study(
         study=scope.study_uid,
         patient=max(patients, key=lambda each: bool(each.issuer), default=Issued("")),
         series=tuple(series),
-        date=_first(scope, "StudyDate"),
-        time=_first(scope, "StudyTime"),
+        date=_date(_first(scope, "StudyDate")),
+        time=_time(_first(scope, "StudyTime")),
         offset=_first(scope, "TimezoneOffsetFromUTC"),
         study_id=_first(scope, "StudyID"),
         description=_first(scope, "StudyDescription"),
@@ -163,8 +170,8 @@ def _series(scope: SeriesScope, instances: tuple[ManifestInstance, ...]) -> Mani
         modality=first.modality,
         number=_first(scope, "SeriesNumber"),
         description=_first(scope, "SeriesDescription") or _first(scope, "ProtocolName"),
-        date=_first(scope, "SeriesDate"),
-        time=_first(scope, "SeriesTime"),
+        date=_date(_first(scope, "SeriesDate")),
+        time=_time(_first(scope, "SeriesTime")),
         region=region if region.value and region.scheme and region.meaning else None,
         instances=instances,
     )
@@ -176,8 +183,26 @@ def _first(scope: StudyScope | SeriesScope, path: str) -> str:
     return next((each.text for each in found if each.state is ValueState.PRESENT), "")
 
 
+def _date(written: str) -> str:
+    """A DA as PS3.5 6.2 has it now (ACR-NEMA put dots in it); empty for what is none."""
+    plain = written.replace(".", "")
+    return plain if len(plain) == 8 and plain.isdecimal() else ""
+
+
+def _time(written: str) -> str:
+    """A TM as PS3.5 6.2 has it now; empty for what is none."""
+    plain = written.replace(":", "")
+    return plain if _TIME.fullmatch(plain) else ""
+
+
 def _patients(members: Iterable[InstanceScope]) -> list[Issued]:
-    return list(dict.fromkeys(selection.patient(each.instance.level) for each in members))
+    found: dict[Issued, None] = {}
+    for each in members:
+        try:
+            found[selection.patient(each.instance.level)] = None
+        except READING_FAULTS as fault:
+            each.findings.report("unreadable-value", str(fault), each.path)
+    return list(found)
 
 
 def _moments(
@@ -187,9 +212,9 @@ def _moments(
     told += [(each.date, each.time) for each in series]
     told += [(each.date, each.time) for each in selections]
     for date, time in told:
-        whole = time.partition(".")[0].replace(":", "")
-        if len(date) == 8 and date.isdecimal():
-            yield date + (whole.ljust(6, "0") if whole.isdecimal() and len(whole) <= 6 else "")
+        whole = _time(time).partition(".")[0]
+        if _date(date):
+            yield _date(date) + (whole.ljust(6, "0") if whole else "")
 
 
 class _Requests:

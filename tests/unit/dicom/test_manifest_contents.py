@@ -151,3 +151,24 @@ def test_a_patient_id_of_two_issuers_is_a_conflict() -> None:
         [stored(1, 1, IssuerOfPatientID="A"), stored(1, 2, IssuerOfPatientID="B")]
     )
     assert contents.conflicts == ("the study's instances name two issuers of the Patient ID",)
+
+
+def test_old_and_wrong_dates_and_names_come_out_right() -> None:
+    contents = read_study(
+        [stored(1, 1, StudyDate="2026.01.02", StudyTime="10:15", SeriesDate="20260102",
+                SeriesTime="noon", ReferringPhysicianName="LEROY^Paul")]
+    )  # fmt: skip
+    assert (contents.date, contents.time) == ("20260102", "1015")
+    assert (contents.series[0].date, contents.series[0].time) == ("20260102", "")
+    assert contents.moments == ("20260102101500", "20260102")
+    assert contents.referrer == "LEROY^Paul"
+
+
+def test_an_instance_with_a_broken_sequence_is_content_all_the_same() -> None:
+    whole = stored(1, 1, RequestAttributesSequence=[item(AccessionNumber="A9")]).read()
+    # The item says that it is longer than its sequence.
+    place = whole.index(b"\xfe\xff\x00\xe0")
+    broken = whole[: place + 4] + b"\xf0\xff\x00\x00" + whole[place + 8 :]
+    contents = read_study([Payload.from_bytes(broken), stored(1, 2)])
+    assert left(contents) == ["1.1", "1.2"]
+    assert [each.accession.value for each in contents.requests] == ["A1"]

@@ -13,6 +13,7 @@ import structlog
 
 from adapters.cda.validation.validator import Validator
 from adapters.dicom.imaging.process import Pictures
+from adapters.dicom.settings import DicomSourceSettings
 from adapters.fhir.destination import FhirDestination
 from adapters.hl7.continuation import Fragment, fragment_kept
 from deadletter.alerts import Alerts, Channel
@@ -41,8 +42,8 @@ from gateway.drain import Drainer
 from gateway.failure import internal
 from gateway.formats import readers
 from gateway.gate import PermissionGate
-from gateway.housekeeping import Housekeeper
 from gateway.holdings import JournalHoldings
+from gateway.housekeeping import Housekeeper
 from gateway.ins import ROOTS, TEST_ROOTS
 from gateway.instruments import TimedIntake, TimedNormaliser, observe_mapping, timed
 from gateway.intake import JournalIntake
@@ -50,13 +51,15 @@ from gateway.journal import gatherings, standstills
 from gateway.journal.journal import Journal, JournalUnavailable
 from gateway.journal.writer import GroupWriter
 from gateway.judging import make_validator
+from gateway.manifests.making import Manifests
+from gateway.manifests.marking import Marking
 from gateway.mapping import Library, MappingContext, serialise
 from gateway.mapping_processes import CPU_SECONDS_MAX, MappingProcesses
 from gateway.mapping_wire import Opening, content_digest
 from gateway.model import Format
 from gateway.normalise import Normaliser
 from gateway.opening import open_journal
-from gateway.ports import Closes, Destination
+from gateway.ports import Closes, Destination, Intake
 from gateway.release import version
 from gateway.retry import RetryPolicy
 from gateway.return_links import ReturnLinks
@@ -158,6 +161,7 @@ class Gateway:
     worklist: JournalWorklist
     closing: Sequence[Callable[[], None]] = ()
     """What ends the connections of destinations once nothing is delivered any more."""
+    manifests: Manifests | None = None
     started: bool = False
     _doors: asyncio.Task[None] | None = None
 
@@ -202,7 +206,7 @@ class Gateway:
 
         journal = open_journal(settings, read_only=False, on_ring=ring)
         gate = PermissionGate()
-        record = Record(journal.blobs, now=SystemClock().now, json=serialise)
+        record = make_record(settings, journal)
         policy = retry_policy(settings)
         links = ReturnLinks(journal, SystemClock(), policy)
         try:
@@ -310,6 +314,7 @@ class Gateway:
             Pictures(lambda: configuration.settings.dicomweb),
             worklist,
             closing=[each.close for each in destinations if isinstance(each, Closes)],
+            manifests=make_manifests(settings, journal, record, intake, configuration),
         )
 
     @property
@@ -330,6 +335,8 @@ class Gateway:
             self.worklist.start()
         self.follower.start()
         self.housekeeper.start()
+        if self.manifests is not None and self.settings.worker.threads:
+            self.manifests.start()
         await self.sources.start()
         self._doors = asyncio.create_task(self._hold_doors())
         self.started = True
@@ -361,6 +368,8 @@ class Gateway:
             return standstills.current(connection).draining_sources
 
     def _stop_threads(self) -> None:
+        if self.manifests is not None:
+            self.manifests.stop()
         self.writer.stop()
         self.alerts.stop()
         self.desk.stop()
@@ -391,6 +400,32 @@ class Gateway:
     def addresses(self) -> dict[str, str]:
         """Where each source listens."""
         return self.sources.addresses()
+
+
+def make_record(settings: Settings, journal: Journal) -> Record:
+    """The built-in record, which tells of its changes when manifests are made of them."""
+    now = SystemClock().now
+    if settings.manifest is None:
+        return Record(journal.blobs, now=now, json=serialise)
+    return Record(journal.blobs, now=now, json=serialise, changed=Marking(journal.now))
+
+
+def make_manifests(
+    settings: Settings,
+    journal: Journal,
+    record: Record,
+    intake: Intake,
+    configuration: Configuration,
+) -> Manifests | None:
+    """What makes manifests; None where none are wanted."""
+    if settings.manifest is None:
+        return None
+
+    def sources() -> list[str]:
+        named = configuration.settings.sources
+        return [each.name for each in named if isinstance(each, DicomSourceSettings)]
+
+    return Manifests(journal, record, intake, settings.manifest, sources=sources)
 
 
 def make_deployer(

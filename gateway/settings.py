@@ -39,6 +39,7 @@ from gateway.delivery_settings import (
     RecordDestinationSettings,
     RetrySettings,
 )
+from gateway.manifest_settings import MANIFEST_SOURCE, ManifestSettings
 from gateway.retention_settings import RetentionSettings
 from gateway.settings_file import ConfigurationError, Place, SettingsFile
 
@@ -222,6 +223,10 @@ class Settings(_Block):
         default_factory=DicomwebSettings,
         description="What is held of DICOM, searched and retrieved over HTTP.",
     )
+    manifest: ManifestSettings | None = Field(
+        default=None,
+        description="The manifest of each imaging study; empty: none is made.",
+    )
     log: LogSettings = Field(default_factory=LogSettings, description="Logs.")
     sources: list[SourceSettings] = Field(
         default_factory=list,
@@ -243,6 +248,15 @@ class Settings(_Block):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"two {what}s are named {', '.join(twice)}")
+        if self.manifest is not None and MANIFEST_SOURCE in {each.name for each in self.sources}:
+            raise ValueError(f"{MANIFEST_SOURCE} is the source of manifests: name yours otherwise")
+        return self
+
+    @model_validator(mode="after")
+    def _manifests_need_a_record(self) -> Settings:
+        kinds = {destination.type for destination in self.destinations}
+        if self.manifest is not None and "record" not in kinds:
+            raise ValueError("manifest needs the built-in record among the destinations")
         return self
 
     @model_validator(mode="after")
@@ -263,6 +277,8 @@ class Settings(_Block):
     @model_validator(mode="after")
     def _leases_outlast_attempts(self) -> Settings:
         known = {source.name for source in self.sources}
+        if known and self.manifest is not None:
+            known.add(MANIFEST_SOURCE)
         for each in self.destinations:
             unknown = sorted(set(each.sources) - known) if known else []
             if unknown:

@@ -63,12 +63,27 @@ class PutResult:
         return bool(self.created or self.updated or self.late or self.derived or self.withdrawn)
 
 
+Changed = Callable[[Connection, Mapping[str, tuple[str, str]]], None]
+"""Told in the transaction of a put or a merge what changed: by reference (``Type/id``) the
+patient whose record it is in now, and the source that said it."""
+
+
+def untold(connection: Connection, changed: Mapping[str, tuple[str, str]]) -> None:
+    """For a record whose changes nobody wants to hear of."""
+
+
 class Feeding:
     """Writes over the connection that each call is given; see :class:`record.store.Record`."""
 
     def __init__(
-        self, blobs: BlobStore, now: Callable[[], datetime], json: ResourceText, zone: tzinfo
+        self,
+        blobs: BlobStore,
+        now: Callable[[], datetime],
+        json: ResourceText,
+        zone: tzinfo,
+        changed: Changed = untold,
     ) -> None:
+        self._changed = changed
         self._blobs = blobs
         self._now = now
         self._json = json
@@ -123,6 +138,11 @@ class Feeding:
         derived: dict[int, list[str]] = {}
         for reference in Deriving(connection, self._json, self._zone).settle(touched):
             derived.setdefault(touched[reference].message_id, []).append(reference)
+        if touched:
+            self._changed(
+                connection,
+                {name: (origin.patient_id, origin.source) for name, origin in touched.items()},
+            )
         done = iter(zip(work, changes, strict=True))
         return [
             _result(*next(done), derived, withdrawn) if prepared else PutResult()
@@ -216,6 +236,7 @@ class Feeding:
         patients = {target, survivor, subsumed, *linked.scalars()}
         deriving = Deriving(connection, self._json, self._zone)
         deriving.settle({f"Patient/{one}": origin for one in sorted(patients)})
+        self._changed(connection, {f"Patient/{one}": (target, source) for one in sorted(patients)})
         return True
 
     def _hand_over(self, connection: Connection, target: str, subsumed: str) -> None:

@@ -13,7 +13,7 @@ from gateway.model import Entry, Payload
 from gateway.ports import BlobStore
 from record.content import ResourceText
 from record.faults import BytesMissing, SearchRefused
-from record.feeding import Feeding, Put, PutResult
+from record.feeding import Changed, Feeding, Put, PutResult, untold
 from record.indexing import is_digest
 from record.reading import HISTORY_MAX, Stored, selection, stored
 from record.searching import (
@@ -65,8 +65,9 @@ class Record:
     ``blobs`` holds documents' bytes, put there before the transaction that names them.
     ``now`` gives aware instants. ``json`` writes and reads resources with decimals that
     keep their text (``gateway.mapping.serialise``). ``zone`` is where a date without an
-    offset is read, in what is stored and in what is asked. Holds no state of its own:
-    one may be shared by all threads.
+    offset is read, in what is stored and in what is asked. ``changed`` is told, in the same
+    transaction, what a put or a merge changed. Holds no state of its own: one may be shared by
+    all threads.
     """
 
     def __init__(
@@ -75,11 +76,12 @@ class Record:
         now: Callable[[], datetime],
         json: ResourceText,
         zone: tzinfo = DEFAULT_ZONE,
+        changed: Changed = untold,
     ) -> None:
         self._blobs = blobs
         self.json = json
         self._zone = zone
-        self._feeding = Feeding(blobs, now, json, zone)
+        self._feeding = Feeding(blobs, now, json, zone, changed)
 
     # --- feeding -------------------------------------------------------------------
 

@@ -211,6 +211,15 @@ class Instance:
         """The data set; read again from the file when it was let go. Raises as the constructor."""
         return self._level if self._level is not None else _read(self._payload)[0]
 
+    @property
+    def size(self) -> int:
+        """Bytes of the whole file."""
+        return self._payload.size
+
+    def file_bytes(self) -> bytes:
+        """The whole file. Whoever calls this has checked ``size`` against a limit."""
+        return self._payload.read()
+
     def let_go(self) -> None:
         """Free the header's memory; later readings go to the file."""
         self._level = None

@@ -12,8 +12,15 @@ from adapters.dicom.groups import group_of, read_group
 from adapters.dicom.paths import DicomPath, Step, parse
 from adapters.dicom.reader import DicomReader
 from adapters.dicom.reading import ItemScope, Sequenced, code_token
-from adapters.dicom.study import SeriesScope, StudyScope, contents_at, instant_at, read_at
-from adapters.dicom.values import Text
+from adapters.dicom.study import (
+    InstanceScope,
+    SeriesScope,
+    StudyScope,
+    contents_at,
+    instant_at,
+    read_at,
+)
+from adapters.dicom.values import Bulk, Text
 from gateway.model import Format
 from gateway.ports import (
     CompiledPath,
@@ -54,6 +61,10 @@ _COMPUTED: dict[str, tuple[Place, str, Callable[[StudyScope | SeriesScope], Sequ
 
 _SCOPES = ("series", "instance", "path", "content")
 
+FILE = "file()"
+"""The path of an instance's exact bytes: the DICOM file (PS3.10) as it was kept."""
+FILE_BYTES_MAX = 64 << 20
+
 
 def _study(scope: StudyScope | SeriesScope) -> StudyScope:
     assert isinstance(scope, StudyScope)
@@ -88,6 +99,8 @@ class DicomLanguage(SourceLanguage):
         """
         if text in _COMPUTED:
             return _computed(text, within)
+        if text == FILE:
+            return _file_path(within)
         if is_content_path(text):
             return _content_path(text, within)
         group = group_of(text)
@@ -191,6 +204,23 @@ def _content_path(text: str, within: object) -> CompiledPath:
         return [value for root in contents_at(scope) for value in path.read(AroundRoot(root))]
 
     return CompiledPath(text, read, datatype, path.place == 0)
+
+
+def _file_path(within: object) -> CompiledPath:
+    if within is not Place.INSTANCE:
+        raise PathError(f"{FILE}: the bytes are those of an instance", 'each: {instance: "*"}')
+
+    def read(scope: Scope) -> Sequence[Value]:
+        assert isinstance(scope, InstanceScope)
+        instance, where = scope.instance, f"{scope.path}/{FILE}"
+        if instance.size > FILE_BYTES_MAX:
+            scope.findings.report(
+                "unreadable-value", f"a file of more than {FILE_BYTES_MAX} bytes", where
+            )
+            return []
+        return [Bulk(where, "OB", instance.size, instance.file_bytes)]
+
+    return CompiledPath(FILE, read, "OB", False)
 
 
 def _content(text: str, within: object) -> CompiledScope:

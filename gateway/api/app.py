@@ -17,6 +17,7 @@ from gateway.api.dead_letters import dead_letter_routes
 from gateway.api.desk import desk_routes
 from gateway.api.door_metrics import DoorCollector
 from gateway.api.health import health_routes
+from gateway.api.manifests import manifest_routes
 from gateway.api.mappings import mapping_routes
 from gateway.api.messages import message_routes
 from gateway.api.metrics import Exposition
@@ -63,6 +64,7 @@ def build(gateway: Gateway) -> FastAPI:
     app.include_router(reprocessing_routes(gateway))
     app.include_router(mapping_routes(gateway))
     app.include_router(purge_routes(gateway))
+    app.include_router(manifest_routes(gateway))
     app.include_router(fhir_router(gateway.record, gateway.journal.read))
     for route in ROUTES:
         app.include_router(current_intake_router(route, gateway.sources.over_http))

@@ -22,6 +22,7 @@ from sqlalchemy import Connection
 from gateway import figures, telemetry
 from gateway.journal import (
     acknowledgements,
+    manifests,
     messages,
     purged,
     purges,
@@ -132,8 +133,13 @@ class JournalCollector(Collector):
             "How long the oldest due delivery has been due; 0 when none is.",
             labels=["destination"],
         )
+        manifested = GaugeMetricFamily(
+            "ecluse_manifests", "Imaging studies by where their manifest stands.", labels=["state"]
+        )
         now = self._now()
         with self._journal.read() as connection:
+            for state_of_manifest, count in manifests.counts(connection).items():
+                manifested.add_metric([state_of_manifest], count)
             for (source, state), count in messages.counts(connection).items():
                 states.add_metric([source, state.value], count)
             for cause, count in figures.dead_by_cause(connection).items():
@@ -145,7 +151,7 @@ class JournalCollector(Collector):
                 since = (now - queue.oldest_due).total_seconds() if queue.oldest_due else 0.0
                 late.add_metric([queue.destination], max(since, 0.0))
             still = self._standing_still(connection, now)
-        return [states, dead, held, pending, late, *still]
+        return [states, dead, held, pending, late, manifested, *still]
 
     @staticmethod
     def _standing_still(connection: Connection, now: datetime) -> list[Metric]:

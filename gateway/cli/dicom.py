@@ -16,6 +16,7 @@ from gateway.wording import plural
 
 if TYPE_CHECKING:
     from adapters.dicom.settings import DicomPeerSettings
+    from gateway.settings import Settings
 
 MISSING_TOLD = 20
 """Files that a medium lacks and that are named."""
@@ -182,15 +183,28 @@ def show(
         Path, typer.Argument(help="A DICOM file.", metavar="FILE", exists=True, dir_okay=False)
     ],
     *,
+    with_header: Annotated[
+        bool, typer.Option("--header", help="The header of a key object selection, not its tree.")
+    ] = False,
     json_output: JsonOption = False,
 ) -> None:
     """Show the header of a DICOM file, down to three sequences deep. No pixel is read.
 
+    A key object selection (a manifest, a rejection note) is shown as a tree of what it names.
     Exit 1 when it is none, or breaks off.
     """
+    from gateway.cli.dicom_tree import selection_of, selection_tree
     from gateway.console.dicom_header import read_header
     from gateway.model import Payload
 
+    selection = None if with_header else selection_of(file)
+    if selection is not None:
+        if json_output:
+            data(asdict(selection))
+        else:
+            for line in selection_tree(selection):
+                typer.echo(line)
+        return
     header = read_header(Payload("", file.stat().st_size, path=file))
     if header is None:
         fail(Code.FAILED, f"{file}: no DICOM file (there is no DICM after 128 bytes)")
@@ -254,3 +268,76 @@ def studies(
         numbers=("instances", "announced", "missing", "round"),
     )  # fmt: skip
     say(f"{len(found)} {plural(len(found), 'study', 'studies')}")
+
+
+@app.command("manifests")
+def manifests(
+    *,
+    state: Annotated[
+        str,
+        typer.Option(
+            "--state", help="due, waiting, stopped, made or withdrawn only.", metavar="STATE"
+        ),
+    ] = "",
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again", help="Let the gateway look at every study again: the settings are others."
+        ),
+    ] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")] = 50,
+    config: ConfigOption = None,
+    state_folder: StateOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Print the imaging studies of the record with their manifests, or why there is none.
+
+    With --again exit 4 when no gateway runs. Only a study of which something else is to be said
+    gets a new version.
+    """
+    from gateway.cli.access import reading
+    from gateway.journal.manifests import STATES, accounts
+
+    if again:
+        _look_again(settings(config, state_folder), json_output=json_output)
+        return
+
+    if state and state not in STATES:
+        fail(Code.USAGE, f"{state}: a state is one of {', '.join(STATES)}")
+    with reading(settings(config, state_folder)) as journal, journal.read() as connection:
+        found = accounts(connection, states=[state] if state else (), limit=limit)
+    if json_output:
+        data([asdict(each) for each in found])
+        return
+    table(
+        ("study", "state", "version", "instances", "message", "since", "why"),
+        [
+            (
+                each.study or each.reference, each.state, each.version or "",
+                each.instances or "", each.message_id or "",
+                f"{each.changed_at:%Y-%m-%d %H:%M:%S}", each.cause,
+            )
+            for each in found
+        ],
+        numbers=("version", "instances", "message"),
+    )  # fmt: skip
+    say(f"{len(found)} {plural(len(found), 'study', 'studies')}")
+
+
+def _look_again(effective: Settings, *, json_output: bool) -> None:
+    from gateway.cli.access import Refused, ask, running
+
+    gateway = running(effective)
+    if gateway is None:
+        fail(Code.UNREACHABLE, f"no gateway runs on {effective.state}")
+    try:
+        told = ask(effective, gateway, "/manifests/again")
+    except ConnectionError as error:
+        fail(Code.UNREACHABLE, str(error))
+    except Refused as error:
+        fail(Code.FAILED, str(error))
+    if json_output:
+        data(told)
+    else:
+        count = told["studies"]
+        say(f"{count} {plural(count, 'study is', 'studies are')} looked at again")

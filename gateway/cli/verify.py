@@ -126,7 +126,9 @@ def _say(told: dict[str, Any]) -> None:
             ("newest digest", links["newest"] or "none yet"),
             (
                 "purged by policy",
-                f"{purged['messages']} messages, {purged['seals']} seals" if purged["seals"] else "",
+                f"{purged['messages']} messages, {purged['seals']} seals"
+                if purged["seals"]
+                else "",
             ),
             ("newest seal", purged["newest"]),
         ]

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from adapters.dicom.manifest import KEY_OBJECTS
 from gateway.console import clinical, laboratory, typography
 from gateway.console.clinical import Json, items, text
 from gateway.console.identity import Identity, read_identity
@@ -45,7 +46,8 @@ class Content:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentLine:
-    """One document. ``pdf`` is the address of its PDF, ``cda`` that of its page, or empty."""
+    """One document. ``pdf`` is the address of its PDF, ``cda`` and ``manifest`` are those of its
+    page, or empty."""
 
     title: str
     type: str
@@ -54,6 +56,7 @@ class DocumentLine:
     status: str
     contents: tuple[Content, ...]
     pdf: str
+    manifest: str
     cda: str
     shown: bool
     reference: str
@@ -72,7 +75,7 @@ class SeriesLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyLine:
-    """One imaging study."""
+    """One imaging study. ``manifest`` is the address of its manifest's page, or empty."""
 
     modality: str
     description: str
@@ -81,6 +84,7 @@ class StudyLine:
     instances: int
     series: tuple[SeriesLine, ...]
     reference: str
+    manifest: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,13 +132,12 @@ def read_chart(connection: Connection, record: Record, patient: Patient, now: da
     results, more = read_results(connection, record, patient.id)
     reports = _newest(connection, record, "DiagnosticReport", patient.id, 200)
     panels = laboratory.panels(results, [each.resource for each in reports])
-    documents = [
-        _document(connection, record, each)
-        for each in _newest(connection, record, "DocumentReference", patient.id, DOCUMENTS_MAX)
-    ]
-    documents = _first_shown(documents)
+    newest = _newest(connection, record, "DocumentReference", patient.id, DOCUMENTS_MAX)
+    documents = _first_shown([_document(connection, record, each) for each in newest])
+    manifests = _manifests(newest)
     studies = [
-        _study(each) for each in _newest(connection, record, "ImagingStudy", patient.id, 100)
+        replace(_study(each), manifest=manifests.get(each.reference, ""))
+        for each in _newest(connection, record, "ImagingStudy", patient.id, 100)
     ]
     everything = record.everything(connection, patient.id, count=ENTRIES_MAX)
     total = everything.total or len(everything.entries)
@@ -250,9 +253,29 @@ def _document(connection: Connection, record: Record, stored: Stored) -> Documen
         cda=f"/documents/record/{stored.patient_id}/{stored.reference.partition('/')[2]}"
         if any(c.media_type in CDA_TYPES for c in contents)
         else "",
+        manifest=_manifest_page(stored),
         shown=False,
         reference=stored.reference,
     )
+
+
+def _manifest_page(stored: Stored) -> str:
+    """The address of a manifest's page; empty for any other document."""
+    formats = [each.get("format") for each in items(stored.resource.get("content"))]
+    if any(isinstance(one, dict) and text(one.get("code")) == KEY_OBJECTS for one in formats):
+        return f"/manifests/record/{stored.patient_id}/{stored.reference.partition('/')[2]}"
+    return ""
+
+
+def _manifests(documents: list[Stored]) -> dict[str, str]:
+    """By study the page of its manifest that is in force."""
+    found: dict[str, str] = {}
+    for stored in documents:
+        context, page = stored.resource.get("context"), _manifest_page(stored)
+        if page and text(stored.resource.get("status")) == "current" and isinstance(context, dict):
+            for each in items(context.get("related")):
+                found.setdefault(text(each.get("reference")), page)
+    return found
 
 
 def _first_shown(documents: list[DocumentLine]) -> list[DocumentLine]:

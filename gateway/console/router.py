@@ -11,6 +11,7 @@ from gateway.console.documents import document_routes
 from gateway.console.drafts import draft_routes
 from gateway.console.flow import flow_routes
 from gateway.console.held import held_routes
+from gateway.console.manifests import manifest_routes
 from gateway.console.mappings import mapping_routes
 from gateway.console.messages import message_routes
 from gateway.console.pages import STATIC, static_bytes
@@ -44,6 +45,7 @@ def console_router(console: Console) -> APIRouter:
         flow_routes, message_routes, desk_routes, held_routes, patient_routes, mapping_routes,
         draft_routes, reprocessing_routes, document_routes, standing_routes, study_routes,
         picture_routes,
+        manifest_routes,
     ):  # fmt: skip
         router.include_router(routes(console))
     return router

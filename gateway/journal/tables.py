@@ -329,6 +329,27 @@ unscheduled = Table(
     Column("message_id", _Id, primary_key=True, autoincrement=False),
 )
 """Orders of imaging that were kept and are not in the worklist yet."""
+manifest = Table(
+    "manifest",
+    metadata,
+    Column("reference", String(96), primary_key=True),
+    Column("study", String(64), nullable=False),
+    Column("patient_id", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("cause", String(TEXT_MAX), nullable=False),
+    Column("marks", Integer, nullable=False),
+    Column("due_at", Instant),
+    Column("version", Integer, nullable=False),
+    Column("uid", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("pending", String(64), nullable=False),
+    Column("message_id", _Id),
+    Column("instances", Integer, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+    Index("ix_manifest_due_at", "due_at"),
+    Index("ix_manifest_patient_id", "patient_id"),
+)
+"""Imaging studies of the record, each with its manifest, or why there is none."""
 
 waiting = Table(
     "waiting",

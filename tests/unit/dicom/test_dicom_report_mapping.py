@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,13 @@ def test_what_a_report_says_is_kept(library: Library, path: Path) -> None:
         for reference in entry.resource.get("context", {}).get("related", ())
         if "identifier" in reference
     }
+    # A manifest's instances stand in the study that it tells of.
+    evidence |= {
+        f"urn:oid:{listed['uid']}"
+        for entry in made.entries
+        for series in entry.resource.get("series", ())
+        for listed in series.get("instance", ())
+    }
     said = leaves(content)
     kept = [i for i in said if i.position in found or f"urn:oid:{i.text}" in evidence]
     assert len(kept) >= RETAINED_MIN * len(said), [
@@ -114,8 +122,10 @@ def test_every_attribute_that_is_left_out_has_a_reason(library: Library) -> None
 def test_a_manifest_lists_its_instances_and_says_where_to_get_them(library: Library) -> None:
     _, made = mapped(library, SHARED / "kos.dcm")
     by_type = {entry.resource["resourceType"]: entry.resource for entry in made.entries}
-    assert by_type["List"]["code"]["coding"][0]["code"] == "113030"
-    assert len(by_type["List"]["entry"]) == 1
+    (content,) = by_type["DocumentReference"]["content"]
+    published = hashlib.sha256((SHARED / "kos.dcm").read_bytes()).hexdigest()
+    assert content["attachment"]["url"] == f"Binary/{published}"
+    assert len(by_type["ImagingStudy"]["series"][0]["instance"]) == 1
     endpoints = [e for e in made.entries if e.resource["resourceType"] == "Endpoint"]
     assert all(entry.resource["address"].startswith("http") for entry in endpoints)
     assert [each["reference"] for each in by_type["ImagingStudy"]["endpoint"]] == [

@@ -12,9 +12,10 @@ from typing import ClassVar
 
 from adapters.doors.reception import Arrived, Contents
 from adapters.doors.reception import Reception as FileReception
+from adapters.ebrim.faults import Refused, mismatch
 from adapters.xdm.archive import Archive, ArchiveLimits
 from adapters.xdm.contents import Document, documents_of
-from adapters.xdm.faults import Refused, mismatch, no_archive
+from adapters.xdm.faults import no_archive
 from adapters.xdm.settings import XdmFolderSourceSettings, XdmHttpSourceSettings
 from gateway.model import Cause, CauseCode, Format, Payload, Received
 from gateway.ports import DocumentHeader, DocumentHeaders, Intake, Unreadable

@@ -26,7 +26,7 @@ from adapters.hl7.settings import MllpSourceSettings
 from adapters.hl7.site_profiles import CompiledProfile
 from adapters.xdm.archive import Archive, ArchiveLimits
 from adapters.xdm.contents import documents_of
-from adapters.xdm.faults import Refused
+from adapters.ebrim.faults import Refused
 from gateway.model import Cause, CauseCode
 from gateway.ports import Unreadable
 

@@ -360,6 +360,59 @@ class DocumentHeaders(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedDocument:
+    """A document of the record, for those who look for documents by another protocol.
+
+    ``resource`` is its DocumentReference, ``patient`` the Patient (empty when the record has
+    none), ``named`` the Practitioners and Organizations whom the document names as author or
+    authenticator, by reference. All are FHIR R4 resources as they are now.
+    """
+
+    resource: Mapping[str, Any]
+    patient: Mapping[str, Any]
+    named: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+class TooManyDocuments(Exception):
+    """More documents than the caller wanted to have."""
+
+
+class DocumentRegistry(Protocol):
+    """What documents there are: reads the record, whatever way they came. Blocks; any thread.
+
+    Raises OSError or ``gateway.ports.RegistryUnavailable`` when it cannot be read.
+    """
+
+    def of_patient(self, patient: Identifier, *, limit: int) -> Sequence[SharedDocument]:
+        """The documents of the one patient with this identifier. Raises TooManyDocuments."""
+        ...
+
+    def by_identifier(self, identifiers: Sequence[Identifier]) -> Sequence[SharedDocument]:
+        """Those whose masterIdentifier is one of these."""
+        ...
+
+    def by_id(self, ids: Sequence[str]) -> Sequence[SharedDocument]:
+        """Those with these ids of resources."""
+        ...
+
+    def content(self, sha256: str) -> Payload | None:
+        """A document's exact bytes; None when no document has them."""
+        ...
+
+    def knows(self, patient: Identifier) -> bool:
+        """Whether an identifier says by itself or by what is known who the patient is."""
+        ...
+
+    def received(self, source: str, control_ids: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        """The SHA-256 of what a source handed over and was accepted, by control id."""
+        ...
+
+
+class RegistryUnavailable(Exception):
+    """The record or the journal cannot be read at the moment."""
+
+
 class Reader(Protocol):
     """Bytes to the root scope of a format's language. Pure."""
 

@@ -404,8 +404,9 @@ class DocumentRegistry(Protocol):
         """Whether an identifier says by itself or by what is known who the patient is."""
         ...
 
-    def received(self, source: str, control_ids: Sequence[str]) -> Mapping[str, frozenset[str]]:
-        """The SHA-256 of what a source handed over and was accepted, by control id."""
+    def known(self, source: str, control_ids: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        """The SHA-256 of the documents with these ids, by id: of what this source handed over
+        and was accepted, and of what the record has by whatever way."""
         ...
 
 

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from sqlalchemy import Connection, select
 
+from adapters.xds.identifiers import digest_of, identifiers_of, unique_id_of
 from gateway import ins
 from gateway.journal import patients, tables
 from gateway.journal.faults import IdentityConflict, JournalFault, JournalUnavailable
@@ -23,6 +24,7 @@ from record.faults import BytesMissing
 from record.searching import COUNT_MAX, VALUES_MAX
 from record.store import Record
 
+Item = TypeVar("Item")
 _NAMED_TYPES = frozenset({"Practitioner", "PractitionerRole", "Organization", "Device"})
 _NATIONAL_SCHEMES = {
     "https://mos.esante.gouv.fr/NOS/TRE_A03-ClasseDocument/FHIR/TRE-A03-ClasseDocument": (
@@ -68,23 +70,17 @@ class RecordRegistry:
 
     def by_identifier(self, identifiers: Sequence[Identifier]) -> Sequence[SharedDocument]:
         """See :meth:`gateway.ports.DocumentRegistry.by_identifier`."""
-        wanted = {(each.system, each.value) for each in identifiers if "|" not in each.value}
+        wanted = {(each.system, each.value) for each in identifiers}
         if not wanted:
             return ()
         with self._reading() as connection:
-            found = {
-                each["id"]: each
-                for some in _some([f"{_escaped(s)}|{_escaped(v)}" for s, v in sorted(wanted)])
-                for each in self._search(connection, "DocumentReference", "identifier", some)
-            }
-            masters = [
-                each for each in found.values()
-                if (
-                    (each.get("masterIdentifier") or {}).get("system"),
-                    (each.get("masterIdentifier") or {}).get("value"),
-                ) in wanted
-            ]  # fmt: skip
-            return self._shared(connection, masters)
+            found = [
+                each.resource
+                for some in _some(sorted(wanted))
+                for each in self._record.identified(connection, "DocumentReference", some)
+            ]
+            # A document's set has an identifier, too.
+            return self._shared(connection, [each for each in found if _master(each) in wanted])
 
     def by_id(self, ids: Sequence[str]) -> Sequence[SharedDocument]:
         """See :meth:`gateway.ports.DocumentRegistry.by_id`."""
@@ -109,8 +105,8 @@ class RecordRegistry:
         with self._reading() as connection:
             return self._owner(connection, patient) is not None
 
-    def received(self, source: str, control_ids: Sequence[str]) -> Mapping[str, frozenset[str]]:
-        """See :meth:`gateway.ports.DocumentRegistry.received`."""
+    def known(self, source: str, control_ids: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        """See :meth:`gateway.ports.DocumentRegistry.known`."""
         message = tables.message
         found: dict[str, set[str]] = {}
         with self._reading() as connection:
@@ -125,6 +121,11 @@ class RecordRegistry:
                 )
                 for control_id, sha256 in rows:
                     found.setdefault(control_id, set()).add(sha256)
+                pairs = [(one.system, one.value) for each in some for one in identifiers_of(each)]
+                for entry in self._record.identified(connection, "DocumentReference", pairs):
+                    digest, name = digest_of(entry.resource), unique_id_of(entry.resource)
+                    if digest and name:
+                        found.setdefault(name, set()).add(digest)
         return {name: frozenset(digests) for name, digests in found.items()}
 
     # --- reading -------------------------------------------------------------------
@@ -145,20 +146,16 @@ class RecordRegistry:
             return None
         return found.id if found is not None else None
 
-    def _search(
-        self, connection: Connection, kind: str, name: str, values: Sequence[str]
-    ) -> Iterator[Mapping[str, Any]]:
-        asked = [(name, ",".join(values)), ("_count", str(COUNT_MAX))]
-        return (each.resource for each in self._record.search(connection, kind, asked).entries)
-
     def _with_ids(
         self, connection: Connection, kind: str, ids: Iterable[str]
     ) -> list[Mapping[str, Any]]:
-        return [
-            each
-            for some in _some(sorted(set(ids)))
-            for each in self._search(connection, kind, "_id", some)
-        ]
+        found: list[Mapping[str, Any]] = []
+        for some in _some(sorted(set(ids))):
+            asked = [("_id", ",".join(some)), ("_count", str(COUNT_MAX))]
+            found += [
+                each.resource for each in self._record.search(connection, kind, asked).entries
+            ]
+        return found
 
     def _shared(
         self, connection: Connection, found: Sequence[Mapping[str, Any]]
@@ -194,13 +191,13 @@ def _named(resource: Mapping[str, Any]) -> list[str]:
     return [str(each["reference"]) for each in references if each.get("reference")]
 
 
-def _some(values: Sequence[str]) -> Iterator[Sequence[str]]:
+def _master(resource: Mapping[str, Any]) -> tuple[Any, Any]:
+    master = resource.get("masterIdentifier") or {}
+    return master.get("system"), master.get("value")
+
+
+def _some(values: Sequence[Item]) -> Iterator[Sequence[Item]]:
     return (values[at : at + VALUES_MAX] for at in range(0, len(values), VALUES_MAX))
-
-
-def _escaped(text: str) -> str:
-    """R4 section 3.1.1.5.5."""
-    return text.replace("\\", "\\\\").replace(",", "\\,")
 
 
 @cache

@@ -31,7 +31,7 @@ from adapters.ebrim.names import (
     TRANSFORMS,
 )
 from adapters.ebrim.submission import Code
-from adapters.xds.identifiers import entry_uuid_of, unique_id_of
+from adapters.xds.identifiers import digest_of, entry_uuid_of, unique_id_of
 from gateway.ports import SharedDocument
 
 _RIM = f"{{{RIM}}}"
@@ -100,8 +100,8 @@ class Describing:
         entry, unique_id = entry_uuid_of(resource), unique_id_of(resource)
         contents = resource.get("content") or ()
         attachment = contents[0].get("attachment", {}) if contents else {}
-        kind, _, sha256 = str(attachment.get("url", "")).partition("/")
-        if not entry or not unique_id or kind != "Binary":
+        sha256 = digest_of(resource)
+        if not entry or not unique_id or not sha256:
             return None
         status = {"current": APPROVED, "superseded": DEPRECATED}.get(str(resource.get("status")))
         if status is None:
@@ -353,9 +353,13 @@ def _person(reference: Mapping[str, Any], named: Mapping[str, Mapping[str, Any]]
     known = named.get(str(reference.get("reference", "")), {})
     names = known.get("name") or ()
     name = names[0] if names and isinstance(names[0], dict) else {}
-    family = str(name.get("family") or reference.get("display") or "")
+    family = str(name.get("family") or "")
     given = " ".join(str(each) for each in name.get("given") or ())
     prefix = " ".join(str(each) for each in name.get("prefix") or ())
+    display = str(reference.get("display") or "")
+    if not family or (display and family not in display):
+        # The entry of the person may have been given another name since: the document's counts.
+        family, given, prefix = display or family, "", ""
     authority = f"&{root}&ISO" if root else ""
     fields = [identifier.get("value", ""), family, given, "", "", prefix, "", "", authority]
     return "^".join(_plain(str(each), place == 8) for place, each in enumerate(fields)).rstrip("^")

@@ -45,6 +45,7 @@ _BODIES = {
     RETRIEVE: f"{{{XDS}}}RetrieveDocumentSetRequest",
 }
 _WRITE_BYTES = 1 << 18
+_READ_AT_ONCE_BYTES = 128 << 10
 
 
 class XdsSource(HttpSource):
@@ -242,17 +243,21 @@ class _Exchange:
         incoming.feed(bytes(waiting))
 
     async def _message(self, incoming: Incoming) -> soap.Request:
-        payload = await asyncio.to_thread(incoming.envelope)
+        payload = incoming.envelope()
         if payload is None:
             raise SoapFault("the SOAP envelope is empty")
-        message = await asyncio.to_thread(
-            lambda: soap.read_envelope(
+
+        def read() -> soap.Request:
+            return soap.read_envelope(
                 payload.read(),
                 bytes_max=self._settings.envelope_bytes_max,
                 passed_over=self._settings.headers_passed_over,
                 action=incoming.action,
             )
-        )
+
+        # A thread's turn takes longer than reading an envelope of the usual size.
+        small = payload.size <= _READ_AT_ONCE_BYTES
+        message = read() if small else await asyncio.to_thread(read)
         wanted = _BODIES.get(message.action)
         if wanted is None or message.body.tag != wanted:
             fault = soap.action_not_supported()

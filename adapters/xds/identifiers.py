@@ -7,7 +7,7 @@ ITI TF-3 section 4.2.3.2.26: a uniqueId is an OID, or for a CDA with an extensio
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adapters.ebrim.submission import PatientId
@@ -43,6 +43,13 @@ def unique_id_of(resource: Mapping[str, Any]) -> str:
     if system.startswith("urn:oid:") and value:
         return f"{system.removeprefix('urn:oid:')}^{value}"
     return ""
+
+
+def digest_of(resource: Mapping[str, Any]) -> str:
+    """The SHA-256 of a DocumentReference's own bytes; empty when the record does not have them."""
+    contents: Sequence[Mapping[str, Any]] = resource.get("content") or ({},)
+    kind, _, digest = str(contents[0].get("attachment", {}).get("url", "")).partition("/")
+    return digest if kind == "Binary" else ""
 
 
 def entry_uuid_of(resource: Mapping[str, Any]) -> str:

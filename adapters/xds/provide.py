@@ -13,7 +13,6 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 
 from lxml import etree
 
@@ -29,10 +28,8 @@ from adapters.xds.entries import Describing
 from adapters.xds.faults import SoapFault, hostile, too_large
 from adapters.xds.identifiers import (
     control_ids_of,
-    identifiers_of,
     patient_of,
     same_document,
-    unique_id_of,
 )
 from adapters.xds.mtom import part_named
 from adapters.xds.settings import XdsSourceSettings
@@ -159,22 +156,19 @@ class Providing:
     def _check_registered(self, submission: Submission) -> None:
         """A uniqueId comes again with the same bytes only (ITI TF-3 table 4.2.4.1-2)."""
         names = {each.entry.unique_id: each for each in submission.documents}
-        wanted = [one for name in names for one in identifiers_of(name)]
-        registered: dict[str, str] = {}
-        for document in self._documents.by_identifier(wanted):
-            contents: Sequence[Mapping[str, Any]] = document.resource.get("content") or ({},)
-            url = str(contents[0].get("attachment", {}).get("url", ""))
-            registered[unique_id_of(document.resource)] = url.removeprefix("Binary/")
         ids = [one for name in names for one in control_ids_of(name)]
-        received = self._documents.received(self._settings.name, ids)
-        for name, document_ in names.items():
-            known = {sha for one, sha in registered.items() if same_document(name, one)}
-            for control_id in control_ids_of(name):
-                known |= received.get(control_id, frozenset())
-            if known and document_.payload.sha256 not in known:
+        registered = self._documents.known(self._settings.name, ids)
+        for name, document in names.items():
+            known = {
+                digest
+                for one, digests in registered.items()
+                if same_document(name, one)
+                for digest in digests
+            }
+            if known and document.payload.sha256 not in known:
                 raise mismatch(
                     "another document is registered with this uniqueId",
-                    document_.entry.id, "XDSNonIdenticalHash", name,
+                    document.entry.id, "XDSNonIdenticalHash", name,
                 )  # fmt: skip
 
     # --- the documents' own content --------------------------------------------------

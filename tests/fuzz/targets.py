@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from adapters.cda.transmitted import CdaHeaders
+from adapters.ebrim.faults import Refused
 from adapters.hl7 import conformance
 from adapters.hl7.acknowledge import Acknowledger
 from adapters.hl7.answer import acknowledges, control_id_of
@@ -26,7 +27,6 @@ from adapters.hl7.settings import MllpSourceSettings
 from adapters.hl7.site_profiles import CompiledProfile
 from adapters.xdm.archive import Archive, ArchiveLimits
 from adapters.xdm.contents import documents_of
-from adapters.ebrim.faults import Refused
 from gateway.model import Cause, CauseCode
 from gateway.ports import Unreadable
 

@@ -33,8 +33,16 @@ CODES = {
     "classCode": ("41a5887f-8865-4c09-adf7-e362475b143a", "11", "1.2.250.1.213.1.1.4.1"),
     "confidentialityCode": ("f4f85eac-e6cb-4883-b524-f2705394840f", "N", "2.16.840.1.113883.5.25"),
     "formatCode": ("a09d5840-386c-46f2-b5ad-9c3699a4309d", "urn:ihe:x", "1.3.6.1.4.1.19376.1.2.3"),
-    "healthcareFacilityTypeCode": ("f33fb8ac-18af-42cc-ae0e-ed0b0bdb91e1", "SA01", "1.2.250.1.71.4.2.4"),
-    "practiceSettingCode": ("cccf5598-8b07-4b77-a05e-ae952c785ead", "ETABLISSEMENT", "1.2.250.1.213.1.1.4.9"),
+    "healthcareFacilityTypeCode": (
+        "f33fb8ac-18af-42cc-ae0e-ed0b0bdb91e1",
+        "SA01",
+        "1.2.250.1.71.4.2.4",
+    ),
+    "practiceSettingCode": (
+        "cccf5598-8b07-4b77-a05e-ae952c785ead",
+        "ETABLISSEMENT",
+        "1.2.250.1.213.1.1.4.9",
+    ),
     "typeCode": ("f0306f51-975f-434e-a61c-c59651d33983", "11502-2", "2.16.840.1.113883.6.1"),
 }
 _numbers = itertools.count(1)
@@ -182,9 +190,7 @@ def documents_request(documents: Sequence[bytes], *relations: str, set_id: str =
         *relations,
         documents=[included(name) for name in names],
     )
-    return envelope(body), [
-        Part(name, data) for name, data in zip(names, documents, strict=True)
-    ]
+    return envelope(body), [Part(name, data) for name, data in zip(names, documents, strict=True)]
 
 
 def packed(root: bytes, parts: Sequence[Part] = (), *, boundary: str = "MIME_b") -> bytes:
@@ -192,7 +198,8 @@ def packed(root: bytes, parts: Sequence[Part] = (), *, boundary: str = "MIME_b")
     made = [
         f"--{boundary}\r\nContent-Type: application/xop+xml; charset=UTF-8; "
         'type="application/soap+xml"\r\nContent-Transfer-Encoding: binary\r\n'
-        "Content-ID: <root@test>\r\n\r\n".encode() + root
+        "Content-ID: <root@test>\r\n\r\n".encode()
+        + root
     ]
     for part in parts:
         headers = {
@@ -255,7 +262,9 @@ class Answer:
 def read_answer(response: httpx2.Response) -> Answer:
     kind = response.headers["content-type"]
     if not kind.startswith("multipart/"):
-        return Answer(response.status_code, etree.fromstring(response.content), {}, response.headers)
+        return Answer(
+            response.status_code, etree.fromstring(response.content), {}, response.headers
+        )
     # Python's own reader of mail, which knows nothing of ours.
     whole = email.message_from_bytes(
         f"Content-Type: {kind}\r\n\r\n".encode() + response.content, policy=HTTP_POLICY

@@ -8,6 +8,7 @@ what became of it, also a Failure.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -107,9 +108,9 @@ class XdsSource(HttpSource):
         """Note what happened."""
         self._counted[what] += 1
 
-    async def drain(self, request: Request) -> None:
+    async def drain(self, stream: AsyncIterator[bytes]) -> None:
         """Read on and drop, within limits, so that the sender sees the answer."""
-        await self._drain(request.stream())
+        await self._drain(stream, 2 * self.settings.submission_bytes_max)
 
     @property
     def large(self) -> asyncio.Semaphore:
@@ -172,6 +173,7 @@ class _Exchange:
             refusal = fault
         incoming = Incoming(folder, expected, self.bounds())
         kept = False
+        stream = request.stream()
         origin = From(
             received_at=self._source.clock.now(),
             peer=f"{request.client.host}:{request.client.port}" if request.client else "",
@@ -180,13 +182,13 @@ class _Exchange:
         self._packed = incoming.packed
         try:
             try:
-                await self._read(request, incoming)
+                await self._read(request, stream, incoming)
                 if refusal is not None:
                     raise refusal
                 incoming.finish()
                 message = await self._message(incoming)
             except SoapFault as fault:
-                await self._source.drain(request)
+                await self._source.drain(stream)
                 await self._evidence(incoming, origin, fault.cause)
                 return self.fault(fault)
             origin = From(origin.received_at, origin.peer, message.message_id)
@@ -206,7 +208,9 @@ class _Exchange:
 
     # --- reading -------------------------------------------------------------------
 
-    async def _read(self, request: Request, incoming: Incoming) -> None:
+    async def _read(
+        self, request: Request, stream: AsyncIterator[bytes], incoming: Incoming
+    ) -> None:
         if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
             raise SoapFault(
                 "a compressed body is not accepted (Content-Encoding)",
@@ -217,7 +221,7 @@ class _Exchange:
             raise too_large("the request", self._settings.submission_bytes_max)
         try:
             async with asyncio.timeout(self._settings.body_timeout_seconds):
-                await self._fill(request.stream(), incoming)
+                await self._fill(stream, incoming)
         except TimeoutError:
             raise SoapFault(
                 "the body came too slowly and was cut", status=408,
@@ -231,15 +235,21 @@ class _Exchange:
     async def _fill(self, stream: AsyncIterator[bytes], incoming: Incoming) -> None:
         """Gathers what comes to blocks that are worth a write; see ``HttpSource._fill``."""
         waiting = bytearray()
-        while True:
-            async with asyncio.timeout(self._settings.idle_timeout_seconds):
-                block = await anext(stream, None)
-            if block is None:
-                break
-            waiting += block
-            if len(waiting) >= _WRITE_BYTES:
-                full, waiting = waiting, bytearray()
-                incoming.feed(bytes(full))
+        try:
+            while True:
+                async with asyncio.timeout(self._settings.idle_timeout_seconds):
+                    block = await anext(stream, None)
+                if block is None:
+                    break
+                waiting += block
+                if len(waiting) >= _WRITE_BYTES:
+                    full, waiting = waiting, bytearray()
+                    incoming.feed(bytes(full))
+        except (TimeoutError, ClientDisconnect):
+            # What came before the cut is evidence, also where it can be no message.
+            with contextlib.suppress(SoapFault):
+                incoming.feed(bytes(waiting))
+            raise
         incoming.feed(bytes(waiting))
 
     async def _message(self, incoming: Incoming) -> soap.Request:

@@ -336,14 +336,16 @@ class DocumentHeader:
     """What the header of a CDA document says, for those who carry it in a message.
 
     ``identifier`` and ``replaces`` (the documents that it replaces) are ``root`` or
-    ``root^extension``; ``kind`` is the code of its type, ``attributes`` its set, version and
-    form; ``traits_missing`` names what a complete INS would need and the header does not have.
+    ``root^extension``; ``related`` are its relations to others, as code (RPLC, APND, XFRM) and id;
+    ``kind`` is the code of its type, ``attributes`` its set, version and form; ``traits_missing``
+    names what a complete INS would need and the header does not have.
     No more than that may leave the document.
     """
 
     identifier: str
     patient: tuple[Identifier, ...] = ()
     replaces: tuple[str, ...] = ()
+    related: tuple[tuple[str, str], ...] = ()
     traits_missing: tuple[str, ...] = ()
     kind: str = ""
     attributes: Mapping[str, str] = field(default_factory=dict)

@@ -356,6 +356,7 @@ class Sources:
                     self._spooled(settings),
                     clock,
                     self._registry,
+                    self._documents,
                     make_reception=lambda each: xds_reception(each, intake, self._validator),
                     schemes=code_schemes(),
                 )

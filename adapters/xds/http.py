@@ -35,7 +35,13 @@ from adapters.xds.registry import Registry
 from adapters.xds.retrieve import Package, retrieve
 from adapters.xds.settings import XdsSourceSettings
 from gateway.model import Cause, CauseCode, Payload, Received
-from gateway.ports import Clock, DocumentRegistry, IntakeUnavailable, RegistryUnavailable
+from gateway.ports import (
+    Clock,
+    DocumentHeaders,
+    DocumentRegistry,
+    IntakeUnavailable,
+    RegistryUnavailable,
+)
 
 PROVIDE = "urn:ihe:iti:2007:ProvideAndRegisterDocumentSet-b"
 STORED_QUERY = "urn:ihe:iti:2007:RegistryStoredQuery"
@@ -62,6 +68,7 @@ class XdsSource(HttpSource):
         settings: XdsSourceSettings,
         clock: Clock,
         documents: DocumentRegistry,
+        headers: DocumentHeaders,
         *,
         make_reception: Callable[[XdsSourceSettings], Reception],
         schemes: Mapping[str, str],
@@ -69,6 +76,7 @@ class XdsSource(HttpSource):
         super().__init__(settings, make_reception(settings), clock)
         self._make = make_reception
         self._documents = documents
+        self.headers = headers
         self._schemes = schemes
         self._counted: Counter[str] = Counter()
 
@@ -290,7 +298,12 @@ class _Exchange:
         self, message: soap.Request, incoming: Incoming, origin: From
     ) -> tuple[_Said, bool]:
         settings = self._settings
-        providing = Providing(settings, self._source.documents, self._source.describing(settings))
+        providing = Providing(
+            settings,
+            self._source.documents,
+            self._source.describing(settings),
+            self._source.headers,
+        )
         action = f"{PROVIDE}Response"
         try:
             submission = await asyncio.to_thread(
@@ -304,7 +317,12 @@ class _Exchange:
         except RegistryUnavailable:
             problem = Problem("XDSRegistryNotAvailable", "the registry does not answer")
             return _Said(registry_response([problem]), action), False
+        unsaid = (
+            await asyncio.to_thread(providing.unsaid, submission) if submission.replaced else []
+        )
         problems, kept = await self._handed_over(submission, received, incoming)
+        if all(each.warning for each in problems):
+            problems += unsaid
         self._source.count("submissions" if kept else "submissions-not-kept")
         return _Said(registry_response(problems), action), kept
 

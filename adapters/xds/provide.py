@@ -20,7 +20,14 @@ from adapters.doors.reception import Arrived, Reception
 from adapters.doors.spool import Spool
 from adapters.ebrim.agreeing import check_agreement
 from adapters.ebrim.faults import Refused, metadata, mismatch
-from adapters.ebrim.names import LCM
+from adapters.ebrim.names import (
+    APPENDS,
+    LCM,
+    REPLACES,
+    SIGNS,
+    TRANSFORMS,
+    TRANSFORMS_AND_REPLACES,
+)
 from adapters.ebrim.submission import DocumentEntry, SubmissionSet, read_submission
 from adapters.xds.answers import XDS, Problem
 from adapters.xds.checking import check_submission, check_targets, relations_of, unknown_patient
@@ -35,7 +42,7 @@ from adapters.xds.mtom import part_named
 from adapters.xds.settings import XdsSourceSettings
 from adapters.xds.soap import packed_only_once
 from gateway.model import Cause, CauseCode, Disposition, Payload, Receipt, Received
-from gateway.ports import DocumentRegistry
+from gateway.ports import DocumentHeaders, DocumentRegistry
 
 _IDENTIFIER_MAX = 255
 _HASHED_BYTES = 1 << 20
@@ -78,8 +85,10 @@ class Providing:
         settings: XdsSourceSettings,
         documents: DocumentRegistry,
         describing: Describing,
+        headers: DocumentHeaders,
     ) -> None:
         self._settings = settings
+        self._headers = headers
         self._documents = documents
         self._describing = describing
 
@@ -227,6 +236,44 @@ class Providing:
         check_agreement(entry, received.control_id, received.subject, entry.id)
         # Two documents are held apart before they are handed over, and in the journal again.
         return replace(received, control_id_unique=True)
+
+    def unsaid(self, submission: Submission) -> list[Problem]:
+        """The associations that the documents themselves do not say. Blocks.
+
+        The record goes by the documents: whatever road a document takes, it becomes the same
+        entry. So an association that stands in the metadata alone changes nothing, and that is
+        said in a warning. Only for documents that were read without a fault.
+        """
+        problems = []
+        inside = {each.entry.id for each in submission.documents} | {submission.set.id}
+        for document in submission.documents:
+            mine = [
+                each
+                for each in relations_of(submission.set)
+                if each.source == document.entry.id and each.target not in inside
+            ]
+            header = self._headers.header(document.payload.read()) if mine else None
+            said = header.related if header is not None else ()
+            for each in mine:
+                code, warning = _RELATIONS[each.type]
+                target = submission.replaced[each.target]
+                if not any(code == one and same_document(target, other) for one, other in said):
+                    context = (
+                        f"document {document.entry.unique_id} does not name {target} as the one "
+                        f"that it is related to (relatedDocument, {code}); the record goes by the "
+                        "document"
+                    )
+                    problems.append(Problem(warning, context, document.entry.id, warning=True))
+        return problems
+
+
+_RELATIONS = {
+    REPLACES: ("RPLC", "PartialReplaceContentNotProcessed"),
+    APPENDS: ("APND", "PartialAppendContentNotProcessed"),
+    TRANSFORMS: ("XFRM", "PartialTransformNotProcessed"),
+    TRANSFORMS_AND_REPLACES: ("RPLC", "PartialTransformReplaceNotProcessed"),
+    SIGNS: ("", "XDSExtraMetadataNotSaved"),
+}
 
 
 def attributes_of(

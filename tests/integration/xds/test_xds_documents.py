@@ -180,7 +180,8 @@ def test_a_document_that_replaces_another(house: House, url: str) -> None:
     assert provide(url, [old]).outcome == "Success"
     house.wait()
     target = uuid_of(url, old)
-    assert provide(url, [new], association("Document1", target, REPLACES)).outcome == "Success"
+    answer = provide(url, [new], association("Document1", target, REPLACES))
+    assert (answer.outcome, answer.codes) == ("Success", [])
     house.wait()
     [entry] = ask(url, GET, {"$XDSDocumentEntryEntryUUID": f"('{target}')"}).body.iter(
         f"{RIM}ExtrinsicObject"
@@ -209,6 +210,10 @@ def test_a_document_that_replaces_another(house: House, url: str) -> None:
     third = cda(document="2.999.6.3", replaces="2.999.6.1")
     refused = provide(url, [third], association("Document1", target, REPLACES))
     assert refused.codes == ["XDSRegistryDeprecatedDocumentError"]
+    # What stands in the metadata alone changes nothing, and is said to.
+    alone = cda(document="2.999.6.5")
+    answer = provide(url, [alone], association("Document1", uuid_of(url, new), APPENDS))
+    assert (answer.outcome, answer.codes) == ("Success", ["PartialAppendContentNotProcessed"])
     unknown = association("Document1", "urn:uuid:00000000-0000-4000-8000-000000000000", APPENDS)
     assert provide(url, [third], unknown).codes == ["XDSRepositoryMetadataError"]
     other = cda(document="2.999.6.4", ins="188102B17295264")

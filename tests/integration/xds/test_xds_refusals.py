@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.cda.transmitted import CdaHeaders
 from adapters.xds.http import XdsSource
 from adapters.xds.settings import XdsSourceSettings
 from gateway.model import Cause, CauseCode, Identifier, Payload, Received
@@ -104,7 +105,7 @@ def endpoint(spool: Path, **settings: object) -> Iterator[Served]:
     def make() -> list[XdsSource]:
         return [
             XdsSource(
-                made, RealClock(), registry,
+                made, RealClock(), registry, CdaHeaders(),
                 make_reception=lambda each: xds_reception(each, intake), schemes={},
             )
         ]  # fmt: skip

@@ -32,6 +32,7 @@ from adapters.ebrim.names import (
 )
 from adapters.ebrim.submission import Code
 from adapters.xds.identifiers import digest_of, entry_uuid_of, unique_id_of
+from adapters.xds.people import author_texts, person_text
 from gateway.ports import SharedDocument
 
 _RIM = f"{{{RIM}}}"
@@ -236,7 +237,7 @@ class Describing:
 
     def _authenticator(self, one: Registered) -> str:
         reference = one.resource.get("authenticator")
-        return _person(reference, one.document.named) if reference else ""
+        return person_text(reference, one.document.named) if reference else ""
 
 
 REFERENCE_SLOT = "urn:ihe:iti:xds:2013:referenceIdList"
@@ -254,17 +255,6 @@ class Relation:
     def uuid(self) -> str:
         """Its own, the same each time."""
         return _made(self.source, f"{self.type} {self.target}")
-
-
-def author_texts(document: SharedDocument) -> tuple[list[str], list[str]]:
-    """A document's authors: people as XCN, institutions as XON (ITI TF-3 table 4.2.3.1.7-2)."""
-    people, houses = [], []
-    for reference in document.resource.get("author") or ():
-        if reference.get("type") == "Organization":
-            houses.append(_house(reference, document.named))
-        else:
-            people.append(_person(reference, document.named))
-    return people, houses
 
 
 def utc_digits(text: str) -> str:
@@ -345,40 +335,6 @@ def _patient_info(patient: Mapping[str, Any]) -> Iterator[str]:
         yield f"PID-7|{utc_digits(str(patient['birthDate']))}"
     if patient.get("gender") in _SEX:
         yield f"PID-8|{_SEX[patient['gender']]}"
-
-
-def _person(reference: Mapping[str, Any], named: Mapping[str, Mapping[str, Any]]) -> str:
-    identifier = reference.get("identifier") or {}
-    root = str(identifier.get("system", "")).removeprefix("urn:oid:")
-    known = named.get(str(reference.get("reference", "")), {})
-    names = known.get("name") or ()
-    name = names[0] if names and isinstance(names[0], dict) else {}
-    family = str(name.get("family") or "")
-    given = " ".join(str(each) for each in name.get("given") or ())
-    prefix = " ".join(str(each) for each in name.get("prefix") or ())
-    display = str(reference.get("display") or "")
-    if not family or (display and family not in display):
-        # The entry of the person may have been given another name since: the document's counts.
-        family, given, prefix = display or family, "", ""
-    authority = f"&{root}&ISO" if root else ""
-    fields = [identifier.get("value", ""), family, given, "", "", prefix, "", "", authority]
-    return "^".join(_plain(str(each), place == 8) for place, each in enumerate(fields)).rstrip("^")
-
-
-def _house(reference: Mapping[str, Any], named: Mapping[str, Mapping[str, Any]]) -> str:
-    identifier = reference.get("identifier") or {}
-    root = str(identifier.get("system", "")).removeprefix("urn:oid:")
-    known = named.get(str(reference.get("reference", "")), {})
-    name = str(known.get("name") or reference.get("display") or "")
-    value = str(identifier.get("value", ""))
-    if not (root and value):
-        return _plain(name)
-    return f"{_plain(name)}^^^^^&{root}&ISO^^^^{_plain(value)}"
-
-
-def _plain(text: str, authority: bool = False) -> str:
-    """A text without what separates the parts of an HL7 v2 data type."""
-    return text if authority else "".join(" " if each in "^&|~\\" else each for each in text)
 
 
 def _hex(base64_text: str) -> str:

@@ -13,8 +13,9 @@ from lxml import etree
 from adapters.ebrim.names import STABLE_DOCUMENT
 from adapters.ebrim.submission import PatientId
 from adapters.xds.answers import Problem, query_response
-from adapters.xds.entries import Describing, Registered, Relation, author_texts
+from adapters.xds.entries import Describing, Registered, Relation
 from adapters.xds.identifiers import identifiers_of, patient_of, resource_id_of
+from adapters.xds.people import author_texts
 from adapters.xds.queries import Query, QueryId, QueryRefused, earliest, read_query
 from gateway.ports import DocumentRegistry, RegistryUnavailable, SharedDocument, TooManyDocuments
 

@@ -205,7 +205,9 @@ class Exchange:
                 payload.read(),
                 bytes_max=self._settings.envelope_bytes_max,
                 passed_over=self._settings.headers_passed_over,
-                action=incoming.action,
+                # Common software puts anything there; two actions that both are known are two
+                # messages in one.
+                action=incoming.action if incoming.action in _BODIES else "",
             )
 
         # A thread's turn takes longer than reading an envelope of the usual size.

@@ -17,6 +17,7 @@ from adapters.cda.transmitted import CdaHeaders
 from tests.http_client import HTTP
 
 RIM = "{urn:oasis:names:tc:ebxml-regrep:xsd:rim:3.0}"
+LCM = "{urn:oasis:names:tc:ebxml-regrep:xsd:lcm:3.0}"
 RS = "{urn:oasis:names:tc:ebxml-regrep:xsd:rs:3.0}"
 XDS = "{urn:ihe:iti:xds-b:2007}"
 SOAP = "{http://www.w3.org/2003/05/soap-envelope}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lxml import etree
 
 from adapters.cda.transmitted import CdaHeaders
 from gateway.journal import messages
@@ -17,16 +19,19 @@ from tests.integration.xds.submissions import (
     APPENDS,
     APPROVED,
     DEPRECATED,
+    LCM,
     REPLACES,
     REPOSITORY,
     RIM,
     Answer,
     ask,
     association,
+    documents_request,
     fetch,
     patient_of,
     provide,
 )
+from tests.integration.xds.wsdl_client import WsdlClient, laid_out, schema, slots
 from tests.unit.hl7.transmissions import cda
 
 FIND = "14d4debf-8f97-4251-9a74-a90016b0af0d"
@@ -258,3 +263,60 @@ def test_the_messages_say_where_they_came_from(house: House, url: str) -> None:
     assert (said["transaction"], said["submission_set"]) == ("ITI-41", "2.999.8")
     assert (said["document_entry"], said["file_message"]) == ("Document2", "2 of 2")
     assert said["soap_message"] == "urn:uuid:1"
+
+
+def test_a_client_made_of_ihes_own_wsdls(
+    house: House, url: str, shared: Path, tmp_path: Path
+) -> None:
+    folder = laid_out(shared / "corpora" / "xds" / "generic", tmp_path, spelled_out=True)
+    client = WsdlClient(folder, url)
+    data = cda(document="2.999.9.1")
+    submitted = etree.fromstring(documents_request([data])[0]).find(f".//{LCM}SubmitObjectsRequest")
+    provide_ = client["iti41.wsdl"]["DocumentRepository_ProvideAndRegisterDocumentSet-b"]
+    answer = provide_(_value_1=submitted, Document=[{"id": "Document1", "_value_1": data}])
+    assert answer.status.endswith(":Success"), answer.RegistryErrorList
+    house.wait()
+    query = client["iti18.wsdl"]["DocumentRegistry_RegistryStoredQuery"]
+    found = query(
+        # Of whole objects zeep loses what their parts inherit; the schemas judge those.
+        ResponseOption={"returnType": "ObjectRef", "returnComposedObjects": True},
+        AdhocQuery={"id": f"urn:uuid:{FIND}", "Slot": slots({
+            "$XDSDocumentEntryPatientId": f"'{patient_of(data)}'",
+            "$XDSDocumentEntryStatus": f"('{APPROVED}')",
+        })},
+    )  # fmt: skip
+    assert found.status.endswith(":Success")
+    ids = [each["ObjectRef"].id for each in found.RegistryObjectList._value_1]
+    assert uuid_of(url, data) in ids
+    retrieve = client["iti43.wsdl"]["DocumentRepository_RetrieveDocumentSet"]
+    request = {"RepositoryUniqueId": REPOSITORY, "DocumentUniqueId": "2.999.9.1"}
+    fetched = retrieve(DocumentRequest=[request])
+    client.close()
+    [document] = fetched.DocumentResponse
+    assert (document.Document, document.mimeType) == (data, "text/xml")
+
+
+def test_answers_are_valid_by_ihes_own_schemas(
+    url: str, imaging: bytes, shared: Path, tmp_path: Path
+) -> None:
+    judge = schema(shared / "corpora" / "xds" / "generic", tmp_path)
+    patient = f"'{patient_of(imaging)}'"
+    everything = {
+        "$patientId": patient, "$XDSFolderStatus": "('x')", "$XDSSubmissionSetStatus": "('x')",
+        "$XDSDocumentEntryStatus": f"('{APPROVED}','{DEPRECATED}')",
+    }  # fmt: skip
+    for answer in (
+        ask(url, GET_ALL, everything), ask(url, GET_ALL, everything, "ObjectRef"),
+        ask(url, FIND, {}), provide(url, [cda(document="2.999.10.1")]),
+        fetch(url, (REPOSITORY, "2.999.404")), fetch(url, (REPOSITORY, unique_id(imaging))),
+    ):  # fmt: skip
+        judge.assertValid(etree.fromstring(etree.tostring(included(answer))))
+
+
+def included(answer: Answer) -> etree._Element:
+    """The body with its parts in place of what points to them, as XOP has it."""
+    for each in answer.body.iter("{http://www.w3.org/2004/08/xop/include}Include"):
+        holder = each.getparent()
+        holder.text = base64.b64encode(answer.parts[each.get("href").removeprefix("cid:")])
+        holder.remove(each)
+    return answer.body

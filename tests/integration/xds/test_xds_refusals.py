@@ -27,6 +27,7 @@ from tests.integration.xds.submissions import (
     PLAIN,
     QUERY,
     REPOSITORY,
+    RETRIEVE,
     SOAP_1_1,
     Answer,
     Part,
@@ -351,7 +352,7 @@ FAULTS: dict[str, tuple[Callable[[], tuple[bytes, str]], int, tuple[str, str]]] 
     "no action": (lambda: said(action=""), 400, ("Sender", "MessageAddressingHeaderRequired")),
     "an action that nobody has": (lambda: said(action="urn:x"), 400, ("Sender", "ActionNotSupported")),
     "an action of another body": (lambda: said(action=QUERY), 400, ("Sender", "ActionNotSupported")),
-    "another action in the transport": (lambda: (envelope("<x/>"), f'{PLAIN}; action="urn:x"'), 400, ("Sender", "ActionMismatch")),
+    "another action in the transport": (lambda: (envelope("<x/>"), f'{PLAIN}; action="{RETRIEVE}"'), 400, ("Sender", "ActionMismatch")),
     "two message ids": (lambda: said("<a:MessageID>urn:uuid:2</a:MessageID>"), 400, ("Sender", "InvalidAddressingHeader")),
     "an answer to elsewhere": (
         lambda: said("<a:ReplyTo><a:Address>http://127.0.0.1:1/</a:Address></a:ReplyTo>"), 400, ("Sender", "OnlyAnonymousAddressSupported")),

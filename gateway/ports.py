@@ -411,6 +411,15 @@ class DocumentRegistry(Protocol):
         and was accepted, and of what the record has by whatever way."""
         ...
 
+    def submission(self, unique_id: str) -> str | None:
+        """The digest of what the submission set with this identifier holds; None without one."""
+        ...
+
+    def note_submission(self, unique_id: str, *, source: str, digest: str) -> str:
+        """Note that a submission set is registered, durably. The digest that stands: another's
+        where another set of this identifier was noted first."""
+        ...
+
 
 class RegistryUnavailable(Exception):
     """The record or the journal cannot be read at the moment."""

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select
 
 from adapters.xds.identifiers import digest_of, identifiers_of, unique_id_of
 from gateway import ins
-from gateway.journal import patients, tables
+from gateway.journal import patients, submission_sets, tables
 from gateway.journal.faults import IdentityConflict, JournalFault, JournalUnavailable
 from gateway.journal.journal import Journal
 from gateway.journal.states import MessageState
@@ -127,6 +127,21 @@ class RecordRegistry:
                     if digest and name:
                         found.setdefault(name, set()).add(digest)
         return {name: frozenset(digests) for name, digests in found.items()}
+
+    def submission(self, unique_id: str) -> str | None:
+        """See :meth:`gateway.ports.DocumentRegistry.submission`."""
+        with self._reading() as connection:
+            return submission_sets.digest_of(connection, unique_id)
+
+    def note_submission(self, unique_id: str, *, source: str, digest: str) -> str:
+        """See :meth:`gateway.ports.DocumentRegistry.note_submission`."""
+        try:
+            with self._journal.write() as connection:
+                return submission_sets.note(
+                    connection, unique_id, source=source, digest=digest, at=self._journal.now()
+                )
+        except (JournalUnavailable, JournalFault) as error:
+            raise RegistryUnavailable(type(error).__name__) from None
 
     # --- reading -------------------------------------------------------------------
 

@@ -259,7 +259,7 @@ class Exchange:
         )
         problems, kept = await self._handed_over(submission, received, incoming)
         if all(each.warning for each in problems):
-            problems += unsaid
+            problems += [*unsaid, *await asyncio.to_thread(providing.noted, submission)]
         self._source.count("submissions" if kept else "submissions-not-kept")
         return _Said(registry_response(problems), action), kept
 

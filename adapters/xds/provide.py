@@ -42,7 +42,7 @@ from adapters.xds.mtom import part_named
 from adapters.xds.settings import XdsSourceSettings
 from adapters.xds.soap import packed_only_once
 from gateway.model import Cause, CauseCode, Disposition, Payload, Receipt, Received
-from gateway.ports import DocumentHeaders, DocumentRegistry
+from gateway.ports import DocumentHeaders, DocumentRegistry, RegistryUnavailable
 
 _IDENTIFIER_MAX = 255
 _HASHED_BYTES = 1 << 20
@@ -60,12 +60,29 @@ class Provided:
 
 @dataclass(slots=True)
 class Submission:
-    """A submission that was understood. ``replaced`` are the uniqueIds of the documents that its
-    associations point to, by entryUUID."""
+    """A submission that was understood. ``known``: it was registered before. ``replaced`` are the
+    uniqueIds of the documents that its associations point to, by entryUUID."""
 
     set: SubmissionSet
     documents: list[Provided]
+    known: bool = False
     replaced: Mapping[str, str] = field(default_factory=dict)
+
+    def digest(self) -> str:
+        """Of what makes it the same submission: its patient, source and documents."""
+        said = [self.set.patient.text, self.set.source_id]
+        said += sorted(f"{each.entry.unique_id} {each.payload.sha256}" for each in self.documents)
+        return hashlib.sha256("\n".join(said).encode()).hexdigest()
+
+
+def taken_set(found: SubmissionSet) -> Refused:
+    """ITI TF-3 table 4.2.4.1-2: a uniqueId that another submission set has."""
+    return mismatch(
+        "another submission set is registered with this uniqueId",
+        "SubmissionSet",
+        "XDSDuplicateUniqueIdInRegistry",
+        found.unique_id,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +131,10 @@ class Providing:
         patient = patient_of(found.patient)
         if self._settings.unknown_patients == "refuse" and not self._documents.knows(patient):
             raise unknown_patient("the patient is not known here", found)
+        registered = self._documents.submission(found.unique_id)
+        submission.known = registered == submission.digest()
+        if registered is not None and not submission.known:
+            raise taken_set(found)
         self._check_registered(submission)
         submission.replaced = check_targets(found, self._documents, self._describing)
         return submission
@@ -236,6 +257,20 @@ class Providing:
         check_agreement(entry, received.control_id, received.subject, entry.id)
         # Two documents are held apart before they are handed over, and in the journal again.
         return replace(received, control_id_unique=True)
+
+    def noted(self, submission: Submission) -> list[Problem]:
+        """Note that the submission set is registered, once its documents are. Blocks."""
+        if submission.known:
+            return []
+        digest = submission.digest()
+        try:
+            stands = self._documents.note_submission(
+                submission.set.unique_id, source=self._settings.name, digest=digest
+            )
+        except RegistryUnavailable:
+            said = "the submission set cannot be registered at the moment: send it again"
+            return [Problem("XDSRegistryNotAvailable", said)]
+        return [] if stands == digest else [problem_of(taken_set(submission.set))]
 
     def unsaid(self, submission: Submission) -> list[Problem]:
         """The associations that the documents themselves do not say. Blocks.

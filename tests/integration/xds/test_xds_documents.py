@@ -242,6 +242,18 @@ def test_a_unique_id_comes_again_with_the_same_bytes_only(house: House, url: str
     assert fetch(url, (REPOSITORY, "2.999.7.2")).parts == {"document1@ecluse": house_road}
 
 
+def test_a_submission_set_comes_again_with_the_same_documents_only(house: House, url: str) -> None:
+    one, two = cda(document="2.999.11.1"), cda(document="2.999.11.2")
+    assert provide(url, [one], set_id="2.999.11").outcome == "Success"
+    other = provide(url, [two], set_id="2.999.11")
+    assert (other.outcome, other.codes) == ("Failure", ["XDSDuplicateUniqueIdInRegistry"])
+    # An answer was lost: the sender cannot know, and nothing is doubled.
+    assert provide(url, [one], set_id="2.999.11").outcome == "Success"
+    assert provide(url, [two]).outcome == "Success"
+    house.wait()
+    assert [each for each, _ in states(house)].count("2.999.11.1") == 1
+
+
 def test_what_cannot_be_fetched_does_not_keep_back_the_rest(url: str, imaging: bytes) -> None:
     mine = unique_id(imaging)
     answer = fetch(url, (REPOSITORY, mine), (REPOSITORY, "2.999.404"), ("2.999.405", mine))

@@ -81,6 +81,12 @@ class Registry:
     def content(self, sha256: str) -> Payload | None:
         return None
 
+    def submission(self, unique_id: str) -> str | None:
+        return None
+
+    def note_submission(self, unique_id: str, *, source: str, digest: str) -> str:
+        return digest
+
 
 @dataclass
 class Served:

@@ -178,6 +178,12 @@ class Fixed:
     def content(self, sha256: str) -> Payload | None:
         return None
 
+    def submission(self, unique_id: str) -> str | None:
+        return None
+
+    def note_submission(self, unique_id: str, *, source: str, digest: str) -> str:
+        return digest
+
     def knows(self, patient: Identifier) -> bool:
         return True
 

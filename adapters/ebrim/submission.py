@@ -136,8 +136,9 @@ def read_submission(root: etree._Element, location: str) -> SubmissionSet:
 
 
 def bounded(text: str) -> str:
-    """A value of a stranger's, without blanks around it, cut at 1,024 characters."""
-    return text.strip()[:VALUE_CHARACTERS_MAX]
+    """A value of a stranger's in one line, without blanks around it, cut at 1,024 characters."""
+    cut = text.strip()[:VALUE_CHARACTERS_MAX]
+    return cut if cut.isprintable() else "".join(c if c.isprintable() else " " for c in cut)
 
 
 def _folders(root: etree._Element) -> Iterator[str]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any, TypeVar
@@ -34,6 +37,16 @@ _NATIONAL_SCHEMES = {
 """classCode: CI-SIS, JDV_J57."""
 
 
+@dataclass(slots=True, eq=False)
+class _Note:
+    """A submission set to be noted; ``stands`` is set once it is."""
+
+    unique_id: str
+    source: str
+    digest: str
+    stands: str = ""
+
+
 class RecordRegistry:
     """Implements :class:`gateway.ports.DocumentRegistry`.
 
@@ -47,6 +60,8 @@ class RecordRegistry:
         self._journal = journal
         self._record = record
         self._roots = roots
+        self._noting = threading.Lock()
+        self._waiting: deque[_Note] = deque()
 
     def of_patient(self, patient: Identifier, *, limit: int) -> Sequence[SharedDocument]:
         """See :meth:`gateway.ports.DocumentRegistry.of_patient`."""
@@ -135,13 +150,35 @@ class RecordRegistry:
 
     def note_submission(self, unique_id: str, *, source: str, digest: str) -> str:
         """See :meth:`gateway.ports.DocumentRegistry.note_submission`."""
+        mine = _Note(unique_id, source, digest)
+        self._waiting.append(mine)
+        with self._noting:
+            # Whoever has the turn writes what has gathered meanwhile: one commit for all of it.
+            if not mine.stands:
+                try:
+                    self._write_notes()
+                except RegistryUnavailable:
+                    self._waiting.remove(mine)
+                    raise
+        return mine.stands
+
+    def _write_notes(self) -> None:
+        taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
         try:
             with self._journal.write() as connection:
-                return submission_sets.note(
-                    connection, unique_id, source=source, digest=digest, at=self._journal.now()
-                )
+                at = self._journal.now()
+                stands = [
+                    submission_sets.note(
+                        connection, each.unique_id, source=each.source, digest=each.digest, at=at
+                    )
+                    for each in taken
+                ]
         except (JournalUnavailable, JournalFault) as error:
+            # Those that wait for their turn find theirs again, and try for themselves.
+            self._waiting.extendleft(reversed(taken))
             raise RegistryUnavailable(type(error).__name__) from None
+        for each, digest in zip(taken, stands, strict=True):
+            each.stands = digest
 
     # --- reading -------------------------------------------------------------------
 

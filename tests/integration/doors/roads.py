@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
+
+from tests.eventually import eventually
 from tests.http_client import HTTP
 from tests.integration.faces.house import House
 from tests.integration.xds.submissions import REPOSITORY, provide
@@ -46,6 +49,18 @@ ROADS = {
         by_xds,
     ),
 }
+
+
+def until_open(house: House) -> None:
+    """Wait until the HTTP server takes connections, which is a moment after it has an address."""
+
+    def answers() -> bool:
+        try:
+            return HTTP.get(f"{house.url}/livez", timeout=30).status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    eventually(answers, timeout=60)
 
 
 def documents(shared: Path) -> Sequence[Path]:

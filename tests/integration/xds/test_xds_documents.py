@@ -13,7 +13,7 @@ from lxml import etree
 from adapters.cda.transmitted import CdaHeaders
 from gateway.journal import messages
 from tests.http_client import HTTP
-from tests.integration.doors.roads import ROADS, documents, entries, states
+from tests.integration.doors.roads import ROADS, documents, entries, states, until_open
 from tests.integration.faces.house import House, running_house
 from tests.integration.xds.submissions import (
     APPENDS,
@@ -50,6 +50,7 @@ def by_http(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> tuple[Any
     road = ROADS["cda-http"]
     folder = tmp_path_factory.mktemp("http")
     with running_house(folder, more=road.configuration) as house:
+        until_open(house)
         for path in documents(shared):
             road.send(house, path.read_bytes())
         house.wait()
@@ -61,6 +62,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Iterator[Ho
     """A gateway that got every document of the corpus by ITI-41."""
     folder = tmp_path_factory.mktemp("xds")
     with running_house(folder, more=ROADS["xds"].configuration) as running:
+        until_open(running)
         for path in documents(shared):
             ROADS["xds"].send(running, path.read_bytes())
         running.wait()

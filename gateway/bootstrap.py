@@ -60,6 +60,7 @@ from gateway.model import Format
 from gateway.normalise import Normaliser
 from gateway.opening import open_journal
 from gateway.ports import Closes, Destination, Intake
+from gateway.registry import RecordRegistry
 from gateway.release import version
 from gateway.retry import RetryPolicy
 from gateway.return_links import ReturnLinks
@@ -214,7 +215,13 @@ class Gateway:
         except BaseException:
             journal.close()
             raise
-        sources = Sources(settings.state, return_links=links, validator=validator)
+        roots = ROOTS if settings.identity.accept_test_roots else ROOTS - TEST_ROOTS
+        sources = Sources(
+            settings.state,
+            return_links=links,
+            validator=validator,
+            documents=RecordRegistry(journal, record, roots=roots),
+        )
         try:
             mappings, deployer = make_mappings(settings, journal, sources.contexts)
         except BaseException:

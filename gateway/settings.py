@@ -32,6 +32,7 @@ from adapters.hl7.settings import (
 )
 from adapters.hprim.settings import HprimFolderSourceSettings, HprimHttpSourceSettings
 from adapters.xdm.settings import XdmFolderSourceSettings, XdmHttpSourceSettings
+from adapters.xds.settings import XdsSourceSettings
 from deadletter.settings import AlertSettings
 from gateway.delivery_settings import (
     DestinationSettings,
@@ -63,7 +64,8 @@ SourceSettings = Annotated[
     | HprimHttpSourceSettings
     | HprimFolderSourceSettings
     | XdmHttpSourceSettings
-    | XdmFolderSourceSettings,
+    | XdmFolderSourceSettings
+    | XdsSourceSettings,
     Field(discriminator="type"),
 ]
 
@@ -379,7 +381,7 @@ _TAGS = frozenset(
         *("mllp", "dicom", "dicomweb", "cda-http", "cda-folder"),
         *("hl7-http", "hl7-folder", "hprim-http", "hprim-folder"),
         *("record", "fhir"),
-        *("xdm-http", "xdm-folder"),
+        *("xdm-http", "xdm-folder", "xds"),
     }
 )
 

@@ -13,6 +13,7 @@ import structlog
 
 from adapters.cda.folder import CdaFolderSource
 from adapters.cda.http import CdaHttpSource
+from adapters.cda.reception import Reception as CdaReception
 from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings
 from adapters.cda.transmitted import CdaHeaders
 from adapters.cda.validation.validator import Validator
@@ -45,10 +46,13 @@ from adapters.tls import HeldCertificate, TlsUnusable
 from adapters.xdm.folder import XdmFolderSource
 from adapters.xdm.http import XdmHttpSource
 from adapters.xdm.settings import XdmFolderSourceSettings, XdmHttpSourceSettings
+from adapters.xds.http import XdsSource
+from adapters.xds.settings import XdsSourceSettings
 from gateway.joined import Judged
 from gateway.mapping import MappingContext
 from gateway.model import Flag
-from gateway.ports import Intake, Source
+from gateway.ports import DocumentRegistry, Intake, Source
+from gateway.registry import code_schemes
 from gateway.return_links import ReturnLinks
 
 log = structlog.get_logger("ecluse.sources")
@@ -133,6 +137,7 @@ class Sources:
         patience: dict[str, timedelta] | None = None,
         return_links: ReturnLinks | None = None,
         validator: Validator | None = None,
+        documents: DocumentRegistry | None = None,
     ) -> None:
         self.contexts = {} if contexts is None else contexts
         self.quiet = {} if quiet is None else quiet
@@ -143,6 +148,7 @@ class Sources:
         self._ports = Ports()
         self._clock = SystemClock()
         self._documents = CdaHeaders()
+        self._registry = documents
         self._intake: Intake | None = None
         self._fragments: Fragments | None = None
         self._ledger: Callable[[str], StudyLedger] | None = None
@@ -371,6 +377,16 @@ class Sources:
                 return XdmHttpSource(self._spooled(settings), intake, clock, self._documents)
             case XdmFolderSourceSettings():
                 return XdmFolderSource(settings, intake, clock, self._documents)
+            case XdsSourceSettings():
+                assert self._registry is not None, "a gateway with a record has one"
+                return XdsSource(
+                    self._spooled(settings),
+                    clock,
+                    self._registry,
+                    self._documents,
+                    make_reception=lambda each: xds_reception(each, intake, self._validator),
+                    schemes=code_schemes(),
+                )
             case _:
                 raise TypeError(f"no source takes {type(settings).__name__}")
 
@@ -425,6 +441,15 @@ class Sources:
             )
             for each in self
         }
+
+
+def xds_reception(
+    settings: XdsSourceSettings, intake: Intake, validator: Validator | None = None
+) -> CdaReception:
+    """The reception of CDA by HTTP, for the documents of a source of XDS."""
+    shared = CdaHttpSourceSettings.model_fields.keys() & XdsSourceSettings.model_fields.keys()
+    given = {name: getattr(settings, name) for name in shared - {"type"}}
+    return CdaReception(CdaHttpSourceSettings(**given), intake, validator)
 
 
 def _claim(settings: Any) -> object:

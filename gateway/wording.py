@@ -61,6 +61,7 @@ PROTOCOLS = MappingProxyType(
         "hprim-folder": "HPRIM from a folder",
         "xdm-http": "XDM archives over HTTP",
         "xdm-folder": "XDM archives from a folder",
+        "xds": "XDS.b: documents by SOAP (ITI-41, ITI-18, ITI-43)",
     }
 )
 

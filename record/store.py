@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, and_, func, select, tuple_
 
 from gateway.model import Entry, Payload
 from gateway.ports import BlobStore
 from record.content import ResourceText
 from record.faults import BytesMissing, SearchRefused
 from record.feeding import Changed, Feeding, Put, PutResult, untold
-from record.indexing import is_digest
+from record.indexing import cut, is_digest
 from record.reading import HISTORY_MAX, Stored, selection, stored
 from record.searching import (
     COUNT_MAX,
@@ -26,9 +26,11 @@ from record.searching import (
     understand,
 )
 from record.tables import (
+    IDENTIFIER_MAX,
     record_attachment,
     record_entry,
     record_entry_version,
+    record_identifier,
     record_member,
     record_patient,
 )
@@ -231,6 +233,23 @@ class Record:
         surroundings = Surroundings(self._zone, lambda one: self.survivor(connection, one))
         query = understand(type_name, parameters, surroundings, lenient=lenient)
         return self._page(run(connection, query))
+
+    def identified(
+        self, connection: Connection, type_name: str, identifiers: Sequence[tuple[str, str]]
+    ) -> list[Stored]:
+        """The current entries of a type with one of these identifiers, as (system, value): at
+        most 500, in no order. Without the count and the order of a search."""
+        table = record_identifier
+        keys = select(table.c.entry_key).where(
+            tuple_(table.c.value, table.c.system).in_(
+                [(cut(value, IDENTIFIER_MAX), cut(system, IDENTIFIER_MAX))
+                 for system, value in identifiers]
+            )
+        )  # fmt: skip
+        statement = selection().where(
+            record_entry.c.key.in_(keys), record_entry.c.type == type_name
+        )
+        return stored(connection.execute(statement.limit(COUNT_MAX)).all(), self.json)
 
     def everything(
         self,

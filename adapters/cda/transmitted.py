@@ -34,10 +34,12 @@ class CdaHeaders:
             if fault.code is CauseCode.NOT_THE_FORMAT:
                 return None
             raise
+        related = tuple(_related(document.root))
         return DocumentHeader(
             identifier=header.control_id,
             patient=header.subject,
-            replaces=tuple(_replaced(document.root))[:REPLACED_MAX],
+            replaces=tuple(other for code, other in related if code == "RPLC")[:REPLACED_MAX],
+            related=related[:REPLACED_MAX],
             traits_missing=tuple(missing_traits(document.root)),
             kind=header.kind,
             attributes=header.attributes,
@@ -48,14 +50,13 @@ def _named(path: str) -> str:
     return "/".join(f"{{{V3}}}{step}" for step in path.split("/"))
 
 
-def _replaced(root: etree._Element) -> Iterator[str]:
+def _related(root: etree._Element) -> Iterator[tuple[str, str]]:
     for related in root.iterfind(_named("relatedDocument")):
-        if related.get("typeCode") != "RPLC":
-            continue
         for own in related.iterfind(_named("parentDocument/id")):
             issuer, value = (own.get("root") or "").strip(), (own.get("extension") or "").strip()
             if issuer:
-                yield f"{issuer}^{value}" if value else issuer
+                code = related.get("typeCode") or ""
+                yield code, f"{issuer}^{value}" if value else issuer
 
 
 def missing_traits(root: etree._Element) -> Iterator[str]:

@@ -231,9 +231,10 @@ class HttpSource(ABC):
         finally:
             spool.write(bytes(waiting))
 
-    async def _drain(self, stream: AsyncIterator[bytes]) -> None:
-        """Read on and drop, within limits, so that the sender sees the answer and not a reset."""
-        left = self.reception.bytes_max
+    async def _drain(self, stream: AsyncIterator[bytes], bytes_max: int = 0) -> None:
+        """Read on and drop, within limits (``bytes_max``, without it those of one message), so
+        that the sender sees the answer and not a reset."""
+        left = bytes_max or self.reception.bytes_max
         with contextlib.suppress(TimeoutError, ClientDisconnect):
             async with asyncio.timeout(self.settings.idle_timeout_seconds):
                 async for block in stream:

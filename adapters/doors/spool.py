@@ -50,11 +50,13 @@ class Spool:
         self._memory.clear()
 
     def payload(self) -> Payload:
-        """What has arrived. Take no block after it. OSError as for :meth:`write`."""
+        """What has arrived, the same each time. Take no block after it. OSError as for
+        :meth:`write`."""
         if self._file is None or self._path is None:
             return Payload(self._digest.hexdigest(), self.size, data=bytes(self._memory))
-        self._to_file()
-        self._file.close()
+        if not self._file.closed:
+            self._to_file()
+            self._file.close()
         return Payload(self._digest.hexdigest(), self.size, path=self._path)
 
     def beginning(self, length: int) -> bytes:

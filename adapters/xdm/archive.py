@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Self
 
-from adapters.xdm.faults import Refused, hostile, no_archive
+from adapters.ebrim.faults import Refused, hostile
+from adapters.xdm.faults import no_archive
 from gateway.model import CauseCode
 
 NAME_CHARACTERS_MAX = 255

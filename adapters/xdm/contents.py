@@ -7,9 +7,11 @@ import posixpath
 import re
 from dataclasses import dataclass
 
+from adapters.ebrim.faults import hostile, metadata, mismatch
+from adapters.ebrim.submission import DocumentEntry, SubmissionSet
 from adapters.xdm.archive import Archive
-from adapters.xdm.faults import hostile, metadata, mismatch, no_archive
-from adapters.xdm.metadata import DocumentEntry, SubmissionSet, read_metadata
+from adapters.xdm.faults import no_archive
+from adapters.xdm.metadata import read_metadata
 
 _METADATA = re.compile(r"((?:[^/]+/)?IHE_XDM/[^/]+/)METADATA\.XML\Z", re.IGNORECASE)
 """At the top of the archive; within one folder when the writer has packed the folder."""
@@ -38,7 +40,9 @@ def documents_of(archive: Archive) -> list[Document]:
         found += mine
     names = [each.name for each in found]
     if len(set(names)) != len(names):
-        raise mismatch("two submission sets name one document", "", "XDSDuplicateUniqueIdInMessage")
+        raise mismatch(
+            "two submission sets name one document", "", "XDSRepositoryDuplicateUniqueIdInMessage"
+        )
     return found
 
 

@@ -12,9 +12,11 @@ from typing import ClassVar
 
 from adapters.doors.reception import Arrived, Contents
 from adapters.doors.reception import Reception as FileReception
+from adapters.ebrim.agreeing import check_agreement
+from adapters.ebrim.faults import Refused
 from adapters.xdm.archive import Archive, ArchiveLimits
 from adapters.xdm.contents import Document, documents_of
-from adapters.xdm.faults import Refused, mismatch, no_archive
+from adapters.xdm.faults import no_archive
 from adapters.xdm.settings import XdmFolderSourceSettings, XdmHttpSourceSettings
 from gateway.model import Cause, CauseCode, Format, Payload, Received
 from gateway.ports import DocumentHeader, DocumentHeaders, Intake, Unreadable
@@ -103,7 +105,7 @@ class XdmReception(FileReception):
                 location=document.name,
             )
             return self.refused(alone, cause)
-        _check(document, header)
+        check_agreement(document.entry, header.identifier, header.patient, document.name)
         return Received(
             source=self.name,
             format=Format.CDA,
@@ -123,19 +125,3 @@ class XdmReception(FileReception):
             code = getattr(fault, "code", CauseCode.UNREADABLE)
             place = f"{document.name} {fault.location}".strip()
             raise Refused(code, str(fault), place, "InvalidDocumentContent") from None
-
-
-def _check(document: Document, header: DocumentHeader) -> None:
-    """The entry and the header of its CDA name one document, and one patient."""
-    entry = document.entry
-    if entry.unique_id.replace("^", ".") != header.identifier.replace("^", "."):
-        # «root^extension», or both as one OID: ITI TF-3 4.2.3.2.26 and the CI-SIS.
-        raise mismatch("the uniqueId of an entry is not the id of its CDA", document.name)
-    system = f"urn:oid:{entry.patient.root}"
-    same_authority = {each.value for each in header.patient if each.system == system}
-    if same_authority and entry.patient.value not in same_authority:
-        raise mismatch(
-            "an entry and its CDA name different patients",
-            document.name,
-            "XDSPatientIdDoesNotMatch",
-        )

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("ecluse.http")
 
-ROUTES = ("cda", "hl7", "hprim", "xdm")
+ROUTES = ("cda", "hl7", "hprim", "xdm", "xds")
 """The formats that have an HTTP intake; a source of each may come with a reload."""
 _MACHINE_PREFIXES = ("/api/", "/fhir/", "/intake/", "/dicomweb/", "/metrics", "/livez", "/readyz")
 

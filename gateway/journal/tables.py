@@ -691,6 +691,16 @@ placed = Table(
     Column("provisional", Integer, nullable=False),
 )
 
+submission_set = Table(
+    "submission_set",
+    metadata,
+    Column("unique_id", _key(), primary_key=True),
+    Column("source", _key(SOURCE_MAX), nullable=False),
+    # Of what it holds: the same set may come again, another one under its identifier may not.
+    Column("digest", String(64), nullable=False),
+    Column("registered_at", Instant, nullable=False),
+)
+
 standstill = Table(
     "standstill",
     metadata,

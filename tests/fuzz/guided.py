@@ -13,7 +13,9 @@ import sys
 
 import atheris  # type: ignore[import-not-found,unused-ignore]
 
-with atheris.instrument_imports(include=["adapters.hl7", "adapters.xdm", "adapters.cda"]):
+with atheris.instrument_imports(
+    include=["adapters.hl7", "adapters.ebrim", "adapters.xdm", "adapters.xds", "adapters.cda"]
+):
     from tests.fuzz.targets import TARGETS
 
 from tests.conftest import REPOSITORY

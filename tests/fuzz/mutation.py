@@ -57,12 +57,23 @@ def archives() -> list[bytes]:
     return [each for each in made if len(each) < 20_000]
 
 
+def packages() -> list[bytes]:
+    """Submissions of XDS in MTOM: a good one, and some that are not."""
+    from tests.integration.xds.test_xds_refusals import FAULTS, METADATA, one
+
+    made = [one()[0], *(make() for make, _ in METADATA.values())]
+    made += [make()[0] for make, _, _ in FAULTS.values()]
+    return [each for each in made if len(each) < 20_000]
+
+
 def seeds_of(target: str) -> list[bytes]:
     """What a target begins with."""
     from tests.conftest import REPOSITORY
 
     if target == "unpacking":
         return archives()
+    if target == "submitting":
+        return packages()
     return SEEDS + corpus(REPOSITORY.parent / "shared" / "corpora" / "hl7v2")
 
 

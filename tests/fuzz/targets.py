@@ -1,4 +1,4 @@
-"""What is fuzzed: framing, reader, acknowledgement, archives. Each takes any bytes and must never
+"""What is fuzzed: framing, reader, acknowledgement, archives, submissions. Each takes any bytes and must never
 fail."""
 
 from __future__ import annotations
@@ -6,9 +6,13 @@ from __future__ import annotations
 import contextlib
 import io
 from datetime import UTC, datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from lxml import etree
+
 from adapters.cda.transmitted import CdaHeaders
+from adapters.ebrim.faults import Refused
 from adapters.hl7 import conformance
 from adapters.hl7.acknowledge import Acknowledger
 from adapters.hl7.answer import acknowledges, control_id_of
@@ -26,7 +30,13 @@ from adapters.hl7.settings import MllpSourceSettings
 from adapters.hl7.site_profiles import CompiledProfile
 from adapters.xdm.archive import Archive, ArchiveLimits
 from adapters.xdm.contents import documents_of
-from adapters.xdm.faults import Refused
+from adapters.xds.answers import registry_response
+from adapters.xds.entries import Describing
+from adapters.xds.faults import SoapFault
+from adapters.xds.incoming import Bounds, Expected, Incoming
+from adapters.xds.provide import Providing, problem_of
+from adapters.xds.settings import XdsSourceSettings
+from adapters.xds.soap import read_envelope, write_fault
 from gateway.model import Cause, CauseCode
 from gateway.ports import Unreadable
 
@@ -154,6 +164,56 @@ def unpacking(data: bytes) -> None:
     assert said.isprintable()
 
 
+class _Nothing:
+    """A registry in which there is nothing."""
+
+    def knows(self, patient: object) -> bool:
+        return True
+
+    def known(self, source: str, control_ids: object) -> dict[str, frozenset[str]]:
+        return {}
+
+    def by_id(self, ids: object) -> tuple[()]:
+        return ()
+
+    def submission(self, unique_id: str) -> None:
+        return None
+
+
+XDS = XdsSourceSettings(name="fuzz", repository_unique_id="2.999.1.43")
+DESCRIBING = Describing(repository="2.999.1.43", home="", authorities=(), schemes={})
+PROVIDING = Providing(XDS, _Nothing(), DESCRIBING, HEADERS)  # type: ignore[arg-type]
+MTOM = (
+    'multipart/related; type="application/xop+xml"; boundary="MIME_b"; start="<root@test>"; '
+    'start-info="application/soap+xml"'
+)
+BOUNDS = Bounds(request=1 << 20, envelope=1 << 19, document=1 << 19, memory=1 << 20, parts=20)
+
+
+def submitting(data: bytes) -> None:
+    """A package of MTOM with a submission: understood, or refused with words that hold no
+    control characters and by a fault that is XML."""
+    said = ""
+    incoming = Incoming(Path("nowhere"), Expected.by(MTOM), BOUNDS)
+    try:
+        incoming.feed(data)
+        incoming.finish()
+        envelope = incoming.envelope()
+        assert envelope is not None or incoming.head()
+        if envelope is not None:
+            message = read_envelope(envelope.read(), bytes_max=BOUNDS.envelope)
+            submission = PROVIDING.understood(message.body, incoming.parts, [])
+            assert submission.documents
+            assert all(each.payload.size for each in submission.documents)
+    except Refused as refused:
+        said = f"{refused.cause.detail} {refused.cause.location}"
+        registry_response([problem_of(refused)])
+    except SoapFault as fault:
+        said = f"{fault.cause.detail} {fault.cause.location}"
+        etree.fromstring(write_fault(fault)[0])
+    assert said.isprintable()
+
+
 def _profile() -> CompiledProfile:
     from adapters.hl7.site_profiles import load_profile
     from tests.conftest import REPOSITORY
@@ -169,4 +229,5 @@ TARGETS = {
     "reading": reading,
     "acknowledging": acknowledging,
     "unpacking": unpacking,
+    "submitting": submitting,
 }

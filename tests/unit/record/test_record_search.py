@@ -137,6 +137,17 @@ def test_what_a_search_finds(
     assert page.next == ""
 
 
+def test_entries_are_found_by_several_identifiers_at_once(
+    record: Record, connection: Connection
+) -> None:
+    wanted = [("urn:m", "1"), ("urn:m", "2"), ("urn:n", "1"), (INS, "INS-a")]
+    assert [each.id for each in record.identified(connection, "DocumentReference", wanted)] == [
+        "d1"
+    ]
+    assert [each.id for each in record.identified(connection, "Patient", wanted)] == ["a"]
+    assert record.identified(connection, "Patient", [("urn:m", "1")]) == []
+
+
 def test_a_parameter_given_twice_must_hold_twice(record: Record, connection: Connection) -> None:
     between = [("date", "ge2024-01"), ("date", "lt2024-03-01")]
     page = record.search(connection, "Observation", between)

@@ -1,0 +1,408 @@
+"""Provide and Register Document Set-b (ITI-41): from a request to documents that are kept.
+
+ITI TF-2 section 3.41.4.1.3. A submission is taken as a whole or refused as a whole: everything is
+looked at before anything is handed over. A document that is no CDA (the XAdES signature of a
+submission set, a PDF) is kept and goes no further, and the answer says so in a warning.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from lxml import etree
+
+from adapters.doors.reception import Arrived, Reception
+from adapters.doors.spool import Spool
+from adapters.ebrim.agreeing import check_agreement
+from adapters.ebrim.faults import Refused, metadata, mismatch
+from adapters.ebrim.names import (
+    APPENDS,
+    LCM,
+    REPLACES,
+    SIGNS,
+    TRANSFORMS,
+    TRANSFORMS_AND_REPLACES,
+)
+from adapters.ebrim.submission import DocumentEntry, SubmissionSet, read_submission
+from adapters.xds.answers import XDS, Problem
+from adapters.xds.checking import check_submission, check_targets, relations_of, unknown_patient
+from adapters.xds.entries import Describing
+from adapters.xds.faults import SoapFault, hostile, too_large
+from adapters.xds.identifiers import (
+    control_ids_of,
+    patient_of,
+    same_document,
+)
+from adapters.xds.mtom import part_named
+from adapters.xds.settings import XdsSourceSettings
+from adapters.xds.soap import packed_only_once
+from gateway.model import Cause, CauseCode, Disposition, Payload, Receipt, Received
+from gateway.ports import DocumentHeaders, DocumentRegistry, RegistryUnavailable
+
+_IDENTIFIER_MAX = 255
+_HASHED_BYTES = 1 << 20
+_LOOKED_AT = 256
+_BLANKS = b"\xef\xbb\xbf \t\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Provided:
+    """One document of a submission: its entry and its bytes."""
+
+    entry: DocumentEntry
+    payload: Payload
+
+
+@dataclass(slots=True)
+class Submission:
+    """A submission that was understood. ``known``: it was registered before. ``replaced`` are the
+    uniqueIds of the documents that its associations point to, by entryUUID."""
+
+    set: SubmissionSet
+    documents: list[Provided]
+    known: bool = False
+    replaced: Mapping[str, str] = field(default_factory=dict)
+
+    def digest(self) -> str:
+        """Of what makes it the same submission: its patient, source and documents."""
+        said = [self.set.patient.text, self.set.source_id]
+        said += sorted(f"{each.entry.unique_id} {each.payload.sha256}" for each in self.documents)
+        return hashlib.sha256("\n".join(said).encode()).hexdigest()
+
+
+def taken_set(found: SubmissionSet) -> Refused:
+    """ITI TF-3 table 4.2.4.1-2: a uniqueId that another submission set has."""
+    return mismatch(
+        "another submission set is registered with this uniqueId",
+        "SubmissionSet",
+        "XDSDuplicateUniqueIdInRegistry",
+        found.unique_id,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class From:
+    """How a request came."""
+
+    received_at: datetime
+    peer: str
+    message_id: str
+
+
+class Providing:
+    """Understands submissions for one endpoint, and says what became of them."""
+
+    def __init__(
+        self,
+        settings: XdsSourceSettings,
+        documents: DocumentRegistry,
+        describing: Describing,
+        headers: DocumentHeaders,
+    ) -> None:
+        self._settings = settings
+        self._headers = headers
+        self._documents = documents
+        self._describing = describing
+
+    def understood(
+        self, request: etree._Element, parts: Mapping[str, Spool], inline: list[Payload]
+    ) -> Submission:
+        """Read and check everything but the documents' own content. Blocks.
+
+        ``inline`` gets the payloads of documents that stand in the envelope. Raises Refused,
+        SoapFault, ``gateway.ports.RegistryUnavailable``.
+        """
+        holders = request.findall(f"{{{LCM}}}SubmitObjectsRequest")
+        if len(holders) != 1:
+            raise metadata("the request does not hold exactly one SubmitObjectsRequest", "Body")
+        found = read_submission(holders[0], "SubmitObjectsRequest")
+        payloads = self._payloads(request, parts, inline)
+        if not found.entries:
+            raise metadata("the submission holds no document entry", "SubmitObjectsRequest")
+        check_submission(found, self._settings)
+        submission = Submission(found, list(_paired(found, payloads)))
+        for each in submission.documents:
+            _check_bytes(each)
+        patient = patient_of(found.patient)
+        if self._settings.unknown_patients == "refuse" and not self._documents.knows(patient):
+            raise unknown_patient("the patient is not known here", found)
+        registered = self._documents.submission(found.unique_id)
+        submission.known = registered == submission.digest()
+        if registered is not None and not submission.known:
+            raise taken_set(found)
+        self._check_registered(submission)
+        submission.replaced = check_targets(found, self._documents, self._describing)
+        return submission
+
+    def _payloads(
+        self, request: etree._Element, parts: Mapping[str, Spool], inline: list[Payload]
+    ) -> dict[str, Payload]:
+        """The bytes of each Document by its id (MTOM, or Base64 in the envelope)."""
+        found: dict[str, Payload] = {}
+        used: set[str] = set()
+        for element in request.iterfind(f"{{{XDS}}}Document"):
+            name = (element.get("id") or "").strip()
+            if not name or name in found:
+                raise metadata("a Document has no id, or one that another has", "Document")
+            href = packed_only_once(element)
+            if href is None:
+                payload = self._inline(element.text or "")
+                inline.append(payload)
+            else:
+                part = part_named(href)
+                if part not in parts:
+                    raise SoapFault("an xop:Include points to a part that is not there",
+                                    cause=CauseCode.REQUIRED_FIELD_MISSING)  # fmt: skip
+                if part in used:
+                    raise hostile("two xop:Include point to one part")
+                used.add(part)
+                payload = parts[part].payload()
+            if payload.size == 0:
+                raise metadata("a Document is empty", name, "XDSMissingDocument")
+            found[name] = payload
+        if len(used) != len(parts):
+            raise metadata(
+                "a part of the request is the document of no entry", "Body",
+                "XDSMissingDocumentMetadata",
+            )  # fmt: skip
+        return found
+
+    def _inline(self, text: str) -> Payload:
+        try:
+            data = base64.b64decode("".join(text.split()), validate=True)
+        except (binascii.Error, ValueError):
+            raise Refused(
+                CauseCode.UNREADABLE, "a Document is no Base64", "Document", "XDSRepositoryError"
+            ) from None
+        if len(data) > self._settings.document_bytes_max:
+            raise too_large("a document", self._settings.document_bytes_max)
+        return Payload.from_bytes(data)
+
+    def _check_registered(self, submission: Submission) -> None:
+        """A uniqueId comes again with the same bytes only (ITI TF-3 table 4.2.4.1-2)."""
+        names = {each.entry.unique_id: each for each in submission.documents}
+        ids = [one for name in names for one in control_ids_of(name)]
+        registered = self._documents.known(self._settings.name, ids)
+        for name, document in names.items():
+            known = {
+                digest
+                for one, digests in registered.items()
+                if same_document(name, one)
+                for digest in digests
+            }
+            if known and document.payload.sha256 not in known:
+                raise mismatch(
+                    "another document is registered with this uniqueId",
+                    document.entry.id, "XDSNonIdenticalHash", name,
+                )  # fmt: skip
+
+    # --- the documents' own content --------------------------------------------------
+
+    async def judged(
+        self, submission: Submission, reception: Reception, origin: From
+    ) -> list[Received]:
+        """What goes to the journal: each document as the reception of CDA has it, in the order
+        of the metadata. Raises Refused when one is a broken CDA, or not what its entry says."""
+        total = len(submission.documents)
+        received = [
+            await self._judge(submission, each, reception, origin, f"{number} of {total}")
+            for number, each in enumerate(submission.documents, 1)
+        ]
+        if not any(each.refusal is None for each in received):
+            raise Refused(
+                CauseCode.UNSUPPORTED_TYPE, "no document of the submission is a CDA R2",
+                "SubmissionSet", "XDSRepositoryError",
+            )  # fmt: skip
+        return received
+
+    async def _judge(
+        self,
+        submission: Submission,
+        document: Provided,
+        reception: Reception,
+        origin: From,
+        place: str,
+    ) -> Received:
+        entry = document.entry
+        attributes = attributes_of(submission, entry, origin)
+        if not place.endswith(" of 1"):
+            attributes["file_message"] = place
+        arrived = Arrived(
+            payload=document.payload,
+            received_at=origin.received_at,
+            peer=origin.peer,
+            attributes=attributes,
+        )
+        received = None
+        if _may_be_xml(document.payload):
+            [received] = (await reception.open(arrived)).received
+        if received is None or (
+            received.refusal is not None and received.refusal.code is CauseCode.NOT_THE_FORMAT
+        ):
+            detail = f"a document of type {entry.media_type[:80]} is no CDA R2: kept, and goes no "
+            cause = Cause(
+                code=CauseCode.UNSUPPORTED_TYPE, detail=f"{detail}further", location=entry.id[:80]
+            )
+            return reception.refused(arrived, cause)
+        if received.refusal is not None:
+            raise Refused(
+                received.refusal.code, received.refusal.detail,
+                f"{entry.id} {received.refusal.location}".strip(), "InvalidDocumentContent",
+            )  # fmt: skip
+        check_agreement(entry, received.control_id, received.subject, entry.id)
+        # Two documents are held apart before they are handed over, and in the journal again.
+        return replace(received, control_id_unique=True)
+
+    def noted(self, submission: Submission) -> list[Problem]:
+        """Note that the submission set is registered, once its documents are. Blocks."""
+        if submission.known:
+            return []
+        digest = submission.digest()
+        try:
+            stands = self._documents.note_submission(
+                submission.set.unique_id, source=self._settings.name, digest=digest
+            )
+        except RegistryUnavailable:
+            said = "the submission set cannot be registered at the moment: send it again"
+            return [Problem("XDSRegistryNotAvailable", said)]
+        return [] if stands == digest else [problem_of(taken_set(submission.set))]
+
+    def unsaid(self, submission: Submission) -> list[Problem]:
+        """The associations that the documents themselves do not say. Blocks.
+
+        The record goes by the documents: whatever road a document takes, it becomes the same
+        entry. So an association that stands in the metadata alone changes nothing, and that is
+        said in a warning. Only for documents that were read without a fault.
+        """
+        problems = []
+        inside = {each.entry.id for each in submission.documents} | {submission.set.id}
+        for document in submission.documents:
+            mine = [
+                each
+                for each in relations_of(submission.set)
+                if each.source == document.entry.id and each.target not in inside
+            ]
+            header = self._headers.header(document.payload.read()) if mine else None
+            said = header.related if header is not None else ()
+            for each in mine:
+                code, warning = _RELATIONS[each.type]
+                target = submission.replaced[each.target]
+                if not any(code == one and same_document(target, other) for one, other in said):
+                    context = (
+                        f"document {document.entry.unique_id} does not name {target} as the one "
+                        f"that it is related to (relatedDocument, {code}); the record goes by the "
+                        "document"
+                    )
+                    problems.append(Problem(warning, context, document.entry.id, warning=True))
+        return problems
+
+
+_RELATIONS = {
+    REPLACES: ("RPLC", "PartialReplaceContentNotProcessed"),
+    APPENDS: ("APND", "PartialAppendContentNotProcessed"),
+    TRANSFORMS: ("XFRM", "PartialTransformNotProcessed"),
+    TRANSFORMS_AND_REPLACES: ("RPLC", "PartialTransformReplaceNotProcessed"),
+    SIGNS: ("", "XDSExtraMetadataNotSaved"),
+}
+
+
+def attributes_of(
+    submission: Submission, entry: DocumentEntry | None, origin: From
+) -> dict[str, str]:
+    """What a message says of the submission that it came in."""
+    found = {"transaction": "ITI-41", "submission_set": submission.set.unique_id}
+    if origin.message_id:
+        found["soap_message"] = origin.message_id
+    if entry is not None:
+        found["document_entry"] = entry.id
+        relations = [
+            f"{each.type.rpartition(':')[2]} {submission.replaced.get(each.target, '')}".strip()
+            for each in relations_of(submission.set)
+            if each.source == entry.id
+        ]
+        if relations:
+            found["relations"] = "; ".join(relations)
+    return {name: value[:_IDENTIFIER_MAX] for name, value in found.items()}
+
+
+def outcome(
+    submission: Submission, received: Sequence[Received], receipts: Sequence[Receipt]
+) -> list[Problem]:
+    """The errors and warnings of the answer, once everything is committed."""
+    problems = []
+    for document, one, receipt in zip(submission.documents, received, receipts, strict=True):
+        if one.refusal is not None:
+            problems.append(
+                Problem(
+                    "XDSExtraMetadataNotSaved",
+                    f"document {document.entry.unique_id} is no CDA: it is kept, but not "
+                    "registered, and no query finds it",
+                    document.entry.id,
+                    warning=True,
+                )
+            )
+        elif receipt.disposition is Disposition.REFUSED:
+            cause = receipt.cause or Cause(code=CauseCode.INTERNAL)
+            reused = cause.code is CauseCode.CONTROL_ID_REUSED
+            problems.append(
+                Problem(
+                    "XDSNonIdenticalHash" if reused else "XDSRepositoryError",
+                    cause.detail or str(cause.code),
+                    document.entry.id,
+                )
+            )
+    return problems
+
+
+def problem_of(refused: Refused) -> Problem:
+    """A refusal as an error of the answer, with the sender's own value in it."""
+    shown = f": {refused.value}" if refused.value else ""
+    return Problem(
+        refused.cause.protocol_code or "XDSRepositoryError",
+        f"{refused.detail}{shown}",
+        refused.cause.location,
+    )
+
+
+def _paired(found: SubmissionSet, payloads: dict[str, Payload]) -> Iterator[Provided]:
+    left = dict(payloads)
+    for entry in found.entries:
+        payload = left.pop(entry.id, None)
+        if payload is None:
+            raise metadata(
+                "a document entry has no Document", entry.id, "XDSMissingDocument", entry.unique_id
+            )
+        yield Provided(entry, payload)
+    if left:
+        raise metadata(
+            "a Document has no document entry", next(iter(left)), "XDSMissingDocumentMetadata"
+        )
+
+
+def _check_bytes(document: Provided) -> None:
+    """ITI TF-2 section 3.41.4.1.3: what is said of size and hash must be so."""
+    entry = document.entry
+    if entry.size is not None and entry.size != document.payload.size:
+        raise mismatch("the size of a document is not that in its entry", entry.id)
+    if entry.sha1 and sha1_of(document.payload) != entry.sha1:
+        raise mismatch("the hash of a document is not that in its entry", entry.id)
+
+
+def sha1_of(payload: Payload) -> str:
+    """Lower-case hexadecimal; the standard's choice, and no seal. Constant memory."""
+    digest = hashlib.sha1(usedforsecurity=False)
+    with payload.open() as stream:
+        while block := stream.read(_HASHED_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _may_be_xml(payload: Payload) -> bool:
+    with payload.open() as stream:
+        beginning = stream.read(_LOOKED_AT).lstrip(_BLANKS)
+    return not beginning or beginning.startswith(b"<") or b"\0" in beginning

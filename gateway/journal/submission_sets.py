@@ -1,0 +1,34 @@
+"""Which submission sets were registered (IHE XDS), so that no other takes the identifier of one.
+
+A set is noted once the documents in it are committed: a sender that got no answer sends the
+same set again, and what it holds is then known by its digest.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from gateway.journal import tables
+from gateway.journal.dialects import upsert
+from gateway.journal.fitting import fit
+from gateway.journal.tables import KEY_MAX
+
+_table = tables.submission_set
+
+
+def digest_of(connection: Connection, unique_id: str) -> str | None:
+    """The digest of what a set holds; None when no set has this identifier."""
+    statement = select(_table.c.digest).where(_table.c.unique_id == fit(unique_id, KEY_MAX))
+    return connection.execute(statement).scalar()
+
+
+def note(connection: Connection, unique_id: str, *, source: str, digest: str, at: datetime) -> str:
+    """Note a set; the digest that stands, which is another's where another came first."""
+    statement = upsert(connection, _table).on_conflict_do_nothing()
+    key = fit(unique_id, KEY_MAX)
+    connection.execute(
+        statement, {"unique_id": key, "source": source, "digest": digest, "registered_at": at}
+    )
+    return digest_of(connection, unique_id) or digest

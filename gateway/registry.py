@@ -1,0 +1,263 @@
+"""The record and the journal as a registry of documents, for those who ask by another protocol."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, TypeVar
+
+import yaml
+from sqlalchemy import Connection, select
+
+from adapters.xds.identifiers import digest_of, identifiers_of, unique_id_of
+from gateway import ins
+from gateway.journal import patients, submission_sets, tables
+from gateway.journal.faults import IdentityConflict, JournalFault, JournalUnavailable
+from gateway.journal.journal import Journal
+from gateway.journal.states import MessageState
+from gateway.model import Identifier, Payload
+from gateway.ports import RegistryUnavailable, SharedDocument, TooManyDocuments
+from record.faults import BytesMissing
+from record.searching import COUNT_MAX, VALUES_MAX
+from record.store import Record
+
+Item = TypeVar("Item")
+_NAMED_TYPES = frozenset({"Practitioner", "PractitionerRole", "Organization", "Device"})
+_NATIONAL_SCHEMES = {
+    "https://mos.esante.gouv.fr/NOS/TRE_A03-ClasseDocument/FHIR/TRE-A03-ClasseDocument": (
+        "1.2.250.1.213.1.1.4.1"
+    ),
+}
+"""classCode: CI-SIS, JDV_J57."""
+
+
+@dataclass(slots=True, eq=False)
+class _Note:
+    """A submission set to be noted; ``stands`` is set once it is."""
+
+    unique_id: str
+    source: str
+    digest: str
+    stands: str = ""
+
+
+class RecordRegistry:
+    """Implements :class:`gateway.ports.DocumentRegistry`.
+
+    ``roots`` are the assigning authorities of the INS that identify by themselves. Each call
+    has a connection of its own; one may be shared by all threads.
+    """
+
+    def __init__(
+        self, journal: Journal, record: Record, *, roots: frozenset[str] = ins.ROOTS
+    ) -> None:
+        self._journal = journal
+        self._record = record
+        self._roots = roots
+        self._noting = threading.Lock()
+        self._waiting: deque[_Note] = deque()
+
+    def of_patient(self, patient: Identifier, *, limit: int) -> Sequence[SharedDocument]:
+        """See :meth:`gateway.ports.DocumentRegistry.of_patient`."""
+        with self._reading() as connection:
+            owner = self._owner(connection, patient)
+            if owner is None:
+                return ()
+            found: list[Mapping[str, Any]] = []
+            page = ""
+            while True:
+                asked = [("patient", owner), ("_count", str(COUNT_MAX))]
+                one = self._record.search(
+                    connection, "DocumentReference", [*asked, ("page", page)] if page else asked
+                )
+                found += [each.resource for each in one.entries]
+                if len(found) > limit:
+                    raise TooManyDocuments
+                page = one.next
+                if not page:
+                    return self._shared(connection, found)
+
+    def by_identifier(self, identifiers: Sequence[Identifier]) -> Sequence[SharedDocument]:
+        """See :meth:`gateway.ports.DocumentRegistry.by_identifier`."""
+        wanted = {(each.system, each.value) for each in identifiers}
+        if not wanted:
+            return ()
+        with self._reading() as connection:
+            found = [
+                each.resource
+                for some in _some(sorted(wanted))
+                for each in self._record.identified(connection, "DocumentReference", some)
+            ]
+            # A document's set has an identifier, too.
+            return self._shared(connection, [each for each in found if _master(each) in wanted])
+
+    def by_id(self, ids: Sequence[str]) -> Sequence[SharedDocument]:
+        """See :meth:`gateway.ports.DocumentRegistry.by_id`."""
+        if not ids:
+            return ()
+        with self._reading() as connection:
+            return self._shared(connection, self._with_ids(connection, "DocumentReference", ids))
+
+    def content(self, sha256: str) -> Payload | None:
+        """See :meth:`gateway.ports.DocumentRegistry.content`."""
+        with self._reading() as connection:
+            try:
+                found = self._record.document(connection, sha256)
+            except BytesMissing:
+                return None
+            return found.payload if found is not None else None
+
+    def knows(self, patient: Identifier) -> bool:
+        """See :meth:`gateway.ports.DocumentRegistry.knows`."""
+        if patient.system in self._roots and ins.fault(patient.value) is None:
+            return True
+        with self._reading() as connection:
+            return self._owner(connection, patient) is not None
+
+    def known(self, source: str, control_ids: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        """See :meth:`gateway.ports.DocumentRegistry.known`."""
+        message = tables.message
+        found: dict[str, set[str]] = {}
+        with self._reading() as connection:
+            for some in _some(list(dict.fromkeys(control_ids))):
+                rows = connection.execute(
+                    select(message.c.control_id, message.c.sha256).where(
+                        message.c.source == source,
+                        message.c.control_id.in_(some),
+                        message.c.state != MessageState.REFUSED.value,
+                        message.c.parent_id.is_(None),
+                    )
+                )
+                for control_id, sha256 in rows:
+                    found.setdefault(control_id, set()).add(sha256)
+                pairs = [(one.system, one.value) for each in some for one in identifiers_of(each)]
+                for entry in self._record.identified(connection, "DocumentReference", pairs):
+                    digest, name = digest_of(entry.resource), unique_id_of(entry.resource)
+                    if digest and name:
+                        found.setdefault(name, set()).add(digest)
+        return {name: frozenset(digests) for name, digests in found.items()}
+
+    def submission(self, unique_id: str) -> str | None:
+        """See :meth:`gateway.ports.DocumentRegistry.submission`."""
+        with self._reading() as connection:
+            return submission_sets.digest_of(connection, unique_id)
+
+    def note_submission(self, unique_id: str, *, source: str, digest: str) -> str:
+        """See :meth:`gateway.ports.DocumentRegistry.note_submission`."""
+        mine = _Note(unique_id, source, digest)
+        self._waiting.append(mine)
+        with self._noting:
+            # Whoever has the turn writes what has gathered meanwhile: one commit for all of it.
+            if not mine.stands:
+                try:
+                    self._write_notes()
+                except RegistryUnavailable:
+                    self._waiting.remove(mine)
+                    raise
+        return mine.stands
+
+    def _write_notes(self) -> None:
+        taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        try:
+            with self._journal.write() as connection:
+                at = self._journal.now()
+                stands = [
+                    submission_sets.note(
+                        connection, each.unique_id, source=each.source, digest=each.digest, at=at
+                    )
+                    for each in taken
+                ]
+        except (JournalUnavailable, JournalFault) as error:
+            # Those that wait for their turn find theirs again, and try for themselves.
+            self._waiting.extendleft(reversed(taken))
+            raise RegistryUnavailable(type(error).__name__) from None
+        for each, digest in zip(taken, stands, strict=True):
+            each.stands = digest
+
+    # --- reading -------------------------------------------------------------------
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        try:
+            with self._journal.read() as connection:
+                yield connection
+        except (JournalUnavailable, JournalFault) as error:
+            raise RegistryUnavailable(type(error).__name__) from None
+
+    def _owner(self, connection: Connection, patient: Identifier) -> str | None:
+        """The id of the one patient whom an identifier names."""
+        try:
+            found = patients.find(connection, [patient])
+        except IdentityConflict:
+            return None
+        return found.id if found is not None else None
+
+    def _with_ids(
+        self, connection: Connection, kind: str, ids: Iterable[str]
+    ) -> list[Mapping[str, Any]]:
+        found: list[Mapping[str, Any]] = []
+        for some in _some(sorted(set(ids))):
+            asked = [("_id", ",".join(some)), ("_count", str(COUNT_MAX))]
+            found += [
+                each.resource for each in self._record.search(connection, kind, asked).entries
+            ]
+        return found
+
+    def _shared(
+        self, connection: Connection, found: Sequence[Mapping[str, Any]]
+    ) -> list[SharedDocument]:
+        """Documents with whom they name; what is named by several is read once."""
+        wanted: dict[str, set[str]] = {}
+        for resource in found:
+            for reference in (_subject(resource), *_named(resource)):
+                kind, _, identifier = reference.partition("/")
+                wanted.setdefault(kind, set()).add(identifier)
+        read = {
+            f"{kind}/{each['id']}": each
+            for kind, ids in wanted.items()
+            if kind == "Patient" or kind in _NAMED_TYPES
+            for each in self._with_ids(connection, kind, ids)
+        }
+        return [
+            SharedDocument(
+                resource=resource,
+                patient=read.get(_subject(resource), {}),
+                named={each: read[each] for each in _named(resource) if each in read},
+            )
+            for resource in found
+        ]
+
+
+def _subject(resource: Mapping[str, Any]) -> str:
+    return str((resource.get("subject") or {}).get("reference", ""))
+
+
+def _named(resource: Mapping[str, Any]) -> list[str]:
+    references = [*(resource.get("author") or ()), resource.get("authenticator") or {}]
+    return [str(each["reference"]) for each in references if each.get("reference")]
+
+
+def _master(resource: Mapping[str, Any]) -> tuple[Any, Any]:
+    master = resource.get("masterIdentifier") or {}
+    return master.get("system"), master.get("value")
+
+
+def _some(values: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    return (values[at : at + VALUES_MAX] for at in range(0, len(values), VALUES_MAX))
+
+
+@cache
+def code_schemes() -> Mapping[str, str]:
+    """The OID of a code system by the URI that entries have for it: what the mappings of CDA and
+    of HL7 v2 turn from OID to URI, turned back."""
+    shipped = resources.files("mappings").joinpath("terminology/cda/code_systems.yaml")
+    by_oid = yaml.safe_load(shipped.read_text(encoding="utf-8"))["rows"]
+    own = resources.files("gateway.mapping.vocabulary").joinpath("code_systems.json")
+    by_oid |= json.loads(own.read_text(encoding="utf-8"))["uris"]
+    return {str(uri): str(oid) for oid, uri in by_oid.items()} | _NATIONAL_SCHEMES

@@ -60,6 +60,8 @@ PROTOCOLS = MappingProxyType(
         "hprim-folder": "HPRIM from a folder",
         "xdm-http": "XDM archives over HTTP",
         "xdm-folder": "XDM archives from a folder",
+        "imap": "Documents from a mailbox (IMAP)",
+        "smtp": "Documents by mail (SMTP, LMTP)",
     }
 )
 

@@ -15,7 +15,7 @@ from adapters.doors.reception import Reception as FileReception
 from adapters.xdm.archive import Archive, ArchiveLimits
 from adapters.xdm.contents import Document, documents_of
 from adapters.xdm.faults import Refused, mismatch, no_archive
-from adapters.xdm.settings import XdmFolderSourceSettings, XdmHttpSourceSettings
+from adapters.xdm.settings import XdmSourceSettings
 from gateway.model import Cause, CauseCode, Format, Payload, Received
 from gateway.ports import DocumentHeader, DocumentHeaders, Intake, Unreadable
 
@@ -40,7 +40,7 @@ class XdmReception(FileReception):
 
     def __init__(
         self,
-        settings: XdmHttpSourceSettings | XdmFolderSourceSettings,
+        settings: XdmSourceSettings,
         intake: Intake,
         documents: DocumentHeaders,
     ) -> None:
@@ -113,6 +113,7 @@ class XdmReception(FileReception):
             control_id=header.identifier,
             kind=header.kind,
             subject=header.patient,
+            control_id_unique=True,
             attributes={**attributes, **header.attributes},
         )
 

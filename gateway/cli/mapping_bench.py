@@ -64,7 +64,7 @@ VERSIONS_MAX = 1_000
 SOURCE_TYPES = {
     "hl7v2": {"mllp", "hl7-http", "hl7-folder"},
     "dicom": {"dicom"},
-    "cda": {"cda-http", "cda-folder", "xdm-http", "xdm-folder"},
+    "cda": {"cda-http", "cda-folder", "xdm-http", "xdm-folder", "imap", "smtp"},
     "hprim": {"hprim-http", "hprim-folder"},
 }
 

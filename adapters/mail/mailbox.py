@@ -133,9 +133,13 @@ class Mailbox:
     def _make_folders(self) -> None:
         for name in (self._settings.accepted, self._settings.refused):
             with _said(f"the folder {name} cannot be made"):
-                found = self._demand(self._imap.list('""', _quoted(name)))
-                if not any(found):
-                    self._demand(self._imap.create(_quoted(name)))
+                if not self._has(name):
+                    made = self._imap.create(_quoted(name))
+                    if made[0] != "OK" and not self._has(name):  # somebody else made it meanwhile
+                        self._demand(made)
+
+    def _has(self, name: str) -> bool:
+        return any(self._demand(self._imap.list('""', _quoted(name))))
 
     @staticmethod
     def _demand(answer: tuple[str, Sequence[object]]) -> Sequence[object]:

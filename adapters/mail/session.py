@@ -92,7 +92,9 @@ class Session:
         assert tls is not None, "checked by the caller"
         assert self._house.context is not None, "made with the settings"
         try:
-            await self._wire.secure_now(self._house.context, tls.handshake_timeout_seconds)
+            await self._wire.secure_now(
+                self._house.context, tls.handshake_timeout_seconds, ready="220 2.0.0 begin"
+            )
         except Hurried:
             await self._wire.say("554 5.5.0 nothing may be sent before the handshake")
             raise Closed from None
@@ -142,7 +144,6 @@ class Session:
         if rest:
             await self._fault("501 5.5.4 STARTTLS has no parameters")
             return
-        await self._wire.say("220 2.0.0 begin")
         await self._shake()
         # What was said in the clear is forgotten (RFC 3207, section 4.2).
         self._greeted, self._envelope = False, _Envelope()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 LINE_BYTES_MAX = 2048
 """Of a command: more than the 512 of RFC 5321, section 4.5.3.1.4, for its extensions."""
 _READ_BYTES = 1 << 16
+_LINGER_SECONDS, _LINGER_READS = 0.5, 64
 
 
 class LineTooLong(Exception):
@@ -29,6 +30,7 @@ class Wire:
         self._reader, self._writer = reader, writer
         self._idle_seconds = idle_seconds
         self._buffer = bytearray()
+        self._broken = False
 
     @property
     def secure(self) -> bool:
@@ -90,8 +92,11 @@ class Wire:
         async with asyncio.timeout(self._idle_seconds):
             await self._writer.drain()
 
-    async def secure_now(self, context: ssl.SSLContext, timeout_seconds: float) -> None:
-        """Begin TLS. Raises Hurried, OSError when the handshake fails."""
+    async def secure_now(
+        self, context: ssl.SSLContext, timeout_seconds: float, *, ready: str
+    ) -> None:
+        """Say ``ready`` and begin TLS. Raises Hurried, OSError when the handshake fails; after
+        that the connection is of no use."""
         if self._buffer:
             raise Hurried
         try:
@@ -101,10 +106,28 @@ class Wire:
             read = b""
         if read:
             raise Hurried
+        # Nothing is read between these two: the event loop has no turn. So what comes behind the
+        # reply goes to TLS alone.
+        self._writer.write(f"{ready}\r\n".encode("ascii"))
+        self._broken = True
         await self._writer.start_tls(context, ssl_handshake_timeout=timeout_seconds)
+        self._broken = False
 
     async def close(self) -> None:
-        """End the connection. Raises nothing."""
+        """End the connection, and let the peer read what was said last. Raises nothing."""
+        if self._broken:  # half of it is TLS: nobody hears of its end
+            self._writer.transport.abort()
+            return
+        try:
+            if self._writer.can_write_eof() and not self._writer.is_closing():
+                # A connection closed over bytes nobody read is reset, the last reply with it.
+                self._writer.write_eof()
+                async with asyncio.timeout(_LINGER_SECONDS):
+                    for _ in range(_LINGER_READS):
+                        if not await self._reader.read(_READ_BYTES):
+                            break
+        except (OSError, TimeoutError):
+            pass
         self._writer.close()
         try:
             async with asyncio.timeout(5.0):

@@ -303,7 +303,7 @@ def test_utf_16_is_read_as_declared_and_kept_as_it_came(gateway: Gateway) -> Non
     [
         ("application/json", {}),
         ("text/plain", {}),
-        ("multipart/form-data; boundary=x", {}),
+        ("multipart/encrypted; boundary=x", {}),
         ("application/xml", {"Content_Encoding": "gzip"}),
     ],
 )

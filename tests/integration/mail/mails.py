@@ -44,7 +44,9 @@ def report(returned: EmailMessage) -> bytes:
     made = EmailMessage()
     made["Subject"] = "[KO Intégration système !] " + str(returned["Subject"])
     made.set_content("non intégré")
-    made.add_attachment(b"Disposition: x; processed/error\r\n", "message", "disposition-notification")
+    made.add_attachment(
+        b"Disposition: x; processed/error\r\n", "message", "disposition-notification"
+    )
     made.add_attachment(returned)
     made.replace_header("Content-Type", "multipart/report; report-type=disposition-notification; "
                         f'boundary="{made.get_boundary() or "RB"}"')  # fmt: skip

@@ -105,7 +105,10 @@ class Box:
     @contextlib.contextmanager
     def emptied(self, **changes: object) -> Iterator[ImapSource]:
         settings = self.settings(**changes)
-        with running(lambda: mail_source(settings, self.intake, FixedClock(), CdaHeaders())) as (source, _):  # type: ignore[type-var]
+        with running(lambda: mail_source(settings, self.intake, FixedClock(), CdaHeaders())) as (
+            source,
+            _,
+        ):  # type: ignore[type-var]
             assert isinstance(source, ImapSource)
             try:
                 yield source
@@ -321,5 +324,6 @@ def test_faults_are_told_in_words(box: Box, case: str) -> None:
     make, words = faults()[case]
     settings = make(box)
     with pytest.raises(MailboxFault, match=words) as told:
-        Mailbox(settings, ClientTls(settings.tls)).look()
+        with contextlib.closing(Mailbox(settings, ClientTls(settings.tls))) as opened:
+            opened.look()
     assert box.server.password not in str(told.value)

@@ -74,7 +74,10 @@ def listening(folder: Path, **changes: object) -> Iterator[Port]:
         name="port", listen="127.0.0.1:0", recipients=(TO, "@other.mssante.fr"),
         **options,  # type: ignore[arg-type]
     )  # fmt: skip
-    with running(lambda: mail_source(settings, intake, FixedClock(), CdaHeaders())) as (source, loop):  # type: ignore[type-var]
+    with running(lambda: mail_source(settings, intake, FixedClock(), CdaHeaders())) as (
+        source,
+        loop,
+    ):  # type: ignore[type-var]
         assert isinstance(source, SmtpSource)
         port = Port(source, intake, loop, settings, spool)
         try:
@@ -125,7 +128,9 @@ def test_a_mail_of_an_mssante_client_goes_in_as_its_archive_does(port: Port) -> 
 def test_plain_documents_in_every_transfer_encoding(port: Port) -> None:
     eight_bit = cda(document="2.999.6.8").replace(b"ESSAI", "ÉTÉ".encode())
     plain = mail(("a.xml", "text/xml", ONE), ("b.XML", "application/octet-stream", TWO))
-    plain.add_attachment(eight_bit.decode(), subtype="xml", filename="Compte rendu dété.xml", cte="8bit")
+    plain.add_attachment(
+        eight_bit.decode(), subtype="xml", filename="Compte rendu dété.xml", cte="8bit"
+    )
     plain.add_attachment(
         cda(document="2.999.6.9").decode(), subtype="xml", filename="q.xml", cte="quoted-printable"
     )
@@ -219,7 +224,9 @@ def test_nothing_is_promised_that_cannot_be_kept(port: Port) -> None:
 def test_no_answer_before_the_commit(port: Port) -> None:
     port.intake.committing.clear()
     answers: list[tuple[int, str]] = []
-    thread = threading.Thread(target=lambda: answers.append(port.send(written(mail(("a.xml", "text/xml", ONE))))))
+    thread = threading.Thread(
+        target=lambda: answers.append(port.send(written(mail(("a.xml", "text/xml", ONE)))))
+    )
     thread.start()
     thread.join(timeout=0.3)
     assert answers == []
@@ -299,7 +306,9 @@ def test_bad_conversations_end_and_the_next_one_is_served(port: Port) -> None:
         connection.sendall(b"EHLO " + b"x" * 100_000)
         assert b"500 5.5.2" in read_all(connection)
     with raw(port) as connection:
-        connection.sendall(b"EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<%b>\r\nDATA\r\nhalf" % TO.encode())
+        connection.sendall(
+            b"EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<%b>\r\nDATA\r\nhalf" % TO.encode()
+        )
         said = b""
         while b"354" not in said:
             said += connection.recv(4096)
@@ -311,7 +320,7 @@ def test_bad_conversations_end_and_the_next_one_is_served(port: Port) -> None:
     port.fresh(connections_max=1)
     with raw(port), socket.create_connection(("127.0.0.1", port.number), 30) as second:
         assert read_all(second).startswith(b"421 4.3.2 too many connections")
-    eventually(lambda: port.fresh(), timeout=30)
+    eventually(port.fresh, timeout=30)
     assert port.send(written(mail(("a.xml", "text/xml", ONE))))[0] == 250
 
 
@@ -378,7 +387,10 @@ def test_tls_from_the_first_byte_with_certificates_of_clients(
     mine = authority.issue("labo")
     with listening(tmp_path, tls=tls, security="tls") as port:
         context = ssl.create_default_context(cafile=str(authority.certificate))
-        with pytest.raises(OSError), smtplib.SMTP_SSL("localhost", port.number, context=context) as client:
+        with (
+            pytest.raises(OSError),
+            smtplib.SMTP_SSL("localhost", port.number, context=context) as client,
+        ):
             client.ehlo()
         context.load_cert_chain(mine.certificate, mine.key)
         with smtplib.SMTP_SSL("localhost", port.number, context=context) as client:
@@ -394,7 +406,9 @@ def test_another_port_and_a_stop_with_a_mail_in_hand(tmp_path: Path) -> None:
             target=lambda: answers.append(port.send(written(mail(("a.xml", "text/xml", ONE)))))
         )
         thread.start()
-        eventually(lambda: any(each and each.busy for each in port.source._sessions.values()), timeout=30)
+        eventually(
+            lambda: any(each and each.busy for each in port.source._sessions.values()), timeout=30
+        )
         idle = raw(port)
         eventually(lambda: len(port.source._sessions) == 2, timeout=30)
         stopping = threading.Thread(target=lambda: port.loop.run(port.source.stop()))

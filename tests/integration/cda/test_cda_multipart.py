@@ -13,6 +13,7 @@ import pytest
 
 from gateway.model import CauseCode
 from tests.eventually import eventually
+from tests.http_client import HTTP
 from tests.integration.cda.test_cda_http import Gateway, pdf_document, served
 from tests.unit.cda.samples import encoded
 
@@ -38,7 +39,7 @@ def gateway(running: Gateway) -> Gateway:
 def form(gateway: Gateway, *parts: tuple[str, bytes, str], **fields: str) -> httpx2.Response:
     """As a browser's form, or any HTTP library, posts files."""
     files = [("documents", part) for part in parts]
-    return httpx2.post(gateway.url, files=files, data=fields or None, timeout=30)
+    return HTTP.post(gateway.url, files=files, data=fields or None, timeout=30)
 
 
 def mixed(subtype: str, *documents: bytes) -> tuple[bytes, str]:
@@ -55,7 +56,7 @@ def mixed(subtype: str, *documents: bytes) -> tuple[bytes, str]:
 
 
 def post(gateway: Gateway, body: bytes, kind: str) -> httpx2.Response:
-    return httpx2.post(gateway.url, content=body, headers={"Content-Type": kind}, timeout=30)
+    return HTTP.post(gateway.url, content=body, headers={"Content-Type": kind}, timeout=30)
 
 
 def test_each_document_has_an_answer_of_its_own(gateway: Gateway) -> None:
@@ -166,7 +167,7 @@ def test_other_multiparts_and_compressed_ones_are_no_documents(gateway: Gateway)
     assert post(gateway, BODY, KIND.replace("mixed", "byteranges")).status_code == 415
     assert post(gateway, BODY, f"multipart/mixed; boundary={'x' * 71}").status_code == 415
     sent = {"Content-Type": KIND, "Content-Encoding": "gzip"}
-    assert httpx2.post(gateway.url, content=BODY, headers=sent).status_code == 415
+    assert HTTP.post(gateway.url, content=BODY, headers=sent).status_code == 415
     encoded_part = BODY.replace(b"Content-ID", b"Content-Transfer-Encoding: base64\r\nContent-ID")
     assert post(gateway, encoded_part, KIND).status_code == 415
     assert gateway.intake.accepted() == []

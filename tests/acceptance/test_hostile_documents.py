@@ -22,11 +22,22 @@ from tests.eventually import eventually
 from tests.hostile import ARCHIVES, DOCUMENTS, HostileDocument
 from tests.http_client import HTTP
 from tests.integration.mail.mails import mail, written
-from tests.integration.xdm.archives import FOLDER, PATIENT, archive, entry, files_of, metadata, packed
+from tests.integration.xdm.archives import (
+    FOLDER,
+    PATIENT,
+    archive,
+    entry,
+    files_of,
+    metadata,
+    packed,
+)
 from tests.servers import free_port
 from tests.unit.cda.samples import encoded
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
+pytestmark = [
+    pytest.mark.acceptance,
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
+]
 
 SECONDS_MAX = 60.0
 """For one case by all roads; each takes well below a second on a quiet machine."""
@@ -74,13 +85,28 @@ class Doors:
         return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) << 10
 
     def post(self, path: str, body: bytes, kind: str) -> Answer:
-        answer = HTTP.post(f"{self.gateway.url}/intake/{path}", content=body, headers={"Content-Type": kind}, timeout=60)
+        answer = HTTP.post(
+            f"{self.gateway.url}/intake/{path}",
+            content=body,
+            headers={"Content-Type": kind},
+            timeout=60,
+        )
         told = answer.json()
         if answer.status_code < 400:
-            return Answer(False, told["message_id"] if "message_id" in told else told["messages"][0]["message_id"], "", body)
+            return Answer(
+                False,
+                told["message_id"] if "message_id" in told else told["messages"][0]["message_id"],
+                "",
+                body,
+            )
         assert answer.headers["content-type"] == "application/problem+json"
+        assert told["type"] == f"urn:ecluse:cause:{told['cause']}"
+        assert told["status"] == answer.status_code
         assert told["title"], told
-        return Answer(True, told["message_id"], answer.text, body, told["cause"], answer.status_code)
+        assert told["detail"], told
+        return Answer(
+            True, told["message_id"], answer.text, body, told["cause"], answer.status_code
+        )
 
     def in_a_multipart(self, body: bytes) -> Answer:
         """Between two good ones, which go through."""
@@ -91,7 +117,9 @@ class Doors:
         assert (first["status"], last["status"]) == (201, 201)
         refused = told["status"] >= 400
         assert answer.status_code == (207 if refused else 201)
-        return Answer(refused, told["message_id"], str(told), body, told.get("cause", ""), told["status"])
+        return Answer(
+            refused, told["message_id"], str(told), body, told.get("cause", ""), told["status"]
+        )
 
     def drop(self, folder: str, name: str, body: bytes) -> Answer:
         place = self.gateway.folder / folder
@@ -104,14 +132,16 @@ class Doors:
             return Answer(False, 0, "", body)
         assert (place / "refused" / name).read_bytes() == body
         said = (place / "refused" / f"{name}.reason.txt").read_text(encoding="utf-8")
-        french, english = said.splitlines()[:2]
+        french = said.splitlines()[0]
         assert french.startswith("Refusé")
         number = re.search(r"Message n° (\d+), motif « ([\w-]+) »", french)
         assert number is not None, said
         return Answer(True, int(number[1]), said, body, number[2])
 
     def mailed(self, name: str, body: bytes) -> Answer:
-        whole = written(mail((name, "application/zip" if name.endswith("zip") else "text/xml", body)))
+        whole = written(
+            mail((name, "application/zip" if name.endswith("zip") else "text/xml", body))
+        )
         with smtplib.SMTP("127.0.0.1", self.smtp_port, timeout=60) as client:
             client.ehlo()
             client.mail("labo@labo.mssante.fr")
@@ -159,7 +189,12 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
         {"name": "xweb", "type": "xdm-http"},
         {"name": "drop", "type": "cda-folder", "path": str(folder / "drop"), **quick},
         {"name": "xdrop", "type": "xdm-folder", "path": str(folder / "xdrop"), **quick},
-        {"name": "mail", "type": "smtp", "listen": f"127.0.0.1:{port}", "recipients": ["@cabinet.mssante.fr"]},
+        {
+            "name": "mail",
+            "type": "smtp",
+            "listen": f"127.0.0.1:{port}",
+            "recipients": ["@cabinet.mssante.fr"],
+        },
     ]
     gateway = GatewayProcess(folder, extra={"sources": sources})
     gateway.start()
@@ -186,7 +221,11 @@ def in_an_archive(document: bytes, case: HostileDocument) -> bytes:
     if not case.cause:
         return archive(document)
     described = entry("DOC0001.XML", document, unique_id="2.999.4.9", patient=PATIENT)
-    return packed(files_of([], **{FOLDER + "DOC0001.XML": document, FOLDER + "METADATA.XML": metadata(described)}))
+    return packed(
+        files_of(
+            [], **{FOLDER + "DOC0001.XML": document, FOLDER + "METADATA.XML": metadata(described)}
+        )
+    )
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -287,7 +326,11 @@ def test_a_compressed_body_is_not_unpacked(doors: Doors) -> None:
 
 @pytest.mark.parametrize(
     "headers",
-    [b"Content-Length: 5\r\nContent-Length: 50\r\n", b"Content-Length: -1\r\n", b"Content-Length: 1e3\r\n"],
+    [
+        b"Content-Length: 5\r\nContent-Length: 50\r\n",
+        b"Content-Length: -1\r\n",
+        b"Content-Length: 1e3\r\n",
+    ],
 )
 def test_lengths_that_contradict_each_other_are_no_request(doors: Doors, headers: bytes) -> None:
     document = good()
@@ -308,7 +351,9 @@ def test_a_length_beside_chunks_smuggles_nothing(doors: Doors) -> None:
 
 
 def test_a_slow_body_is_cut(doors: Doors) -> None:
-    said = raw(doors, b"Content-Type: application/xml\r\nContent-Length: 5000\r\n", b"<Clin", "slow")
+    said = raw(
+        doors, b"Content-Type: application/xml\r\nContent-Length: 5000\r\n", b"<Clin", "slow"
+    )
     assert said.startswith(b"HTTP/1.1 408")
     assert b"frame-truncated" in said
     assert not doors.post("cda/slow", good(), "application/xml").refused

@@ -97,7 +97,9 @@ def files_of(documents: Sequence[bytes], **changes: bytes) -> dict[str, bytes]:
     return {
         "README.TXT": b"XDM",
         "INDEX.HTM": b"<html/>",
-        f"{FOLDER}METADATA.XML": metadata(*described, patient=patient_of(documents[0] if documents else b"")),
+        f"{FOLDER}METADATA.XML": metadata(
+            *described, patient=patient_of(documents[0] if documents else b"")
+        ),
         **{FOLDER + name: data for name, data in zip(names, documents, strict=True)},
         **changes,
     }

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import struct
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +17,7 @@ from adapters.xdm.folder import XdmFolderSource
 from adapters.xdm.http import XdmHttpSource
 from adapters.xdm.settings import XdmFolderSourceSettings, XdmHttpSourceSettings
 from gateway.model import Payload, Received
+from tests.hostile import described
 from tests.http_client import HTTP
 from tests.integration.doors.running import Watched, served, watching
 from tests.integration.hl7.fake_intake import FakeIntake, RealClock

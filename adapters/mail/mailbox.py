@@ -48,7 +48,10 @@ class Gone(Exception):
 class Mailbox:
     """An open mailbox. Raises MailboxFault from every method; then it is to be closed."""
 
-    def __init__(self, settings: ImapSourceSettings, tls: ClientTls | None) -> None:
+    def __init__(
+        self, settings: ImapSourceSettings, tls: ClientTls | None, *, prepare: bool = True
+    ) -> None:
+        """Connect and log in; with ``prepare`` make the folders that are not there."""
         self._settings = settings
         self._imap = _connected(settings, tls)
         try:
@@ -57,7 +60,7 @@ class Mailbox:
             with _said("the server does not say what it can do"):
                 # What it can do may be more after the log-in (RFC 9051, section 6.2).
                 self._can = _words(self._demand(self._imap.capability()))
-            if settings.after == "move":
+            if prepare and settings.after == "move":
                 self._make_folders()
         except BaseException:
             self.close()

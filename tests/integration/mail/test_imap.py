@@ -18,6 +18,8 @@ from adapters.mail.imap import ImapSource
 from adapters.mail.mailbox import Mailbox, MailboxFault
 from adapters.mail.settings import ImapSourceSettings
 from adapters.tls import ClientTls, ClientTlsSettings
+from gateway.cli.checks import Level
+from gateway.cli.doctor_mailboxes import mailbox_checks
 from gateway.mail import mail_source
 from gateway.model import CauseCode
 from gateway.ports import Source
@@ -292,6 +294,16 @@ def test_a_server_that_goes_away_is_found_again(
     assert all(one != other for one, other in itertools.pairwise(said))  # once for each state
     for secret in (box.server.password, box.user, "PAT-TROIS"):
         assert secret not in caplog.text
+
+
+def test_the_doctor_looks_and_changes_nothing(box: Box) -> None:
+    box.put(GOOD)
+    [found] = mailbox_checks([box.settings()])
+    assert (found.level, found.found) == (Level.OK, f"localhost:{box.server.secure_port}, 1 wait")
+    assert box.counted("INBOX", "ecluse-accepted") == [1, -1]
+    [wrong] = mailbox_checks([box.settings(server="localhost:9")])
+    assert wrong.level is Level.ERROR
+    assert "no connection" in wrong.found
 
 
 def faults() -> dict[str, tuple[Callable[[Box], ImapSourceSettings], str]]:

@@ -358,3 +358,57 @@ ARCHIVES: dict[str, tuple[Callable[[], bytes], str, str]] = {
 
 
 """Cases 60 and 61: the archive, the cause, and the error code of XDS (ITI TF-3 table 4.2.4.1-2)."""
+
+
+# --- mails ----------------------------------------------------------------------------
+
+
+def multipart(boundary: bytes, *parts: bytes) -> bytes:
+    """A multipart of these parts, each with its own header."""
+    inside = b"".join(b"--%b\r\n%b\r\n" % (boundary, part) for part in parts)
+    return b'Content-Type: multipart/mixed; boundary="%b"\r\n\r\n%b--%b--\r\n' % (
+        boundary, inside, boundary,
+    )  # fmt: skip
+
+
+def nested(depth: int) -> bytes:
+    found = b"Content-Type: text/plain\r\n\r\nx"
+    for level in range(depth):
+        found = multipart(b"b%d" % level, found)
+    return found
+
+
+def mails_in_mails(depth: int) -> bytes:
+    return b"Content-Type: message/rfc822\r\n\r\n" * depth + b"\r\nx"
+
+
+_ZIP = b"Content-Type: application/zip\r\n"
+MAILS: dict[str, tuple[Callable[[], bytes], str]] = {
+    "no header and no text": (lambda: b"\r\n", "not-the-format"),
+    "parts 400 deep": (lambda: nested(400), "hostile-content"),
+    "mails 5,000 deep": (lambda: mails_in_mails(5000), "hostile-content"),
+    "100,000 parts": (
+        lambda: multipart(b"x", *[b"\r\ny"] * 100_000), "hostile-content"),
+    "a header of 5 MB": (lambda: b"X: " + b"y" * (5 << 20) + b"\r\n\r\n", "hostile-content"),
+    "100,000 header fields": (lambda: b"X: y\r\n" * 100_000 + b"\r\n", "hostile-content"),
+    "a boundary that nothing has": (
+        lambda: b"Content-Type: multipart/mixed; boundary=x\r\n\r\n" + b"\r\n--y" * 900_000, "unreadable"),
+    "a multipart without a boundary": (
+        lambda: b"Content-Type: multipart/mixed\r\n\r\n--\r\n", "unreadable"),
+    "a boundary of another alphabet": (
+        "Content-Type: multipart/mixed; boundary=é\r\n\r\n--é--\r\n".encode, "unreadable"),
+    "an unknown transfer encoding": (
+        lambda: _ZIP + b"Content-Transfer-Encoding: x-uuencode\r\n\r\nbegin 644 x\r\n", "unreadable"),
+    "a file name that leaves": (
+        lambda: b"Content-Type: text/xml; name*=utf-8''..%2F..%2Fetc%2Fcron%00\r\n\r\n<a", "unreadable"),
+    "a file name without an end": (
+        lambda: _ZIP + b'Content-Disposition: attachment; filename="' + b"(" * 60_000 + b"\r\n\r\nPK", "not-the-format"),
+    "a partial message": (
+        lambda: b"Content-Type: message/partial; id=x; number=1; total=9\r\n\r\nx", "unsupported-type"),
+    "a body elsewhere": (
+        lambda: b'Content-Type: message/external-body; access-type=URL; URL="' + LINK.encode() + b'"\r\n\r\n'
+        + _ZIP + b"\r\n", "unsupported-type"),
+    "encrypted": (
+        lambda: b"Content-Type: application/pkcs7-mime; name=smime.p7m\r\n\r\nx", "unsupported-type"),
+}  # fmt: skip
+"""Cases 60 and 62 as mail has them: structure without an end, and what points elsewhere."""

@@ -19,7 +19,7 @@ import pytest
 from tests.acceptance.gateway_process import GatewayProcess
 from tests.canary import SECRET, Canary, canaries
 from tests.eventually import eventually
-from tests.hostile import ARCHIVES, DOCUMENTS, HostileDocument
+from tests.hostile import ARCHIVES, DOCUMENTS, MAILS, HostileDocument
 from tests.http_client import HTTP
 from tests.integration.mail.mails import mail, written
 from tests.integration.xdm.archives import (
@@ -139,9 +139,11 @@ class Doors:
         return Answer(True, int(number[1]), said, body, number[2])
 
     def mailed(self, name: str, body: bytes) -> Answer:
-        whole = written(
-            mail((name, "application/zip" if name.endswith("zip") else "text/xml", body))
-        )
+        kind = "application/zip" if name.endswith("zip") else "text/xml"
+        return self.sent(written(mail((name, kind, body))), body)
+
+    def sent(self, whole: bytes, body: bytes = b"") -> Answer:
+        """A mail as it is, with a line's end at its end."""
         with smtplib.SMTP("127.0.0.1", self.smtp_port, timeout=60) as client:
             client.ehlo()
             client.mail("labo@labo.mssante.fr")
@@ -269,6 +271,16 @@ def test_an_archive_by_every_road(doors: Doors, name: str) -> None:
             doors.check(answer, cause)
             assert xds in answer.said
         assert not doors.post("xdm/xweb", archive(good()), "application/zip").refused
+
+
+@pytest.mark.parametrize("name", MAILS)
+def test_a_mail_that_is_made_to_do_harm(doors: Doors, name: str) -> None:
+    make, cause = MAILS[name]
+    whole = doors.canary.placed(make())
+    whole += b"" if whole.endswith(b"\r\n") else b"\r\n"
+    with doors.watched(len(whole)):
+        doors.check(doors.sent(whole), cause)
+        assert not doors.mailed("next.xml", good()).refused
 
 
 # --- the ways in themselves (62, 63, 67) ----------------------------------------------

@@ -31,6 +31,7 @@ from adapters.hl7.settings import (
     MllpSourceSettings,
 )
 from adapters.hprim.settings import HprimFolderSourceSettings, HprimHttpSourceSettings
+from adapters.mail.settings import ImapSourceSettings, SmtpSourceSettings
 from adapters.xdm.settings import XdmFolderSourceSettings, XdmHttpSourceSettings
 from adapters.xds.settings import XdsSourceSettings
 from deadletter.settings import AlertSettings
@@ -65,7 +66,9 @@ SourceSettings = Annotated[
     | HprimFolderSourceSettings
     | XdmHttpSourceSettings
     | XdmFolderSourceSettings
-    | XdsSourceSettings,
+    | XdsSourceSettings
+    | ImapSourceSettings
+    | SmtpSourceSettings,
     Field(discriminator="type"),
 ]
 
@@ -382,6 +385,7 @@ _TAGS = frozenset(
         *("hl7-http", "hl7-folder", "hprim-http", "hprim-folder"),
         *("record", "fhir"),
         *("xdm-http", "xdm-folder", "xds"),
+        *("imap", "smtp"),
     }
 )
 
@@ -396,6 +400,8 @@ def conflicts(settings: Settings) -> Iterator[tuple[Place, str]]:
     for index, each in enumerate(settings.sources):
         place = "path" if isinstance(each, FolderDoorSettings) else "listen"
         wanted = getattr(each, place, None)
+        if isinstance(each, ImapSourceSettings):
+            place, wanted = "mailbox", f"{each.user} at {each.server}, {each.mailbox}"
         if wanted is None or (place == "listen" and str(wanted).endswith(":0")):
             continue
         if wanted == settings.http.listen:

@@ -42,6 +42,7 @@ from adapters.hl7.settings import (
 from adapters.hprim.folder import HprimFolderSource
 from adapters.hprim.http import HprimHttpSource
 from adapters.hprim.settings import HprimFolderSourceSettings, HprimHttpSourceSettings
+from adapters.mail.settings import ImapSourceSettings, MailSourceSettings, SmtpSourceSettings
 from adapters.tls import HeldCertificate, TlsUnusable
 from adapters.xdm.folder import XdmFolderSource
 from adapters.xdm.http import XdmHttpSource
@@ -49,6 +50,7 @@ from adapters.xdm.settings import XdmFolderSourceSettings, XdmHttpSourceSettings
 from adapters.xds.http import XdsSource
 from adapters.xds.settings import XdsSourceSettings
 from gateway.joined import Judged
+from gateway.mail import mail_source
 from gateway.mapping import MappingContext
 from gateway.model import Flag
 from gateway.ports import DocumentRegistry, Intake, Source
@@ -387,6 +389,8 @@ class Sources:
                     make_reception=lambda each: xds_reception(each, intake, self._validator),
                     schemes=code_schemes(),
                 )
+            case ImapSourceSettings() | SmtpSourceSettings():
+                return mail_source(self._spooled(settings), intake, clock, self._documents)
             case _:
                 raise TypeError(f"no source takes {type(settings).__name__}")
 
@@ -396,8 +400,9 @@ class Sources:
             continuations.restore(*waiting)
 
     def _spooled(self, settings: Any) -> Any:
-        """An HTTP source's spool is in the state folder unless the configuration names another."""
-        if isinstance(settings, HttpDoorSettings) and settings.spool_folder is None:
+        """A source's spool is in the state folder unless the configuration names another."""
+        spools = isinstance(settings, HttpDoorSettings | MailSourceSettings)
+        if spools and settings.spool_folder is None:
             return settings.model_copy(update={"spool_folder": self._spool})
         return settings
 

@@ -62,6 +62,8 @@ PROTOCOLS = MappingProxyType(
         "xdm-http": "XDM archives over HTTP",
         "xdm-folder": "XDM archives from a folder",
         "xds": "XDS.b: documents by SOAP (ITI-41, ITI-18, ITI-43)",
+        "imap": "Documents from a mailbox (IMAP)",
+        "smtp": "Documents by mail (SMTP, LMTP)",
     }
 )
 

@@ -1,4 +1,7 @@
-"""CDA over HTTP: one document per ``POST``, answered as :mod:`adapters.doors.http` says."""
+"""CDA over HTTP: one document per ``POST``, or several as a multipart.
+
+Answered as :mod:`adapters.doors.http` and :mod:`adapters.doors.multipart` say.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from adapters.cda.reception import Reception
 from adapters.cda.settings import CdaHttpSourceSettings
 from adapters.cda.validation.validator import Validator
 from adapters.doors.http import HttpSource
+from adapters.doors.multipart import MultipartLimits
 from gateway.model import Cause, CauseCode
 from gateway.ports import Clock, Intake
 
@@ -23,6 +27,7 @@ class CdaHttpSource(HttpSource):
         400: "The body is not acceptable XML",
         422: "The XML is not a CDA R2 document",
     }
+    settings: CdaHttpSourceSettings
     types_taken = "application/xml, text/xml or end in +xml"
 
     def __init__(
@@ -39,6 +44,12 @@ class CdaHttpSource(HttpSource):
     def make_reception(self, settings: CdaHttpSourceSettings) -> Reception:
         """See :meth:`adapters.doors.http.HttpSource.make_reception`."""
         return Reception(settings, self.reception.intake, self._validator)
+
+    def several(self) -> MultipartLimits:
+        """Each part of a multipart is a document of its own."""
+        return MultipartLimits(
+            parts_max=self.settings.documents_max, bytes_max=self.settings.multipart_bytes_max
+        )
 
     def takes(self, media_type: str) -> bool:
         """XML by any of its names."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 from adapters.cda.document import Limits, read_document
 from adapters.cda.header import Header, read_header
 from adapters.cda.prolog import NotReadable
-from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings
+from adapters.cda.settings import CdaSourceSettings
 from adapters.cda.validation.findings import Group, Level
 from adapters.cda.validation.validator import Validator
 from adapters.doors.reception import Arrived, Contents, Verdict
@@ -38,7 +38,7 @@ class Reception(FileReception):
 
     def __init__(
         self,
-        settings: CdaHttpSourceSettings | CdaFolderSourceSettings,
+        settings: CdaSourceSettings,
         intake: Intake,
         validator: Validator | None = None,
     ) -> None:

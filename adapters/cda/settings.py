@@ -76,6 +76,15 @@ class CdaHttpSourceSettings(CdaSourceSettings, HttpDoorSettings):
     """``POST /intake/cda`` on the gateway's HTTP server."""
 
     type: Literal["cda-http"] = "cda-http"
+    documents_max: int = Field(
+        default=100, ge=1, le=10_000, description="Most documents in one multipart body."
+    )
+    multipart_bytes_max: int = Field(
+        default=256 * MIB,
+        ge=1024,
+        le=4096 * MIB,
+        description="Largest multipart body, all its documents together, in bytes.",
+    )
 
 
 class CdaFolderSourceSettings(CdaSourceSettings, FolderDoorSettings):

@@ -16,7 +16,8 @@ status meaning
 ====== =====================================================================
 
 Refused bytes are kept as evidence; of a body that is too large, its first MiB. A format
-whose protocol has an answer of its own gives that instead (:meth:`HttpSource.respond`).
+whose protocol has an answer of its own gives that instead (:meth:`HttpSource.respond`). Several
+documents in one body: :mod:`adapters.doors.multipart`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from fastapi import APIRouter, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
+from adapters.doors.multipart import BOUNDARY_MAX, KINDS, MultipartLimits, SeveralDocuments
 from adapters.doors.problem import problem, status_of
 from adapters.doors.reception import EVIDENCE_BYTES_MAX, Arrived, Contents, Reception, verdict
 from adapters.doors.settings import HttpDoorSettings
@@ -64,7 +66,7 @@ class HttpSource(ABC):
         self._spool_folder: Path | None = None
         self._former_spools: list[Path] = []
         self._arriving = 0
-        self._large = asyncio.Semaphore(settings.large_bodies_max)
+        self.large = asyncio.Semaphore(settings.large_bodies_max)
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -111,7 +113,7 @@ class HttpSource(ABC):
             self._former_spools.append(self._spool_folder)  # bodies in flight still lie there
             self._spool_folder = fresh
         self.settings, self.reception = settings, self.make_reception(settings)
-        self._large = asyncio.Semaphore(settings.large_bodies_max)
+        self.large = asyncio.Semaphore(settings.large_bodies_max)
 
     def address(self) -> str:
         """The route's path."""
@@ -119,24 +121,36 @@ class HttpSource(ABC):
 
     async def receive(self, request: Request, location: str) -> Response:
         """Answer one ``POST``. ``location`` is a URL with ``{message_id}`` in it."""
-        folder = self._spool_folder
-        if folder is None or self._arriving >= self.settings.uploads_max:
+        if self._spool_folder is None or self._arriving >= self.settings.uploads_max:
             return self._unavailable("too many bodies are arriving, or the gateway is closing")
-        spool = Spool(
-            folder,
-            memory_bytes_max=self.settings.memory_bytes_max,
-            bytes_max=self.reception.bytes_max,
-        )
         self._arriving += 1
         self._idle.clear()
         try:
-            return await self._answer(request, spool, location)
+            limits, boundary = self.several(), _boundary(request)
+            if limits is not None and boundary:
+                parts = SeveralDocuments(self, limits, _peer(request))
+                return await parts.answer(request, boundary, location)
+            return await self._answer(request, self.make_spool(), location)
         except OSError:
             return self._unavailable("the spool folder takes no more")
         finally:
             self._arriving -= 1
             if not self._arriving:
                 self._idle.set()
+
+    def several(self) -> MultipartLimits | None:
+        """The limits of a body with several documents; None when the format takes none such."""
+        return None
+
+    def make_spool(self) -> Spool:
+        """A spool for one document. Raises OSError when the source is closed."""
+        if self._spool_folder is None:
+            raise OSError("the source is closed")
+        return Spool(
+            self._spool_folder,
+            memory_bytes_max=self.settings.memory_bytes_max,
+            bytes_max=self.reception.bytes_max,
+        )
 
     async def _answer(self, request: Request, spool: Spool, location: str) -> Response:
         try:
@@ -150,7 +164,7 @@ class HttpSource(ABC):
             )
         if arrived.payload.path is None:
             return await self._take(arrived, spool, location)
-        async with self._large:
+        async with self.large:
             return await self._take(arrived, spool, location)
 
     async def _take(self, arrived: Arrived, spool: Spool, location: str) -> Response:
@@ -180,9 +194,9 @@ class HttpSource(ABC):
         """The body; None when its declared length alone is too large."""
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > self.reception.bytes_max:
-            await self._drain(request.stream())
+            await self.drain(request.stream())
             return None
-        peer = f"{request.client.host}:{request.client.port}" if request.client else ""
+        peer = _peer(request)
         cut = await self._arrive(request, spool)
         now = self.clock.now()
         if cut is not None:
@@ -207,7 +221,7 @@ class HttpSource(ABC):
         except ClientDisconnect:
             return Cause(code=CauseCode.FRAME_TRUNCATED, detail="the sender closed in the middle")
         except BodyTooLarge:
-            await self._drain(stream)
+            await self.drain(stream)
             return self.reception.oversized()
         return None
 
@@ -231,7 +245,7 @@ class HttpSource(ABC):
         finally:
             spool.write(bytes(waiting))
 
-    async def _drain(self, stream: AsyncIterator[bytes], bytes_max: int = 0) -> None:
+    async def drain(self, stream: AsyncIterator[bytes], bytes_max: int = 0) -> None:
         """Read on and drop, within limits (``bytes_max``, without it those of one message), so
         that the sender sees the answer and not a reset."""
         left = bytes_max or self.reception.bytes_max
@@ -302,6 +316,22 @@ class HttpSource(ABC):
             detail=f"the body's type must be {self.types_taken}",
             protocol_code="415",
         )
+
+
+def _peer(request: Request) -> str:
+    return f"{request.client.host}:{request.client.port}" if request.client else ""
+
+
+def _boundary(request: Request) -> str:
+    """The boundary of a multipart of documents; empty for any other body, or one compressed."""
+    message = Message()
+    message["content-type"] = request.headers.get("content-type", "")
+    if message.get_content_type() not in KINDS:
+        return ""
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        return ""
+    boundary = message.get_boundary() or ""
+    return boundary if len(boundary) <= BOUNDARY_MAX else ""
 
 
 def _told(received: Received, receipt: Receipt) -> dict[str, object]:

@@ -53,6 +53,22 @@ def problem(
     ``titles`` are a format's own words for a status. ``reasons`` are the sender's own, and
     may repeat its values.
     """
+    body = problem_body(
+        status, cause, detail=detail, message_id=message_id, titles=titles, reasons=reasons
+    )
+    return Response(orjson.dumps(body), status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def problem_body(
+    status: int,
+    cause: Cause | None = None,
+    *,
+    detail: str = "",
+    message_id: int | None = None,
+    titles: Mapping[int, str] | None = None,
+    reasons: Sequence[str] = (),
+) -> dict[str, object]:
+    """The members of a problem; see :func:`problem`."""
     title = (titles or {}).get(status) or _TITLES.get(status, "Refused")
     body: dict[str, object] = {"title": title, "status": status}
     if cause is not None:
@@ -67,4 +83,4 @@ def problem(
         body["reasons"] = list(reasons)
     if message_id is not None:
         body["message_id"] = message_id
-    return Response(orjson.dumps(body), status, headers=headers, media_type=MEDIA_TYPE)
+    return body

@@ -17,7 +17,7 @@ from adapters.ebrim.faults import Refused
 from adapters.xdm.archive import Archive, ArchiveLimits
 from adapters.xdm.contents import Document, documents_of
 from adapters.xdm.faults import no_archive
-from adapters.xdm.settings import XdmFolderSourceSettings, XdmHttpSourceSettings
+from adapters.xdm.settings import XdmSourceSettings
 from gateway.model import Cause, CauseCode, Format, Payload, Received
 from gateway.ports import DocumentHeader, DocumentHeaders, Intake, Unreadable
 
@@ -42,7 +42,7 @@ class XdmReception(FileReception):
 
     def __init__(
         self,
-        settings: XdmHttpSourceSettings | XdmFolderSourceSettings,
+        settings: XdmSourceSettings,
         intake: Intake,
         documents: DocumentHeaders,
     ) -> None:
@@ -115,6 +115,7 @@ class XdmReception(FileReception):
             control_id=header.identifier,
             kind=header.kind,
             subject=header.patient,
+            control_id_unique=True,
             attributes={**attributes, **header.attributes},
         )
 

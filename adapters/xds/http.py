@@ -87,7 +87,7 @@ class XdsSource(HttpSource):
 
     async def drain(self, stream: AsyncIterator[bytes]) -> None:
         """Read on and drop, within limits, so that the sender sees the answer."""
-        await self._drain(stream, 2 * self.settings.submission_bytes_max)
+        await self.drain(stream, 2 * self.settings.submission_bytes_max)
 
     @property
     def large(self) -> asyncio.Semaphore:

@@ -74,9 +74,12 @@ def certificate_checks(effective: Settings, now: datetime | None = None) -> Iter
 
 def _tls_of(source: object) -> Iterator[tuple[str, Callable[[], ServerTls | ClientTls]]]:
     """The blocks of TLS in a source's settings, and what reads the files of each."""
-    from adapters.tls import ClientTls, ServerTls
+    from adapters.tls import ClientTls, ClientTlsSettings, ServerTls
 
-    if (tls := getattr(source, "tls", None)) is not None:
+    tls = getattr(source, "tls", None)
+    if isinstance(tls, ClientTlsSettings):
+        yield "tls", lambda: ClientTls(tls)
+    elif tls is not None:
         yield "tls", lambda: ServerTls(tls)
     if (client := getattr(source, "return_link_tls", None)) is not None:
         yield "return_link_tls", lambda: ClientTls(client)
@@ -129,6 +132,14 @@ def unusable_files(loaded: Loaded) -> list[str]:
                 read()
             except TlsUnusable as error:
                 found.append(loaded.problem(("sources", index, block, error.setting), str(error)))
+        password_file = getattr(source, "password_file", None)
+        try:
+            if password_file is not None:
+                with password_file.open("rb"):
+                    pass
+        except OSError as error:
+            said = f"{password_file}: cannot be read: {error.strerror}"
+            found.append(loaded.problem(("sources", index, "password_file"), said))
         profile = getattr(source, "profile", None)
         try:
             if profile is not None:

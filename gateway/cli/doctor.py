@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import typer
 
 from gateway.cli.checks import Check, Level, certificate_checks, configuration_check
+from gateway.cli.doctor_mailboxes import mailbox_checks
 from gateway.cli.doctor_return_links import return_link_checks
 from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
 from gateway.cli.output import Code, data, table
@@ -89,6 +90,7 @@ def examine(effective: Settings, gateway: Running | None) -> Iterator[Check]:
     yield _broker(effective)
     yield from _ports(effective, gateway)
     yield from return_link_checks(effective)
+    yield from mailbox_checks(effective.sources)
     yield _clock()
     yield _mappings(effective)
     yield _identity(effective)
@@ -361,5 +363,5 @@ def _transport(effective: Settings) -> Check:
         return Check(name="transport", level=Level.OK,
                      found="what goes beyond the loopback speaks TLS")  # fmt: skip
     return Check(name="transport", level=Level.NOTE, found=f"without TLS: {', '.join(outside)}",
-                 advice="Give MLLP sources a tls block, return links return_link_tls; put a TLS "
-                 "proxy or a VPN in front of the rest.")  # fmt: skip
+                 advice="Give MLLP and SMTP sources a tls block, return links return_link_tls; put "
+                 "a TLS proxy or a VPN in front of the rest.")  # fmt: skip

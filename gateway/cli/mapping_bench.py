@@ -64,7 +64,7 @@ VERSIONS_MAX = 1_000
 SOURCE_TYPES = {
     "hl7v2": {"mllp", "hl7-http", "hl7-folder"},
     "dicom": {"dicom", "dicomweb"},
-    "cda": {"cda-http", "cda-folder", "xdm-http", "xdm-folder", "xds"},
+    "cda": {"cda-http", "cda-folder", "xdm-http", "xdm-folder", "xds", "imap", "smtp"},
     "hprim": {"hprim-http", "hprim-folder"},
 }
 

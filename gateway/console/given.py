@@ -23,7 +23,7 @@ PASTED_MAX = 1_000_000
 _SOURCE_TYPES = {
     Format.HL7V2: {"mllp", "hl7-http", "hl7-folder"},
     Format.DICOM: {"dicom", "dicomweb"},
-    Format.CDA: {"cda-http", "cda-folder", "xdm-http", "xdm-folder", "xds"},
+    Format.CDA: {"cda-http", "cda-folder", "xdm-http", "xdm-folder", "xds", "imap", "smtp"},
     Format.HPRIM: {"hprim-http", "hprim-folder"},
 }
 _ENCODING_HEAD = 200

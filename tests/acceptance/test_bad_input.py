@@ -1,11 +1,11 @@
-"""Bad input at the real doors: the protocol's own refusal, evidence kept, neighbours served."""
+"""Bad input at the real doors of HL7 v2 and DICOM: the protocol's own refusal, evidence kept,
+neighbours served. Documents have a table of their own (``test_hostile_documents.py``)."""
 
 from __future__ import annotations
 
 import socket
 from pathlib import Path
 
-import httpx2
 import psutil
 import pytest
 from pydicom.dataset import Dataset
@@ -111,48 +111,6 @@ def test_an_obx_of_50_mb_is_refused_and_memory_stays_flat(running_gateway: Gatew
     assert b"MSA|AA" not in answer
     assert process.memory_info().rss - before < 120 * 1024 * 1024
     assert b"MSA|AA|GOOD" in answer_to(running_gateway, framed(good()))
-
-
-BOMB = (
-    b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;&x;&x;&x;">'
-    b'<!ENTITY z "&y;&y;&y;&y;&y;">]><ClinicalDocument xmlns="urn:hl7-org:v3">&z;'
-    b"</ClinicalDocument>"
-)
-CDA_CASES = {
-    "entity bomb": BOMB,
-    "external entity": b'<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]>'
-    b'<ClinicalDocument xmlns="urn:hl7-org:v3">&x;</ClinicalDocument>',
-    "no CDA": b"<html><body>Bonjour</body></html>",
-    "no XML": b"%PDF-1.4 not a document",
-    "not well-formed": b'<ClinicalDocument xmlns="urn:hl7-org:v3"><id></ClinicalDocument>',
-}
-
-
-@pytest.mark.parametrize("case", CDA_CASES)
-def test_cda_refusals(running_gateway: GatewayProcess, case: str) -> None:
-    before = refused_kept(running_gateway, "practice")
-    answer = httpx2.post(
-        f"{running_gateway.url}/intake/cda",
-        content=CDA_CASES[case],
-        headers={"Content-Type": "application/xml"},
-    )
-    assert 400 <= answer.status_code < 500
-    assert answer.headers["content-type"].startswith("application/problem+json")
-    assert answer.json()["detail"]
-    assert refused_kept(running_gateway, "practice") == before + 1
-
-
-def test_a_dropped_file_that_is_no_cda_gets_its_reason_beside_it(
-    running_gateway: GatewayProcess,
-) -> None:
-    drop = running_gateway.folder / "drop"
-    eventually((drop / "incoming").is_dir)
-    partial = drop / "incoming" / "bad.xml.part"
-    partial.write_bytes(b"<html/>")
-    partial.rename(drop / "incoming" / "bad.xml")
-    eventually((drop / "refused" / "bad.xml").exists, timeout=20)
-    reason = (drop / "refused" / "bad.xml.reason.txt").read_text(encoding="utf-8")
-    assert "CDA" in reason
 
 
 def store(gateway: GatewayProcess, dataset: Dataset) -> int:

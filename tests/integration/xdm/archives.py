@@ -37,8 +37,8 @@ def entry(
     **changes: str | None,
 ) -> str:
     """A document entry that fits the document, but for what is changed; None leaves out."""
-    header = CdaHeaders().header(data)
     if unique_id is None:
+        header = CdaHeaders().header(data)
         unique_id = header.identifier if header is not None else f"2.999.88.{len(data)}"
     slots: dict[str, str | None] = {
         "URI": uri,
@@ -97,7 +97,9 @@ def files_of(documents: Sequence[bytes], **changes: bytes) -> dict[str, bytes]:
     return {
         "README.TXT": b"XDM",
         "INDEX.HTM": b"<html/>",
-        f"{FOLDER}METADATA.XML": metadata(*described, patient=patient_of(documents[0])),
+        f"{FOLDER}METADATA.XML": metadata(
+            *described, patient=patient_of(documents[0] if documents else b"")
+        ),
         **{FOLDER + name: data for name, data in zip(names, documents, strict=True)},
         **changes,
     }

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import struct
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +17,7 @@ from adapters.xdm.folder import XdmFolderSource
 from adapters.xdm.http import XdmHttpSource
 from adapters.xdm.settings import XdmFolderSourceSettings, XdmHttpSourceSettings
 from gateway.model import Payload, Received
+from tests.hostile import described
 from tests.http_client import HTTP
 from tests.integration.doors.running import Watched, served, watching
 from tests.integration.hl7.fake_intake import FakeIntake, RealClock
@@ -148,157 +146,6 @@ def test_what_writers_do(http: Served) -> None:
         slot("URI", "DOC0001.XML"), slot("URI", "2|01.XML", "1|DOC00")
     )
     assert len(http.kept_of(packed(files | {f"{FOLDER}METADATA.XML": metadata(split)}))) == 1
-
-
-def described(*entries: str, **more: bytes) -> bytes:
-    """An archive of ONE with these entries."""
-    return packed(files_of([ONE]) | {f"{FOLDER}METADATA.XML": metadata(*entries)} | more)
-
-
-def changed(pack: Callable[[zipfile.ZipFile], None]) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as made:
-        pack(made)
-        for name, data in files_of([ONE]).items():
-            made.writestr(name, data)
-    return stream.getvalue()
-
-
-def special(name: str, mode: int) -> bytes:
-    def pack(made: zipfile.ZipFile) -> None:
-        info = zipfile.ZipInfo(name)
-        info.create_system, info.external_attr = 3, mode << 16
-        made.writestr(info, b"/etc/passwd")
-
-    return changed(pack)
-
-
-def named(name: str) -> bytes:
-    return changed(lambda made: made.writestr(name, b"x"))
-
-
-def with_flag(flag: int) -> bytes:
-    """Every file says that it is encrypted (bit 0)."""
-    data = bytearray(archive(ONE))
-    for signature, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        begin = data.find(signature)
-        while begin >= 0:
-            data[begin + at] |= flag
-            begin = data.find(signature, begin + 4)
-    return bytes(data)
-
-
-def bad_crc() -> bytes:
-    data = packed(files_of([ONE]), method=zipfile.ZIP_STORED)
-    return data.replace(b"ESSAI", b"ESSAJ")
-
-
-def overlapping() -> bytes:
-    """The directory's second file begins where its first one does."""
-    data = bytearray(archive(ONE))
-    first = data.find(b"PK\x01\x02")
-    second = data.find(b"PK\x01\x02", first + 4)
-    data[second + 42 : second + 46] = data[first + 42 : first + 46]
-    return bytes(data)
-
-
-def renamed() -> bytes:
-    """The file itself has another name than in the directory."""
-    data = archive(ONE)
-    return data.replace(b"README.TXT", b"README.EXE", 1)
-
-
-def lying_size() -> bytes:
-    """The directory says less than there is."""
-    data = bytearray(archive(ONE))
-    at = data.find(b"PK\x01\x02", data.find(b"PK\x01\x02") + 4)
-    name = data.find(b"DOC0001.XML", at)
-    at = data.rfind(b"PK\x01\x02", 0, name)
-    size = struct.unpack_from("<L", data, at + 24)[0]
-    struct.pack_into("<L", data, at + 24, size - 10)
-    return bytes(data)
-
-
-OTHER = PATIENT.replace("279035121518989", "188102B17295264")
-META = f"{FOLDER}METADATA.XML"
-FORBIDDEN = b'<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]>'
-CASES: dict[str, tuple[Callable[[], bytes], str, str]] = {
-    # what is no archive, or one made to do harm
-    "no zip": (lambda: b"%PDF-1.4 " + b"x" * 99, "not-the-format", ""),
-    "an empty zip": (lambda: packed({}), "not-the-format", ""),
-    "cut": (lambda: archive(ONE)[:-40], "not-the-format", ""),
-    "something behind it": (lambda: archive(ONE) + b"more", "hostile-content", ""),
-    "something before it": (lambda: b"MZ more" + archive(ONE), "hostile-content", ""),
-    "encrypted": (lambda: with_flag(1), "hostile-content", ""),
-    "a symbolic link": (lambda: special("IHE_XDM/LINK", 0o120777), "hostile-content", ""),
-    "a device": (lambda: special("IHE_XDM/DEV", 0o020666), "hostile-content", ""),
-    "a name that leaves": (lambda: named("../../etc/cron"), "hostile-content", ""),
-    "an absolute name": (lambda: named("/etc/cron"), "hostile-content", ""),
-    "a name of another system": (lambda: named("C:x"), "hostile-content", ""),
-    "backslashes": (lambda: named("a\\..\\b"), "hostile-content", ""),
-    "one name in two cases": (lambda: named("readme.txt"), "hostile-content", ""),
-    "too many files": (lambda: packed({f"{n}": b"" for n in range(60)}), "hostile-content", ""),
-    "a bomb": (lambda: changed(lambda z: z.writestr("B", b"\0" * (2 << 20))), "hostile-content", ""),
-    "a file too large": (lambda: changed(lambda z: z.writestr("B", b"\0" * (4 << 20))), "hostile-content", ""),
-    "another method": (lambda: packed(files_of([ONE]), method=zipfile.ZIP_BZIP2), "hostile-content", ""),
-    "overlapping files": (overlapping, "hostile-content", ""),
-    "another name inside": (renamed, "hostile-content", ""),
-    "a damaged file": (bad_crc, "unreadable", ""),
-    "a size that is not so": (lying_size, "unreadable", ""),
-    "a zip in the zip": (lambda: packed({"IHE_XDM.ZIP": archive(ONE)}), "not-the-format", ""),
-    # metadata
-    "no metadata": (lambda: packed({"IHE_XDM/SUBSET01/DOC.XML": ONE}), "not-the-format", ""),
-    "metadata that are no XML": (
-        lambda: packed(files_of([ONE]) | {META: b"<a>"}), "required-field-missing", "XDSRepositoryMetadataError"),
-    "an entity": (
-        lambda: packed(files_of([ONE]) | {META: metadata(entry("DOC0001.XML", ONE)).replace(b"?>", b"?>" + FORBIDDEN, 1)}),
-        "hostile-content", ""),
-    "UTF-16": (
-        lambda: packed(files_of([ONE]) | {META: metadata().decode().replace("UTF-8", "UTF-16").encode("utf-16")}),
-        "hostile-content", ""),
-    "deep": (
-        lambda: packed(files_of([ONE]) | {META: b"<a>" * 90 + b"</a>" * 90}), "hostile-content", ""),
-    "no entry": (described, "required-field-missing", "XDSRepositoryMetadataError"),
-    "no hash": (lambda: described(entry("DOC0001.XML", ONE, hash=None)), "required-field-missing", "XDSRepositoryMetadataError"),
-    "a hash that is none": (lambda: described(entry("DOC0001.XML", ONE, hash="AA==")), "required-field-missing", "XDSRepositoryMetadataError"),
-    "another hash": (lambda: described(entry("DOC0001.XML", ONE, hash="0" * 40)), "content-mismatch", "XDSRepositoryMetadataError"),
-    "another size": (lambda: described(entry("DOC0001.XML", ONE, size="1")), "content-mismatch", "XDSRepositoryMetadataError"),
-    "no patient": (lambda: described(entry("DOC0001.XML", ONE, patient="1^^^&&ISO")), "required-field-missing", "XDSRepositoryMetadataError"),
-    "another patient in the entry": (lambda: described(entry("DOC0001.XML", ONE, patient=OTHER)), "content-mismatch", "XDSPatientIdDoesNotMatch"),
-    "another patient in the document": (
-        lambda: packed(files_of([ONE]) | {META: metadata(entry("DOC0001.XML", ONE, patient=OTHER), patient=OTHER)}),
-        "content-mismatch", "XDSPatientIdDoesNotMatch"),
-    "another id in the document": (lambda: described(entry("DOC0001.XML", ONE, unique_id="2.999.1.1")), "content-mismatch", "XDSRepositoryMetadataError"),
-    "one id twice": (
-        lambda: described(entry("DOC0001.XML", ONE), entry("DOC0002.XML", ONE)), "content-mismatch", "XDSRepositoryDuplicateUniqueIdInMessage"),
-    "a document that is not there": (
-        lambda: described(entry("DOC0001.XML", ONE), entry("DOC0002.XML", TWO)), "required-field-missing", "XDSMissingDocument"),
-    "a document of which nothing is said": (
-        lambda: described(entry("DOC0001.XML", ONE), **{f"{FOLDER}MORE.PDF": b"%PDF"}), "required-field-missing", "XDSMissingDocumentMetadata"),
-    "a URI that leaves": (lambda: described(entry("../../README.TXT", b"XDM")), "hostile-content", ""),
-    "a broken CDA": (
-        lambda: packed(files_of([ONE]) | {f"{FOLDER}DOC0001.XML": ONE[:-9], META: metadata(entry("DOC0001.XML", ONE, size=str(len(ONE) - 9), hash=hashlib.sha1(ONE[:-9]).hexdigest()))}),
-        "unreadable", "InvalidDocumentContent"),
-    "no CDA at all": (
-        lambda: packed({f"{FOLDER}A.PDF": b"%PDF-", META: metadata(entry("A.PDF", b"%PDF-", media_type="application/pdf"))}),
-        "not-the-format", ""),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_what_is_refused_is_refused_whole_and_the_next_one_passes(http: Served, case: str) -> None:
-    make, code, xds = CASES[case]
-    body = make()
-    before = len(http.intake.kept)
-    status, told = http.post(body)
-    assert 400 <= status < 500
-    assert told["cause"] == code, told
-    assert xds in str(told["detail"])
-    [kept] = http.intake.kept[before:]
-    assert kept.refusal is not None
-    assert (kept.refusal.code.value, kept.refusal.protocol_code) == (code, xds)
-    assert kept.payload.sha256 == hashlib.sha256(body).hexdigest()
-    assert len(http.kept_of(archive(ONE))) == 1
 
 
 def test_other_bodies(http: Served) -> None:

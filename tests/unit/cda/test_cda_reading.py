@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import socket
-import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lxml import etree
 
 from adapters.cda.document import Limits, read_document
 from adapters.cda.header import read_header
 from adapters.cda.prolog import NotReadable
 from gateway.model import CauseCode, Identifier, Payload
+from tests.canary import SECRET, Canary, canaries
+from tests.hostile import DOCUMENTS
 from tests.unit.cda.samples import HEAD, TAIL, TYPE_ID, document, encoded
 
 START = HEAD + TYPE_ID + '<id root="1.2.3"/>'
@@ -97,90 +99,21 @@ def test_the_self_presenting_and_the_signed_form_are_found() -> None:
 
 # --- what is refused ----------------------------------------------------------------
 
-BOMB = (
-    '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">'
-    + "".join(
-        f'<!ENTITY {c} "{("&" + p + ";") * 10}">' for p, c in zip("abcdefg", "bcdefgh", strict=True)
-    )
-    + "]>"
-)
+REFUSED = {name: case for name, case in DOCUMENTS.items() if case.cause}
 
 
-@pytest.mark.parametrize(
-    ("data", "code", "location"),
-    [
-        (b"", CauseCode.NOT_THE_FORMAT, ""),
-        (b'{"resourceType": "Bundle"}', CauseCode.NOT_THE_FORMAT, "line 1"),
-        (b"%PDF-1.7", CauseCode.NOT_THE_FORMAT, "line 1"),
-        (b"<html><body/></html>", CauseCode.NOT_THE_FORMAT, "/*"),
-        (b'<ClinicalDocument xmlns="urn:other"/>', CauseCode.NOT_THE_FORMAT, "/*"),
-        (b'<Bundle xmlns="http://hl7.org/fhir"/>', CauseCode.NOT_THE_FORMAT, "/*"),
-        (encoded(type_id=""), CauseCode.NOT_THE_FORMAT, "/ClinicalDocument/typeId"),
-        (
-            encoded(type_id='<typeId root="2.16.840.1.113883.1.3" extension="POCD_HD000030"/>'),
-            CauseCode.UNSUPPORTED_VERSION,
-            "/ClinicalDocument/typeId",
-        ),
-        (encoded(root=""), CauseCode.REQUIRED_FIELD_MISSING, "/ClinicalDocument/id"),
-        (encoded()[:-5], CauseCode.UNREADABLE, "line"),
-        (encoded() + b"<x/>", CauseCode.UNREADABLE, "line"),
-        (encoded().replace(b"<title>", b"<title x>"), CauseCode.UNREADABLE, "line"),
-        ((BOMB + START + "<title>&h;</title>" + TAIL).encode(), CauseCode.HOSTILE_CONTENT, "line"),
-        ((START + "<title>&h;</title>" + TAIL).encode(), CauseCode.HOSTILE_CONTENT, "line"),
-        (b"<!DOCTYPE ClinicalDocument>" + START.encode(), CauseCode.HOSTILE_CONTENT, "line 1"),
-        (
-            b'<?xml version="1.0"?>\n<!-- <a> -->\n<?p x?>\n<!DOCTYPE ClinicalDocument>',
-            CauseCode.HOSTILE_CONTENT,
-            "line 4",
-        ),
-        (b"<!--" + b"x" * (2 << 20) + b"-->", CauseCode.NOT_THE_FORMAT, "prolog"),
-        (b"<!-- never closed", CauseCode.UNREADABLE, "prolog"),
-        (
-            (START + "<a>" * 3000 + "</a>" * 3000 + TAIL).encode(),
-            CauseCode.HOSTILE_CONTENT,
-            "line",
-        ),
-        ((START + "<a>" * 250 + "</a>" * 250 + TAIL).encode(), CauseCode.HOSTILE_CONTENT, "line"),
-        (
-            (START + "<a " + " ".join(f'a{n}=""' for n in range(200_000)) + "/>" + TAIL).encode(),
-            CauseCode.HOSTILE_CONTENT,
-            "byte",
-        ),
-        (
-            (START + "<a " + " ".join(f'a{n}=">"' for n in range(300)) + "/>" + TAIL).encode(),
-            CauseCode.HOSTILE_CONTENT,
-            "line",
-        ),
-        (
-            b'<?xml version="1.0" encoding="UTF-7"?>' + START.encode(),
-            CauseCode.CHARACTER_SET,
-            "line 1",
-        ),
-        (
-            b'<?xml version="1.0" encoding="no-such"?>' + START.encode(),
-            CauseCode.CHARACTER_SET,
-            "line 1",
-        ),
-        (
-            b'<?xml version="1.0" encoding="UTF-16"?>' + START.encode(),
-            CauseCode.CHARACTER_SET,
-            "line 1",
-        ),
-        ("<a>".encode("utf-32"), CauseCode.CHARACTER_SET, "line 1"),
-        (b"\xff\xfe<\x00a", CauseCode.CHARACTER_SET, "byte"),
-        (
-            (START + "<title>été</title>" + TAIL).encode("iso-8859-1"),
-            CauseCode.CHARACTER_SET,
-            "line",
-        ),
-    ],
-    ids=lambda value: value[:24].decode("latin-1") if isinstance(value, bytes) else str(value),
-)
-def test_refusals_name_cause_and_place(data: bytes, code: CauseCode, location: str) -> None:
-    refused = refusal(data)
-    assert refused.code is code
-    assert refused.location.startswith(location)
-    assert bool(refused.location) == bool(location)
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusals_name_cause_and_place(name: str) -> None:
+    case = REFUSED[name]
+    refused = refusal(case.data())
+    assert refused.code == case.cause
+    assert refused.location.startswith(case.location)
+    assert bool(refused.location) == bool(case.location)
+
+
+def test_nothing_at_all_has_no_place() -> None:
+    refused = refusal(b"")
+    assert (refused.code, refused.location) == (CauseCode.NOT_THE_FORMAT, "")
 
 
 @pytest.mark.parametrize(
@@ -237,48 +170,23 @@ def test_a_contradiction_about_the_encoding_is_refused_and_not_guessed() -> None
 # --- canaries -----------------------------------------------------------------------
 
 
-def test_no_external_file_is_read_and_no_socket_opened(tmp_path: Path) -> None:
-    canary = tmp_path / "canary.txt"
-    canary.write_text("CANARY", encoding="utf-8")
-    server = socket.create_server(("127.0.0.1", 0))
-    server.settimeout(0.5)
-    port = server.getsockname()[1]
-    called = threading.Event()
+@pytest.fixture(scope="module")
+def canary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Canary]:
+    with canaries(tmp_path_factory.mktemp("canary")) as found:
+        yield found
 
-    def listen() -> None:
-        try:
-            server.accept()
-        except TimeoutError:
-            return
-        called.set()
 
-    thread = threading.Thread(target=listen)
-    thread.start()
-    for doctype in (
-        f'<!DOCTYPE x [<!ENTITY e SYSTEM "file://{canary}">]>',
-        f'<!DOCTYPE x [<!ENTITY e SYSTEM "http://127.0.0.1:{port}/e">]>',
-        f'<!DOCTYPE x SYSTEM "http://127.0.0.1:{port}/x.dtd">',
-        f'<!DOCTYPE x [<!ENTITY % p SYSTEM "http://127.0.0.1:{port}/p"> %p;]>',
-    ):
-        refused = refusal((doctype + START + "<title>&e;</title>" + TAIL).encode())
-        assert refused.code is CauseCode.HOSTILE_CONTENT
-        assert "CANARY" not in str(refused)
-    # XInclude, schema locations and stylesheets are never followed either.
-    harmless = START.replace(
-        "xmlns:sdtc",
-        f'xsi:schemaLocation="urn:hl7-org:v3 http://127.0.0.1:{port}/x.xsd" xmlns:sdtc',
-    )
-    include = (
-        f'<title><xi:include xmlns:xi="http://www.w3.org/2001/XInclude" href="{canary}"'
-        ' parse="text"/></title>'
-    )
-    found = read_document(Payload.from_bytes((harmless + include + TAIL).encode()))
-    title = found.root.find("{*}title")
-    assert title is not None
-    assert "".join(map(str, title.itertext())) == ""
-    thread.join()
-    server.close()
-    assert not called.is_set()
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_no_external_file_is_read_and_no_socket_opened(name: str, canary: Canary) -> None:
+    data = canary.placed(DOCUMENTS[name].data())
+    if DOCUMENTS[name].cause:
+        refused = refusal(data)
+        assert SECRET not in f"{refused}{refused.location}"
+    else:
+        found = read_document(Payload.from_bytes(data))
+        assert SECRET.encode() not in etree.tostring(found.root)
+    assert canary.heard == []
+    assert not canary.opened()
 
 
 # --- header -------------------------------------------------------------------------

@@ -52,6 +52,8 @@ class Hl7Language:
     """Paths and scopes of HL7 v2 (``gateway.ports.SourceLanguage``)."""
 
     format = Format.HL7V2
+    parted = True
+    """Its values are ``gateway.ports.PartedValue``."""
 
     def root(self, versions: Sequence[str]) -> object:
         """The kind of the whole message. Raises PathError for an unknown version."""

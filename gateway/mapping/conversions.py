@@ -39,6 +39,8 @@ class Converter:
     """The paths that make the result besides the value and the context; None: not known."""
     lasting: bool = False
     """Whether there are few different results, none of them of a patient alone."""
+    verbatim: bool = False
+    """Whether a text is taken as it is wherever ``texts.is_verbatim`` says so."""
 
 
 Compound = Callable[[Compiler, Table, Target, At], Converter | None]
@@ -191,7 +193,13 @@ def _primitive(
         return convert(value.text, run)
 
     return Converter(
-        with_run, kind, (conversion.name,), conversion.why, reads=(), lasting=kind in LASTING
+        with_run,
+        kind,
+        (conversion.name,),
+        conversion.why,
+        reads=(),
+        lasting=kind in LASTING,
+        verbatim=conversion.verbatim,
     )
 
 

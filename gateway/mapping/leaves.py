@@ -17,7 +17,7 @@ from gateway.mapping.compiling import (
     WholeValue,
     together,
 )
-from gateway.mapping.conversions import Convert, Converter, guarded, make_converter
+from gateway.mapping.conversions import Convert, Converter, from_text, guarded, make_converter
 from gateway.mapping.document import Many, Table, Text
 from gateway.mapping.findings import Place
 from gateway.mapping.memory import remembering
@@ -81,8 +81,29 @@ def _run(
         return _whole(convert)
     if c.traced:
         return _one(reader.read, convert, place, path)
-    guarded_or_keyed = rule.get("invalid") is not None or target.open
-    if guarded_or_keyed:
+    slow = _from_one(rule, reader, target, convert, converter)
+    if reader.text_of is None or reader.part:
+        return slow
+    quick = from_text(reader.text_of, converter, target)
+    return slow if quick is None else _either(quick, slow)
+
+
+def _either(quick: Fn, slow: Fn) -> Fn:
+    """The quick way, and where it gives nothing the one that does everything."""
+
+    def run(run: Run, scope: Scope, item: Item) -> Any:
+        value = quick(run, scope, item)
+        return value if value is not None else slow(run, scope, item)
+
+    return run
+
+
+def _from_one(
+    rule: Table, reader: Reader, target: Target, convert: Convert, converter: Converter
+) -> Fn:
+    """The closure for the first of the values."""
+    place, path = rule.place, target.path
+    if rule.get("invalid") is not None or target.open:
         return _quick(reader, convert, None, place, path)
     if reader.part and converter.verbatim:
         return _verbatim_part(reader.part, convert, place, path)

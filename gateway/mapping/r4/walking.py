@@ -39,9 +39,46 @@ REFERENCE_FORM = re.compile(
 ELSEWHERE = ("urn:uuid:", "urn:oid:", "http://", "https://")
 """How a reference begins that no entry of the same message can be expected to answer."""
 
+SHARED_MAX = 4_096
+MET_MAX = 512
 _NAMED_MAX = 4_096
 _SHORT = 4_096
 _NAME_CHARACTERS_MAX = 64
+
+
+class Right:
+    """Values that were found right and that several resources share.
+
+    What rules remember is the same object in every entry that it stands in
+    (:mod:`gateway.mapping.memory`), and is never changed: it is right as long as it is
+    there. Of what was met once only the last few hundred are held. A value in which
+    something is referred to is not among them: what is right of it depends on the others.
+    """
+
+    __slots__ = ("_met", "_shared")
+
+    def __init__(self) -> None:
+        # By the object itself, which is held so that no other gets its id.
+        self._met: dict[int, tuple[Any, Property]] = {}
+        self._shared: dict[int, tuple[Any, Property]] = {}
+
+    def holds(self, item: Any, rule: Property) -> bool:
+        """Whether this very object was found right under this property."""
+        found = self._shared.get(id(item))
+        return found is not None and found[0] is item and found[1] is rule and not rule.choice
+
+    def note(self, item: Any, rule: Property) -> None:
+        """It is right."""
+        key = id(item)
+        found = self._met.get(key)
+        if found is not None and found[0] is item and found[1] is rule:
+            if len(self._shared) >= SHARED_MAX:
+                self._shared.clear()
+            self._shared[key] = found
+            return
+        if len(self._met) >= MET_MAX:
+            self._met.clear()
+        self._met[key] = (item, rule)
 
 
 class Walk:
@@ -51,10 +88,11 @@ class Walk:
     those that lead to what another message brought.
     """
 
-    __slots__ = ("_inside", "_tables", "references")
+    __slots__ = ("_inside", "_right", "_tables", "references")
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, right: Right | None = None) -> None:
         self.references: list[str] = []
+        self._right = right
         self._tables = tables
         self._inside: set[str] | None = None  # the ids of what the resource contains
 
@@ -114,16 +152,25 @@ class Walk:
         bad: list[Finding] | None = None
         chosen: dict[str, str] | None = None
         properties: dict[Any, Property] = table.properties  # a key of bad input is no text
+        right = self._right
+        named = 0
         for key, item in value.items():
             rule = properties.get(key)
             kind = type(item)
             found: list[Finding] | None
+            shared = False
             if rule is None:
                 bad = bad or []
                 bad.append((f".{_printable(key)}", ProblemCode.UNKNOWN_ELEMENT, "R4 has no such"))
                 if len(bad) >= PROBLEMS_MAX:
                     return bad
                 continue
+            if depth == 1 and right is not None and (kind is dict or kind is list):
+                if rule.reference is None and self._inside is None:
+                    shared = True
+                    if right.holds(item, rule):
+                        continue
+                named = len(self.references)
             if kind is str:
                 # What is not less than "!" begins with neither a space nor a control character.
                 if item in rule.right or (
@@ -165,6 +212,8 @@ class Walk:
                 bad.extend(_inside(key, found, value))
                 if len(bad) >= PROBLEMS_MAX:
                     return bad
+            elif shared and right is not None and named == len(self.references):
+                right.note(item, rule)
         for key in table.first_required:
             if key not in value:
                 bad = _missing(table, value, bad)

@@ -136,7 +136,9 @@ def compile_contents(paths: Sequence[CompiledPath]) -> Callable[[Scope], Sequenc
     order += [position for position, _, _ in others]
     # Where each path's token stands among those that are looked up segment by segment.
     rank = {position: number for number, position in enumerate(order)}
-    arrange = itemgetter(*[rank[position] for position in range(len(order))], 0)
+    ranks = [rank[position] for position in range(len(order))]
+    # Of one place alone itemgetter would give no tuple: a second token does no harm.
+    arrange = itemgetter(*ranks) if len(ranks) > 1 else itemgetter(0, 0)
     known = Places([look.name for look in looks], [name for name, _ in asked])
 
     def contents(scope: Any) -> Sequence[Hashable]:
@@ -150,14 +152,11 @@ def compile_contents(paths: Sequence[CompiledPath]) -> Callable[[Scope], Sequenc
                 tokens += look.nothing
                 continue
             fields = padded[index] or message.pad(index)
-            if look.typed < 0:
-                tokens += look.pick(fields)
-                continue
             start = len(tokens)
             tokens += look.pick(fields)
-            text = tokens[start + look.typed]
-            if text:
-                tokens[start + look.typed] = (text, fields[2])
+            for place in look.typed:
+                if tokens[start + place]:
+                    tokens[start + place] = (tokens[start + place], fields[2])
         for number, (_, content) in enumerate(asked):
             tokens.append(content(scope) if there[number] else None)
         return arrange(tokens)  # type: ignore[no-any-return]
@@ -179,7 +178,9 @@ class _Look:
         self.pick: Callable[[Sequence[str | None]], Sequence[Hashable]] = (
             itemgetter(*fields) if len(fields) > 1 else itemgetter(slice(fields[0], fields[0] + 1))
         )
-        self.typed = fields.index(5) if name == "OBX" and 5 in fields else -1
+        self.typed = [
+            place for place, field in enumerate(fields) if (name, field) == _ANY_VALUE_FIELD
+        ]
 
 
 class Places:

@@ -65,7 +65,7 @@ class Right:
     def holds(self, item: Any, rule: Property) -> bool:
         """Whether this very object was found right under this property."""
         found = self._shared.get(id(item))
-        return found is not None and found[0] is item and found[1] is rule and not rule.choice
+        return found is not None and found[0] is item and found[1] is rule
 
     def note(self, item: Any, rule: Property) -> None:
         """It is right."""
@@ -152,25 +152,18 @@ class Walk:
         bad: list[Finding] | None = None
         chosen: dict[str, str] | None = None
         properties: dict[Any, Property] = table.properties  # a key of bad input is no text
-        right = self._right
-        named = 0
+        # What entries share stands directly in them; what is in another depends on that one.
+        right = self._right if depth == 1 and self._inside is None else None
         for key, item in value.items():
             rule = properties.get(key)
             kind = type(item)
             found: list[Finding] | None
-            shared = False
             if rule is None:
                 bad = bad or []
                 bad.append((f".{_printable(key)}", ProblemCode.UNKNOWN_ELEMENT, "R4 has no such"))
                 if len(bad) >= PROBLEMS_MAX:
                     return bad
                 continue
-            if depth == 1 and right is not None and (kind is dict or kind is list):
-                if rule.reference is None and self._inside is None:
-                    shared = True
-                    if right.holds(item, rule):
-                        continue
-                named = len(self.references)
             if kind is str:
                 # What is not less than "!" begins with neither a space nor a control character.
                 if item in rule.right or (
@@ -182,20 +175,40 @@ class Walk:
                 else:
                     found = self.property(rule, item, depth)
             elif kind is dict:
-                if rule.single is not None:
-                    found = self.object(item, rule.single, depth + 1)
-                elif rule.reference is not None:
+                if rule.reference is not None:
+                    text = item.get("reference")
+                    if (
+                        len(item) == 1
+                        and type(text) is str
+                        and text in rule.named
+                        and not rule.choice
+                    ):
+                        if not rule.elsewhere:
+                            self.references.append(text)
+                        continue
                     found = self._reference(rule, item, rule.reference, depth)
+                elif rule.single is not None:
+                    if right is None or rule.choice:
+                        found = self.object(item, rule.single, depth + 1)
+                    elif right.holds(item, rule):
+                        continue
+                    else:
+                        found = self._shared(rule, item, item, rule.single, right)
                 else:
                     found = self.property(rule, item, depth)
             elif kind is list and rule.many is not None and len(item) == 1:
                 child = item[0]
-                if type(child) is dict:
-                    found = self.object(child, rule.many, depth + 1)
+                if type(child) is not dict:
+                    found = within("[0]", not_an_object(child))
+                else:
+                    if right is None:
+                        found = self.object(child, rule.many, depth + 1)
+                    elif right.holds(item, rule):
+                        continue
+                    else:
+                        found = self._shared(rule, item, child, rule.many, right)
                     if found is not None:
                         found = within("[0]", found)
-                else:
-                    found = within("[0]", not_an_object(child))
             elif rule.one is not None:
                 found = rule.one.check(item)
             else:
@@ -212,8 +225,6 @@ class Walk:
                 bad.extend(_inside(key, found, value))
                 if len(bad) >= PROBLEMS_MAX:
                     return bad
-            elif shared and right is not None and named == len(self.references):
-                right.note(item, rule)
         for key in table.first_required:
             if key not in value:
                 bad = _missing(table, value, bad)
@@ -227,6 +238,16 @@ class Walk:
                 bad = bad or []
                 bad.append(("", ProblemCode.INVARIANT, f"{invariant.key}: {invariant.text}"))
         return bad or None
+
+    def _shared(
+        self, rule: Property, item: Any, child: dict[Any, Any], table: Table, right: Right
+    ) -> list[Finding] | None:
+        """The object in a property of an entry, which other entries may share."""
+        named = len(self.references)
+        found = self.object(child, table, 2)
+        if found is None and named == len(self.references):
+            right.note(item, rule)
+        return found
 
     # --- what the loop above does not settle itself -----------------------------------
 

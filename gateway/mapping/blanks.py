@@ -82,9 +82,7 @@ class WatchedValue:
     def parts(self, path: str) -> Sequence[Value]:
         """The parts, watched."""
         number = self._number or int(path.partition(".")[0])
-        return [
-            WatchedValue(found, self._watch, number) for found in self._value.parts(path)
-        ]
+        return [WatchedValue(found, self._watch, number) for found in self._value.parts(path)]
 
     def raw(self) -> bytes:
         """As of the value. Bytes are kept beside the entries: no form does that again."""

@@ -361,9 +361,7 @@ def _whole(convert: Convert) -> Fn:
     return run
 
 
-def _joined(
-    reads: Sequence[Read], join: str, convert: Convert, parts: tuple[str, ...] = ()
-) -> Fn:
+def _joined(reads: Sequence[Read], join: str, convert: Convert, parts: tuple[str, ...] = ()) -> Fn:
     """Texts joined. Between lines an empty repetition stays: it is a blank line.
 
     ``parts`` are those of the item that are read, where the text is taken as it is.

@@ -263,7 +263,9 @@ PLAIN_PATHS = (
     "OBR-4.2", "OBX-2", "OBX-5", "OBX-5.1", "OBX-5.2", "OBX-6.1", "NTE-3", "ZZZ-1.2",
 )  # fmt: skip
 WRITTEN = st.lists(
-    st.sampled_from(["", '""', "a", " b ", "D\\S\\E", "\\F\\", "x&y", "&z", "NM", "é", "^", "^c", "~"]),
+    st.sampled_from(
+        ["", '""', "a", " b ", "D\\S\\E", "\\F\\", "x&y", "&z", "NM", "é", "^", "^c", "~"]
+    ),
     min_size=40,
     max_size=40,
 )

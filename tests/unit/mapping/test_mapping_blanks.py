@@ -67,7 +67,15 @@ NUMBERS = [
     "6&7^^^CHU&1.2.3&ISO", "8", "9^^^CHU", "10^^^CHU&1.2.4&ISO~11^^^CHU&1.2.4&ISO", '12^^^""',
     "  ^^^CHU&1.2.3&ISO~13^^^CHU&1.2.3&ISO", "14\t^^^CHU&1.2.3&ISO", "15^^^CHU&1.2.3&ISO^PI",
 ]  # fmt: skip
-NAMES = ["A^B^C^^DR^^L", "D^E^F^^DR^^L", "G^H^^^DR^^L", "I&J^K^^^^^L", "M\\T\\N^O^P^^MR^^D", "Q^^^^DR", '""']
+NAMES = [
+    "A^B^C^^DR^^L",
+    "D^E^F^^DR^^L",
+    "G^H^^^DR^^L",
+    "I&J^K^^^^^L",
+    "M\\T\\N^O^P^^MR^^D",
+    "Q^^^^DR",
+    '""',
+]
 
 
 def test_the_order_in_which_values_come_changes_nothing(library: Library) -> None:
@@ -102,7 +110,9 @@ def test_no_form_holds_the_texts_of_its_blanks(library: Library) -> None:
         mapped(library, f"SECRET{number}^^^CHU&1.2.3&ISO", "A", source="kept")
     (program,) = library.programs
     memories = [
-        memory for key, memory in program._memories.items() if isinstance(key, tuple) and "kept" in key
+        memory
+        for key, memory in program._memories.items()
+        if isinstance(key, tuple) and "kept" in key
     ]
     kept = [memo.known for memory in memories for memo in memory if "SECRET0" in repr(memo.known)]
     forms = [each for known in kept for each in known.values() if "SECRET" in repr(each)]

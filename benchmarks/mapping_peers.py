@@ -70,7 +70,7 @@ class Ecluse:
         if program is None:
             return []
         resources = [entry.resource for entry in program.run(root, self.context).entries]
-        if self.checker.check_entries(resources):
+        if self.checker.check_entries(resources, mapped=True):
             raise SystemExit("an entry does not pass the R4 check")
         dumps(resources)
         return resources

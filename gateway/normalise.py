@@ -201,7 +201,7 @@ class Normaliser:
         return f"{problems[0].path}: {problems[0].message}" if problems else ""
 
     def _check(self, entries: Sequence[Entry]) -> None:
-        problems = self.checker.check_entries([entry.resource for entry in entries])
+        problems = self.checker.check_entries([entry.resource for entry in entries], mapped=True)
         if problems:
             first, more = problems[0], len(problems) - 1
             also = f" (and {more} more)" if more else ""

@@ -192,6 +192,23 @@ class Value(Protocol):
         ...
 
 
+class PartedValue(Value, Protocol):
+    """A value in numbered parts, of which it can tell cheaply what is written in them.
+
+    A language whose values are such says so (``parted``): what the engine made of one is
+    then taken for another that says the same in the parts that counted.
+    """
+
+    def masked(self, read: frozenset[int]) -> tuple[Hashable, Sequence[str | None]] | None:
+        """A key, and what is written in each part, None where the text is not written plainly.
+
+        Values of one key have the same parts: there, empty or null alike; of those
+        numbered in ``read`` (from 1), and of all that are not written plainly, the same
+        text; and the same data type. None for a value that is better not compared.
+        """
+        ...
+
+
 class Scope(Protocol):
     """A place from which paths are read: the root, a group, a segment, a repetition,
     an element, a series. Opaque to the engine."""
@@ -246,6 +263,8 @@ class CompiledPath:
     scope with an equal ``place`` (None: its own) have the same content there.
     ``everywhere``: the content is the same from every place of a message.
     ``recurs``: it is worth remembering by, because it comes again in other messages.
+    ``text_of`` is optional: the text of the first value, empty unless that is present, where
+    there is a quicker way to it than ``read``.
     """
 
     text: str
@@ -256,6 +275,7 @@ class CompiledPath:
     place: Hashable = None
     everywhere: bool = False
     recurs: bool = True
+    text_of: Callable[[Scope], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ from gateway.joined import Judged
 from gateway.mail import mail_source
 from gateway.mapping import MappingContext
 from gateway.model import Flag
-from gateway.ports import DocumentRegistry, Intake, Source
+from gateway.ports import Clock, DocumentRegistry, Intake, Source
 from gateway.registry import code_schemes
 from gateway.return_links import ReturnLinks
 
@@ -357,6 +357,12 @@ class Sources:
             case DicomwebSourceSettings():
                 ledger = self._ledger(settings.name) if self._ledger is not None else None
                 return DicomwebSource(settings, intake, clock, self._spool, ledger)
+            case _:
+                return self._make_of_files(settings, intake, clock)
+
+    def _make_of_files(self, settings: Any, intake: Intake, clock: Clock) -> Source:
+        """A source whose messages come as whole files: bodies, folders, mail."""
+        match settings:
             case CdaHttpSourceSettings():
                 spooled = self._spooled(settings)
                 return CdaHttpSource(spooled, intake, clock, validator=self._validator)

@@ -275,6 +275,8 @@ def running_rabbitmq() -> Iterator[Rabbitmq]:
             yield server
         finally:
             server.stop()
+
+
 DOVECOT = """
 protocols = imap
 listen = 127.0.0.1

@@ -7,8 +7,9 @@ structure does not know stays with the segment before it. Nothing is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 from adapters.hl7.grammar import GroupDefinition
 
@@ -16,6 +17,8 @@ from adapters.hl7.grammar import GroupDefinition
 # chapters 2 and 7: NTE "is a common format for sending notes", PRT names the
 # participants of the segment that it follows).
 FOLLOWERS = frozenset({"NTE", "PRT"})
+PLACES_MAX = 4_096
+"""What is kept of one binding's places; beyond it begins anew."""
 UNSTRUCTURED = GroupDefinition("", (), choice=False)
 
 
@@ -109,10 +112,12 @@ class Binding:
     structure does not know the last one that it does, for the others themselves.
     """
 
-    __slots__ = ("_counts", "_current", "following", "names", "node", "owner", "root")
+    __slots__ = ("_counts", "_current", "following", "names", "node", "owner", "places", "root")
 
     def __init__(self, definition: GroupDefinition | None, names: Sequence[str]) -> None:
         self.names = tuple(names)
+        self.places: dict[Hashable, Any] = {}
+        """What has been found out about where segments stand (``contents.Places``)."""
         self.root = Node(definition or UNSTRUCTURED, None, -1, 1)
         self.node: list[Node] = []
         self.owner: list[int] = []

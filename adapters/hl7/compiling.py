@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from adapters.hl7.header import component
-from adapters.hl7.message import Message
+from adapters.hl7.header import NULL, component
+from adapters.hl7.message import HEADERS, Message
 from adapters.hl7.paths import Path, Which
 from adapters.hl7.scopes import Hl7Scope
 from adapters.hl7.values import Hl7Value
@@ -84,6 +84,49 @@ def _compile_plain(path: Path) -> Read:
         return (Hl7Value(message, index, within, text),)
 
     return read
+
+
+def compile_text(path: Path) -> Callable[[Scope], str] | None:
+    """The text that :func:`compile_path` reads first, without making a value of one that is
+    written plainly; None for paths that choose among segments or repetitions."""
+    if path.here or not path.field or not (path.which.plain and path.repetition.plain):
+        return None
+    segment, field, component_number = path.segment, path.field, path.component
+    subcomponent = path.subcomponent
+    if segment in HEADERS and field <= 2:
+        return None
+    within = (field, 1, component_number, subcomponent)
+
+    def text_of(scope: Any) -> str:
+        message: Message = scope.message
+        positions = scope.find(segment)
+        if not positions:
+            return ""
+        index = positions[0]
+        fields = message.split[index] or message.fields(index)
+        if field >= len(fields):
+            return ""
+        text: str | None = fields[field]
+        delimiters = message.delimiters
+        if text and delimiters.repetition in text:
+            text = text[: text.index(delimiters.repetition)]
+        if not text or text == NULL:
+            return ""
+        if component_number:
+            text = component(text, delimiters.component, component_number)
+            if subcomponent and text is not None:
+                text = component(text, delimiters.subcomponent, subcomponent)
+        if not text or text == NULL:
+            return ""
+        if (
+            delimiters.component in text
+            or delimiters.escape in text
+            or delimiters.subcomponent in text
+        ):
+            return Hl7Value(message, index, within, text).text
+        return text
+
+    return text_of
 
 
 def select_segments(scope: Hl7Scope, path: Path) -> Sequence[int]:

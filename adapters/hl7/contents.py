@@ -8,9 +8,13 @@ and a code that it has converted before is not converted again
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from operator import itemgetter
 from typing import Any
 
+from adapters.hl7.binding import PLACES_MAX
+from adapters.hl7.message import PADDED_FIELDS
 from adapters.hl7.paths import Path, parse
+from adapters.hl7.scopes import GroupScope, RepetitionScope, SegmentScope
 from gateway.ports import CompiledPath, Scope, Value
 
 _ANY_VALUE_FIELD = ("OBX", 5)
@@ -118,35 +122,105 @@ def compile_contents(paths: Sequence[CompiledPath]) -> Callable[[Scope], Sequenc
 
     A token is the text alone: it counts for messages of one profile.
     """
-    groups: dict[str, list[tuple[int, int, bool]]] = {}
-    others: list[tuple[int, Callable[[Scope], Hashable]]] = []
+    groups: dict[str, list[tuple[int, int]]] = {}
+    others: list[tuple[int, str, Callable[[Scope], Hashable]]] = []
     for position, compiled in enumerate(paths):
         path = parse(compiled.text)
-        if path.field and path.which.plain and not path.here:
-            typed = (path.segment, path.field) == _ANY_VALUE_FIELD
-            groups.setdefault(path.segment, []).append((position, path.field, typed))
+        if 0 < path.field < PADDED_FIELDS and path.which.plain and not path.here:
+            groups.setdefault(path.segment, []).append((position, path.field))
         elif compiled.content is not None:
-            others.append((position, compiled.content))
-    looks = tuple((name, tuple(wanted)) for name, wanted in groups.items())
-    count = len(paths)
+            others.append((position, path.segment, compiled.content))
+    looks = [_Look(name, wanted) for name, wanted in groups.items()]
+    order = [position for wanted in groups.values() for position, _ in wanted]
+    asked = [(name, content) for _, name, content in others]
+    order += [position for position, _, _ in others]
+    # Where each path's token stands among those that are looked up segment by segment.
+    rank = {position: number for number, position in enumerate(order)}
+    ranks = [rank[position] for position in range(len(order))]
+    # Of one place alone itemgetter would give no tuple: a second token does no harm.
+    arrange = itemgetter(*ranks) if len(ranks) > 1 else itemgetter(0, 0)
+    known = Places([look.name for look in looks], [name for name, _ in asked])
 
     def contents(scope: Any) -> Sequence[Hashable]:
-        tokens: list[Hashable] = [None] * count
-        message, find = scope.message, scope.find
-        split = message.split
-        for name, wanted in looks:
-            positions = find(name)
-            if not positions:
+        firsts, there = known.of(scope)
+        message = scope.message
+        padded = message.padded
+        tokens: list[Hashable] = []
+        for number, look in enumerate(looks):
+            index = firsts[number]
+            if index < 0:
+                tokens += look.nothing
                 continue
-            index = positions[0]
-            fields = split[index] or message.fields(index)
-            length = len(fields)
-            for position, field, typed in wanted:
-                if field < length:
-                    text = fields[field]
-                    tokens[position] = (text, fields[2]) if typed and text else text
-        for position, content in others:
-            tokens[position] = content(scope)
-        return tokens
+            fields = padded[index] or message.pad(index)
+            start = len(tokens)
+            tokens += look.pick(fields)
+            for place in look.typed:
+                if tokens[start + place]:
+                    tokens[start + place] = (tokens[start + place], fields[2])
+        for number, (_, content) in enumerate(asked):
+            tokens.append(content(scope) if there[number] else None)
+        return arrange(tokens)  # type: ignore[no-any-return]
 
+    if len(order) < len(paths):  # a path without a content: the engine asks for none
+        raise ValueError("a path that has no content cannot be looked at")
     return contents
+
+
+class _Look:
+    """The fields that are wanted of the first segment of a name."""
+
+    __slots__ = ("name", "nothing", "pick", "typed")
+
+    def __init__(self, name: str, wanted: Sequence[tuple[int, int]]) -> None:
+        self.name = name
+        fields = [field for _, field in wanted]
+        self.nothing: tuple[None, ...] = (None,) * len(fields)
+        self.pick: Callable[[Sequence[str | None]], Sequence[Hashable]] = (
+            itemgetter(*fields) if len(fields) > 1 else itemgetter(slice(fields[0], fields[0] + 1))
+        )
+        self.typed = [
+            place for place, field in enumerate(fields) if (name, field) == _ANY_VALUE_FIELD
+        ]
+
+
+class Places:
+    """Where the first segment of each name is, and whether there is one of some others.
+
+    It follows from the names of a message's segments alone, which come again from message
+    to message: what was found once is kept with their binding (``binding.Binding.places``).
+    """
+
+    __slots__ = ("_first", "_others")
+
+    def __init__(self, first: Sequence[str], others: Sequence[str]) -> None:
+        self._first = tuple(first)
+        self._others = tuple(others)
+
+    def of(self, scope: Any) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+        """The places for a scope."""
+        if type(scope) is RepetitionScope:
+            return self.of(scope.outer)
+        known: dict[Hashable, Any] | None = None
+        key: Hashable = None
+        if type(scope) is SegmentScope:
+            known, key = scope.root.binding.places, (self, scope.index)
+        elif type(scope) is GroupScope:
+            known, key = scope.root.binding.places, (self, scope.node())
+        if known is None:
+            return self._find(scope)
+        found: tuple[tuple[int, ...], tuple[bool, ...]] | None = known.get(key)
+        if found is None:
+            if len(known) >= PLACES_MAX:
+                known.clear()
+            found = known[key] = self._find(scope)
+        return found
+
+    def _find(self, scope: Any) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+        find = scope.find
+        firsts = []
+        for name in self._first:
+            positions = find(name)
+            firsts.append(positions[0] if positions else -1)
+        message = scope.message
+        there = [bool(message.positions(name)) for name in self._others]
+        return tuple(firsts), tuple(there)

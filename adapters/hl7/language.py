@@ -15,7 +15,13 @@ from adapters.hl7.checking import (
     grammars_of,
     groups_with,
 )
-from adapters.hl7.compiling import compile_here, compile_path, select_repetitions, select_segments
+from adapters.hl7.compiling import (
+    compile_here,
+    compile_path,
+    compile_text,
+    select_repetitions,
+    select_segments,
+)
 from adapters.hl7.contents import compile_content, compile_contents, place_of, presence
 from adapters.hl7.continuation import join, needs_joining
 from adapters.hl7.message import Message
@@ -52,6 +58,8 @@ class Hl7Language:
     """Paths and scopes of HL7 v2 (``gateway.ports.SourceLanguage``)."""
 
     format = Format.HL7V2
+    parted = True
+    """Its values are ``gateway.ports.PartedValue``."""
 
     def root(self, versions: Sequence[str]) -> object:
         """The kind of the whole message. Raises PathError for an unknown version."""
@@ -182,6 +190,7 @@ def _compiled_path(text: str, versions: tuple[str, ...], here: Within | None) ->
         compile_content(path),
         place_of(path),
         recurs=not (which.number or which.conditions),
+        text_of=compile_text(path),
     )
 
 

@@ -19,7 +19,10 @@ from adapters.hl7.grammar import nearest_version
 from adapters.hl7.header import component, first_repetition, read_header
 from gateway.ports import Unreadable
 
-_HEADERS = frozenset({"MSH", "FHS", "BHS"})
+HEADERS = frozenset({"MSH", "FHS", "BHS"})
+PADDED_FIELDS = 64
+"""More than any segment of the standard has."""
+_PADDING: list[str | None] = [None] * PADDED_FIELDS
 _BLANK = " \t\r\n"
 # Where a message mixes terminators, a line feed ends a segment only before what
 # can only be the start of one: a field's data cannot hold an unescaped separator.
@@ -34,6 +37,7 @@ class Message:
         "_positions",
         "charset",
         "delimiters",
+        "padded",
         "profile",
         "raw",
         "segments",
@@ -50,6 +54,8 @@ class Message:
         self.segments = segments
         # Fields of each segment, once they are touched: see fields().
         self.split: list[list[str] | None] = [None] * len(segments)
+        # The same with None for what a segment ends before: see pad().
+        self.padded: list[list[str | None] | None] = [None] * len(segments)
         self._positions: dict[str, list[int]] | None = None
         self.version = self.text(0, 12, 1).strip()
         # Equal texts of messages of one profile have equal parts, types and characters.
@@ -151,9 +157,17 @@ class Message:
         found = self.split[index]
         if found is None:
             found = self.segments[index].split(self.delimiters.field)
-            if found[0] in _HEADERS:
+            if found[0] in HEADERS:
                 found.insert(1, self.delimiters.field)
             self.split[index] = found
+        return found
+
+    def pad(self, index: int) -> list[str | None]:
+        """:meth:`fields`, continued with None to at least :data:`PADDED_FIELDS`."""
+        found: list[str | None] = list(self.split[index] or self.fields(index))
+        if len(found) < PADDED_FIELDS:
+            found += _PADDING[len(found) :]
+        self.padded[index] = found
         return found
 
     def repetitions(self, index: int, field: int) -> list[str]:
@@ -168,7 +182,7 @@ class Message:
 
     def is_delimiter_field(self, index: int, field: int) -> bool:
         """True for MSH-1 and MSH-2 (and of FHS, BHS), which are never split or unescaped."""
-        return field <= 2 and self.fields(index)[0] in _HEADERS
+        return field <= 2 and self.fields(index)[0] in HEADERS
 
     def text(self, index: int, field: int, component_number: int = 0) -> str:
         """First repetition of a field, or a component of it, as written; "" when absent."""

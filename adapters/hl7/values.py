@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import lru_cache
 
 from adapters.hl7.escapes import unescape
 from adapters.hl7.grammar import VARIES, component_definitions, field_definition
 from adapters.hl7.header import NULL, component
-from adapters.hl7.message import Message
+from adapters.hl7.message import HEADERS, Message
 from gateway.ports import Value, ValueState
+
+_PLAIN = object()
+"""Stands in a key for a text that is written plainly, whatever it says."""
 
 Within = tuple[int, int, int, int]
 """Field, repetition, component, subcomponent of a segment, from 1; component and
@@ -144,6 +147,31 @@ class Hl7Value:
         if text is not None:
             text = component(text, self._message.delimiters.component, number)
         return Hl7Value(self._message, self._segment, (field, repetition, number, 0), text)
+
+    def masked(self, read: frozenset[int]) -> tuple[Hashable, Sequence[str | None]] | None:
+        """The key of what is written, without the components that are not in ``read``
+        (``gateway.ports.PartedValue``); only of a whole field repetition."""
+        text, message, segment = self._text, self._message, self._segment
+        field, _, component_number, _ = self._within
+        delimiters = message.delimiters
+        if not text or text == NULL or component_number or segment < 0 or not delimiters.component:
+            return None
+        name = message.segments[segment][:3]
+        if (field <= 2 and name in HEADERS) or (field == 5 and name == "OBX"):
+            return None  # delimiters, which are no text; a type that another field names
+        written: list[str | None] = list(text.split(delimiters.component))
+        key: list[object] = [name, field, *written]
+        escape, below = delimiters.escape, delimiters.subcomponent
+        # Without such a delimiter in the message every text holds "", and none is masked.
+        resolved = escape in text or below in text
+        for place, part in enumerate(written):
+            if not part or part == NULL:
+                continue
+            if resolved and (escape in part or below in part):
+                written[place] = None
+            elif place + 1 not in read:
+                key[place + 2] = _PLAIN
+        return tuple(key), written
 
     def part_at(self, numbers: Sequence[int]) -> Hl7Value:
         """:meth:`part` by numbers."""

@@ -7,7 +7,6 @@ what became of it, also a Failure.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 
@@ -85,14 +84,9 @@ class XdsSource(HttpSource):
         """Note what happened."""
         self._counted[what] += 1
 
-    async def drain(self, stream: AsyncIterator[bytes]) -> None:
+    async def drain(self, stream: AsyncIterator[bytes], bytes_max: int = 0) -> None:
         """Read on and drop, within limits, so that the sender sees the answer."""
-        await self.drain(stream, 2 * self.settings.submission_bytes_max)
-
-    @property
-    def large(self) -> asyncio.Semaphore:
-        """Held by a request that lies in files while it is worked on."""
-        return self._large
+        await super().drain(stream, bytes_max or 2 * self.settings.submission_bytes_max)
 
     def describing(self, settings: XdsSourceSettings) -> Describing:
         """How entries are written."""

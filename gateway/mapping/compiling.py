@@ -122,6 +122,7 @@ class Reader:
     read: Callable[[Scope, Item], Sequence[Value]]
     scope_read: Callable[[Scope], Sequence[Value]] | None = None
     content: Callable[[Scope], Hashable] | None = None
+    text_of: Callable[[Scope], str] | None = None
     part: str = ""
     whole: bool = False
     needs: Paths = None
@@ -290,6 +291,7 @@ class Compiler:
             lambda scope, _item: read(scope),
             scope_read=read,
             content=found.content,
+            text_of=found.text_of,
             needs=(found,) if found.content is not None else None,
             reads=(found,) if found.content is not None and found.recurs else None,
         )

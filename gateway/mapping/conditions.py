@@ -96,7 +96,7 @@ class _Parser:
             tests.append(self._both(nesting))
         if len(tests) == 1:
             return tests[0]
-        return lambda scope, item: any(test(scope, item) for test in tests)
+        return _any_of(tuple(tests))
 
     def _both(self, nesting: int) -> Test:
         tests = [self._one(nesting)]
@@ -104,7 +104,7 @@ class _Parser:
             tests.append(self._one(nesting))
         if len(tests) == 1:
             return tests[0]
-        return lambda scope, item: all(test(scope, item) for test in tests)
+        return _all_of(tuple(tests))
 
     def _one(self, nesting: int) -> Test:
         if nesting > NESTING_MAX:
@@ -256,6 +256,26 @@ def _remembered(test: Test, content: Content) -> Test:
         return answer
 
     return remembered
+
+
+def _any_of(tests: tuple[Test, ...]) -> Test:
+    def test(scope: Scope, item: Value | None) -> bool:
+        for each in tests:  # noqa: SIM110 - a generator costs more than most of the tests
+            if each(scope, item):
+                return True
+        return False
+
+    return test
+
+
+def _all_of(tests: tuple[Test, ...]) -> Test:
+    def test(scope: Scope, item: Value | None) -> bool:
+        for each in tests:  # noqa: SIM110 - as above
+            if not each(scope, item):
+                return False
+        return True
+
+    return test
 
 
 def _negated(test: Test) -> Test:

@@ -10,7 +10,7 @@ from gateway.mapping.compiling import At, Compiled, Compiler, Fn, Item, together
 from gateway.mapping.document import Many, Node, Table, Text
 from gateway.mapping.findings import Place
 from gateway.mapping.looking import Looking, Tokens, recalled
-from gateway.mapping.memory import TRANSIENT_MAX
+from gateway.mapping.memory import NOTHING, TRANSIENT_MAX, Memo
 from gateway.mapping.pruning import Known, pruned
 from gateway.mapping.rules import compile_text
 from gateway.mapping.running import SEPARATOR, Run, derived_id, named_by
@@ -106,6 +106,13 @@ def _plain(c: Compiler, node: Text, at: At) -> Compiled | None:
     if reader is None:
         return None
     read, content, place = reader.read, reader.content, node.place
+    text_of = reader.text_of
+    if text_of is not None and not c.traced:
+
+        def quick(_run: Run, scope: Scope, _item: Item) -> str | None:
+            return text_of(scope).strip() or None
+
+        return Compiled(quick, needs=reader.needs, reads=reader.reads, bare=quick)
 
     def bare(run: Run, scope: Scope, item: Item) -> str | None:
         for value in read(scope, item):
@@ -173,19 +180,32 @@ def look_up(
             said = False
             by = kind
             for part in parts:
-                text = _text(run, scope, item, tokens, part) if part is not None else ""
+                if part is None:
+                    by += SEPARATOR
+                    continue
+                get, pick, number = part
+                if pick is None:
+                    text = get(run, scope, item) or ""
+                else:
+                    memo: Memo = run.lasting[number]
+                    found = memo.known.get(pick(tokens))
+                    if found is None:
+                        text = _text(run, scope, item, tokens, part)
+                    else:
+                        memo.hits += 1
+                        text = "" if found is NOTHING else found
                 if text:
                     said = True
                 by += SEPARATOR + text
             if said:
                 owned = _text(run, scope, item, tokens, owner) if owner is not None else ""
                 return named_by(f"{kind}{SEPARATOR}{owned}{by[len(kind) :]}")
-        found = [rule(run, scope, item) or "" for rule in otherwise]
-        if not any(found):
+        last = [rule(run, scope, item) or "" for rule in otherwise]
+        if not any(last):
             what = "nothing to derive an identifier from"
             raise run.reject(place, f"{kind}.id", scope.path, what)
         run.flag("weak-identity", place, f"{kind}.id", scope.path)
-        return derived_id(kind, f"source:{run.source}", "otherwise", *found)
+        return derived_id(kind, f"source:{run.source}", "otherwise", *last)
 
     return identity
 

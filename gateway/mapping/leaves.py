@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+from gateway.mapping.blanks import WatchedValue, remember_forms
 from gateway.mapping.compiling import (
     At,
     Compiled,
@@ -16,7 +17,7 @@ from gateway.mapping.compiling import (
     WholeValue,
     together,
 )
-from gateway.mapping.conversions import Convert, Converter, guarded, make_converter
+from gateway.mapping.conversions import Convert, Converter, from_text, guarded, make_converter
 from gateway.mapping.document import Many, Table, Text
 from gateway.mapping.findings import Place
 from gateway.mapping.memory import remembering
@@ -41,8 +42,10 @@ def compile_from(c: Compiler, rule: Table, target: Target, at: At) -> Compiled |
     if reader is None or convert is None or converter is None:
         return None
     join = c.text(rule, "join")
+    if join is None and not target.open and _from_parts(c, rule, reader, converter, at):
+        convert = remember_forms(c, convert)
     made = Compiled(
-        run=_run(c, rule, reader, target, convert=convert, plain=converter.plain),
+        run=_run(c, rule, reader, target, convert=convert, converter=converter),
         many=target.repeats and join is None,
         choice=target.open,
         needs=reader.needs,
@@ -66,7 +69,7 @@ def _run(
     target: Target,
     *,
     convert: Convert,
-    plain: Callable[[str], Any] | None,
+    converter: Converter,
 ) -> Fn:
     """The shortest closure that does what the rule says."""
     join, place, path = c.text(rule, "join"), rule.place, target.path
@@ -78,8 +81,48 @@ def _run(
         return _whole(convert)
     if c.traced:
         return _one(reader.read, convert, place, path)
-    guarded_or_keyed = rule.get("invalid") is not None or target.open
-    return _quick(reader, convert, None if guarded_or_keyed else plain, place, path)
+    slow = _from_one(rule, reader, target, convert, converter)
+    if reader.text_of is None or reader.part:
+        return slow
+    quick = from_text(reader.text_of, converter, target)
+    return slow if quick is None else _either(quick, slow)
+
+
+def _either(quick: Fn, slow: Fn) -> Fn:
+    """The quick way, and where it gives nothing the one that does everything."""
+
+    def run(run: Run, scope: Scope, item: Item) -> Any:
+        value = quick(run, scope, item)
+        return value if value is not None else slow(run, scope, item)
+
+    return run
+
+
+def _from_one(
+    rule: Table, reader: Reader, target: Target, convert: Convert, converter: Converter
+) -> Fn:
+    """The closure for the first of the values."""
+    place, path = rule.place, target.path
+    if rule.get("invalid") is not None or target.open:
+        return _quick(reader, convert, None, place, path)
+    if reader.part and converter.verbatim:
+        return _verbatim_part(reader.part, convert, place, path)
+    return _quick(reader, convert, converter.plain, place, path)
+
+
+def _from_parts(c: Compiler, rule: Table, reader: Reader, converter: Converter, at: At) -> bool:
+    """Whether a value follows from the parts of what is read and the context alone, and may
+    come again with some parts changed."""
+    return (
+        getattr(c.language, "parted", False)
+        and not c.traced
+        and converter.shape
+        and converter.reads == ()
+        and not converter.lasting
+        and not reader.whole
+        and at.scoped
+        and not any(rule.get(key) for key in ("invalid", "unknown", "table", "translate"))
+    )
 
 
 def _unless_empty(get: Fn, content: Callable[[Scope], Hashable]) -> Fn:
@@ -103,7 +146,12 @@ def compile_all(c: Compiler, rule: Table, target: Target, at: At) -> Compiled | 
         return None
     reads = tuple(reader.read for reader in readers if reader is not None)
     join = c.text(rule, "join")
-    run = _joined(reads, " " if join is None else join, convert)
+    parts = tuple(reader.part for reader in readers if reader is not None)
+    verbatim = converter.verbatim and all(parts) and rule.get("invalid") is None
+    run = _joined(
+        reads, " " if join is None else join, convert,
+        parts if verbatim and not target.open else (),
+    )  # fmt: skip
     needs = together(reader.needs for reader in readers if reader is not None)
     paths = together(reader.reads for reader in readers if reader is not None)
     return Compiled(run, choice=target.open, needs=needs, reads=together((paths, converter.reads)))
@@ -203,6 +251,28 @@ def _part(part: str, convert: Convert, place: Place, path: str) -> Fn:
     return run
 
 
+def _verbatim_part(part: str, convert: Convert, place: Place, path: str) -> Fn:
+    """As :func:`_part`; of a watched value it leaves a blank for the text."""
+    paths = (part,)
+
+    def run(run: Run, scope: Scope, item: Item) -> Any:
+        if item is None:
+            return None
+        value = item.part(part)
+        state = value.state
+        if state is _PRESENT:
+            if type(item) is WatchedValue:
+                blank = item.blank(paths, "")
+                if blank is not None:
+                    return blank
+            return convert(run, scope, item, value)
+        if state is _NULL:
+            run.flag("deleted", place, path, value.path)
+        return None
+
+    return run
+
+
 def _plain_scope(
     read: Callable[[Scope], Sequence[Value]], plain: Callable[[str], Any], place: Place, path: str
 ) -> Fn:
@@ -291,11 +361,21 @@ def _whole(convert: Convert) -> Fn:
     return run
 
 
-def _joined(reads: Sequence[Read], join: str, convert: Convert) -> Fn:
-    """Texts joined. Between lines an empty repetition stays: it is a blank line."""
+def _joined(reads: Sequence[Read], join: str, convert: Convert, parts: tuple[str, ...] = ()) -> Fn:
+    """Texts joined. Between lines an empty repetition stays: it is a blank line.
+
+    ``parts`` are those of the item that are read, where the text is taken as it is.
+    """
     wanted = (_PRESENT, ValueState.EMPTY) if "\n" in join else (_PRESENT,)
+    if len(wanted) > 1:
+        parts = ()
 
     def run(run: Run, scope: Scope, item: Item) -> Any:
+        if parts and type(item) is WatchedValue:
+            there = [part for part in parts if item.part(part).state is _PRESENT]
+            blank = item.blank(there, join) if there else None
+            if blank is not None:
+                return blank
         found = [value for read in reads for value in read(scope, item) if value.state in wanted]
         if not any(value.state is _PRESENT for value in found):
             return None

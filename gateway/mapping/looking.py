@@ -22,8 +22,9 @@ from gateway.mapping.memory import (
     learn,
 )
 from gateway.mapping.objects import Field, Put, builder, complete, handlers_of, pruned_fields
-from gateway.mapping.pruning import Known, looked_at
+from gateway.mapping.pruning import PRESENT, Known, looked_at
 from gateway.mapping.running import Run
+from gateway.mapping.sources import skipped
 from gateway.ports import CompiledPath, Scope
 
 Tokens = Sequence[Hashable]
@@ -54,9 +55,12 @@ class Looking:
         """A function that picks some tokens as one: itself for one place, else a tuple."""
         return itemgetter(*places)
 
-    def known(self, pattern: bytes, scope: Scope, item: Item) -> Known:
-        """What a pattern tells of every path."""
-        states = {text: pattern[place] for text, place in self.places.items()}
+    def known(self, pattern: Sequence[int | None], scope: Scope, item: Item) -> Known:
+        """What a pattern (:mod:`gateway.mapping.shapes`) tells of every path."""
+        states = {}
+        for text, place in self.places.items():
+            state = pattern[place]
+            states[text] = PRESENT if state is None else state
         return Known(states, scope, item)
 
 
@@ -296,7 +300,10 @@ def _fill(  # noqa: PLR0912, PLR0917
                     value = {"reference": run.frame.known[name]}
                     break
         elif kind == _SWITCH:
-            value = _case(run, scope, item, what, tokens, number)(run, scope, item)
+            case = _case(run, scope, item, what, tokens, number)
+            if case is skipped:
+                continue
+            value = case(run, scope, item)
         else:
             value = get(run, scope, item)
         if value is None:

@@ -76,8 +76,10 @@ def _quantity(c: Compiler, rule: Table, target: Target, at: At) -> Converter | N
     simple = target.simple
 
     def convert(run: Run, scope: Scope, item: Item, value: Value) -> dict[str, Any]:
+        return of_text(run, scope, item, value.text)
+
+    def of_text(run: Run, scope: Scope, item: Item, text: str) -> dict[str, Any]:
         given = unit(run, scope, item) or {}
-        text = value.text
         if not text[-1:].isdigit():
             text = _without_unit(text, given)
         comparator, number, written, note = numbers.quantity(text)
@@ -92,7 +94,7 @@ def _quantity(c: Compiler, rule: Table, target: Target, at: At) -> Converter | N
             made["comparator"] = comparator
         return made
 
-    return Converter(convert, "Quantity", ("Quantity",), _WHY, reads=reads)
+    return Converter(convert, "Quantity", ("Quantity",), _WHY, reads=reads, of_text=of_text)
 
 
 def _sampled(c: Compiler, rule: Table, target: Target, at: At) -> Converter | None:

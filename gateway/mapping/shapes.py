@@ -7,14 +7,14 @@ For each pattern the rules are pruned once (:mod:`gateway.mapping.pruning`) to a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
 from gateway.mapping.compiling import Compiler, Item
 from gateway.mapping.looking import Looking, LookingBuild, Tokens
 from gateway.mapping.memory import provide
-from gateway.mapping.pruning import ABSENT, EMPTY, PRESENT, Known
+from gateway.mapping.pruning import ABSENT, EMPTY, Known
 from gateway.mapping.running import Run
 from gateway.ports import Scope
 
@@ -50,7 +50,7 @@ class Shapes:
         self._make = make
         self._whole = make(None)
         self._whole.memos = c.memos
-        self._known: dict[bytes, Shape] = {}
+        self._known: dict[Pattern, Shape] = {}
 
     def of(self, run: Run, scope: Scope, item: Item, tokens: Tokens) -> Shape:
         """The shape for a scope with these contents."""
@@ -64,7 +64,7 @@ class Shapes:
             provide(run.lasting, shape.memos)
         return shape
 
-    def _shape(self, pattern: bytes, scope: Scope, item: Item) -> Shape:
+    def _shape(self, pattern: Pattern, scope: Scope, item: Item) -> Shape:
         with _SHAPING:
             if len(self._known) >= SHAPES_MAX:
                 return self._whole
@@ -74,7 +74,13 @@ class Shapes:
             return shape
 
 
-def pattern_of(tokens: Tokens) -> bytes:
-    """For each content whether nothing is there, it is empty, or something is there."""
-    states = [PRESENT if token else ABSENT if token is None else EMPTY for token in tokens]
-    return bytes(states)
+Pattern = tuple[int | None, ...]
+"""For each content whether nothing is there or it is empty; None where something is there."""
+
+_STATES: dict[Hashable, int] = {None: ABSENT, "": EMPTY, (): EMPTY, b"": EMPTY, 0: EMPTY}
+_state_of = _STATES.get
+
+
+def pattern_of(tokens: Tokens) -> Pattern:
+    """The pattern of some contents."""
+    return tuple(map(_state_of, tokens))

@@ -241,6 +241,10 @@ def _keyed(key: str, built: Compiled) -> Compiled:
     )
 
 
+def skipped(_run: Run, _scope: Scope, _item: Item) -> None:
+    """``skip:``: nothing, on purpose."""
+
+
 def nothing(c: Compiler, rule: Table, kind: str, target: Target) -> Compiled | None:
     """``flag:`` and ``skip:``: no value, on purpose."""
     text = c.text(rule, kind)
@@ -248,7 +252,7 @@ def nothing(c: Compiler, rule: Table, kind: str, target: Target) -> Compiled | N
         c.error(rule.place, "missing-key", f"{kind}: needs a text")
         return None
     if kind == "skip":
-        return Compiled(lambda _r, _s, _i: None, constant=True, needs=(), reads=(), lasting=True)
+        return Compiled(skipped, constant=True, needs=(), reads=(), lasting=True)
     detail, place, path = c.text(rule, "detail") or "", rule.place, target.path
 
     def run(run: Run, scope: Scope, item: Item) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from gateway.mapping.r4.compiling import Tables, leads_elsewhere
 from gateway.mapping.r4.definitions import Definitions
 from gateway.mapping.r4.problems import PROBLEMS_MAX, Finding, Problem, ProblemCode
-from gateway.mapping.r4.walking import ELSEWHERE, REFERENCE_FORM, Walk
+from gateway.mapping.r4.walking import ELSEWHERE, REFERENCE_FORM, Right, Walk
 
 _POSITION = re.compile(r"\[\d+\]")
 
@@ -30,6 +30,7 @@ class Checker:
 
     def __init__(self, definitions: Definitions) -> None:
         self._tables = Tables(definitions)
+        self._right = Right()
 
     @staticmethod
     @cache
@@ -48,9 +49,16 @@ class Checker:
         return [] if findings is None else self._problems("", resource, findings)
 
     def check_entries(
-        self, resources: Sequence[Mapping[str, Any]], known: Collection[str] = ()
+        self,
+        resources: Sequence[Mapping[str, Any]],
+        known: Collection[str] = (),
+        *,
+        mapped: bool = False,
     ) -> list[Problem]:
         """Everything wrong with the entries of one message, taken together.
+
+        ``mapped``: a mapping made them, so that no value inside them is changed any more;
+        what several entries share is then looked at once.
 
         Each must have an id, of which there is one per type, and each relative
         reference (``Type/id``) must name one of them or one of ``known``, apart from
@@ -60,7 +68,7 @@ class Checker:
         """
         problems: list[Problem] = []
         own: set[str] = set()
-        walk = Walk(self._tables)
+        walk = Walk(self._tables, self._right if mapped else None)
         for position, resource in enumerate(resources):
             findings = walk.resource(resource, 1)
             if findings is not None:

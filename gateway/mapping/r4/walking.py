@@ -39,9 +39,46 @@ REFERENCE_FORM = re.compile(
 ELSEWHERE = ("urn:uuid:", "urn:oid:", "http://", "https://")
 """How a reference begins that no entry of the same message can be expected to answer."""
 
+SHARED_MAX = 4_096
+MET_MAX = 512
 _NAMED_MAX = 4_096
 _SHORT = 4_096
 _NAME_CHARACTERS_MAX = 64
+
+
+class Right:
+    """Values that were found right and that several resources share.
+
+    What rules remember is the same object in every entry that it stands in
+    (:mod:`gateway.mapping.memory`), and is never changed: it is right as long as it is
+    there. Of what was met once only the last few hundred are held. A value in which
+    something is referred to is not among them: what is right of it depends on the others.
+    """
+
+    __slots__ = ("_met", "_shared")
+
+    def __init__(self) -> None:
+        # By the object itself, which is held so that no other gets its id.
+        self._met: dict[int, tuple[Any, Property]] = {}
+        self._shared: dict[int, tuple[Any, Property]] = {}
+
+    def holds(self, item: Any, rule: Property) -> bool:
+        """Whether this very object was found right under this property."""
+        found = self._shared.get(id(item))
+        return found is not None and found[0] is item and found[1] is rule
+
+    def note(self, item: Any, rule: Property) -> None:
+        """It is right."""
+        key = id(item)
+        found = self._met.get(key)
+        if found is not None and found[0] is item and found[1] is rule:
+            if len(self._shared) >= SHARED_MAX:
+                self._shared.clear()
+            self._shared[key] = found
+            return
+        if len(self._met) >= MET_MAX:
+            self._met.clear()
+        self._met[key] = (item, rule)
 
 
 class Walk:
@@ -51,10 +88,11 @@ class Walk:
     those that lead to what another message brought.
     """
 
-    __slots__ = ("_inside", "_tables", "references")
+    __slots__ = ("_inside", "_right", "_tables", "references")
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, right: Right | None = None) -> None:
         self.references: list[str] = []
+        self._right = right
         self._tables = tables
         self._inside: set[str] | None = None  # the ids of what the resource contains
 
@@ -114,6 +152,8 @@ class Walk:
         bad: list[Finding] | None = None
         chosen: dict[str, str] | None = None
         properties: dict[Any, Property] = table.properties  # a key of bad input is no text
+        # What entries share stands directly in them; what is in another depends on that one.
+        right = self._right if depth == 1 and self._inside is None else None
         for key, item in value.items():
             rule = properties.get(key)
             kind = type(item)
@@ -135,20 +175,40 @@ class Walk:
                 else:
                     found = self.property(rule, item, depth)
             elif kind is dict:
-                if rule.single is not None:
-                    found = self.object(item, rule.single, depth + 1)
-                elif rule.reference is not None:
+                if rule.reference is not None:
+                    text = item.get("reference")
+                    if (
+                        len(item) == 1
+                        and type(text) is str
+                        and text in rule.named
+                        and not rule.choice
+                    ):
+                        if not rule.elsewhere:
+                            self.references.append(text)
+                        continue
                     found = self._reference(rule, item, rule.reference, depth)
+                elif rule.single is not None:
+                    if right is None or rule.choice:
+                        found = self.object(item, rule.single, depth + 1)
+                    elif right.holds(item, rule):
+                        continue
+                    else:
+                        found = self._shared(rule, item, item, rule.single, right)
                 else:
                     found = self.property(rule, item, depth)
             elif kind is list and rule.many is not None and len(item) == 1:
                 child = item[0]
-                if type(child) is dict:
-                    found = self.object(child, rule.many, depth + 1)
+                if type(child) is not dict:
+                    found = within("[0]", not_an_object(child))
+                else:
+                    if right is None:
+                        found = self.object(child, rule.many, depth + 1)
+                    elif right.holds(item, rule):
+                        continue
+                    else:
+                        found = self._shared(rule, item, child, rule.many, right)
                     if found is not None:
                         found = within("[0]", found)
-                else:
-                    found = within("[0]", not_an_object(child))
             elif rule.one is not None:
                 found = rule.one.check(item)
             else:
@@ -178,6 +238,16 @@ class Walk:
                 bad = bad or []
                 bad.append(("", ProblemCode.INVARIANT, f"{invariant.key}: {invariant.text}"))
         return bad or None
+
+    def _shared(
+        self, rule: Property, item: Any, child: dict[Any, Any], table: Table, right: Right
+    ) -> list[Finding] | None:
+        """The object in a property of an entry, which other entries may share."""
+        named = len(self.references)
+        found = self.object(child, table, 2)
+        if found is None and named == len(self.references):
+            right.note(item, rule)
+        return found
 
     # --- what the loop above does not settle itself -----------------------------------
 

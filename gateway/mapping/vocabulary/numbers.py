@@ -28,6 +28,7 @@ _NUMBER = re.compile(
 )
 _UNIT_WORD = r"(?![x×] ?10)[A-Za-zµμ%‰°][^\s<>=≤≥;]*"
 _UNIT = rf"(?P<unit>{_UNIT_WORD}(?: [A-Za-zµμ][^\d\s<>=≤≥;]*)?)?"
+_PLAIN = re.compile(r"(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,17})?")
 _COMPARATORS = {
     "<": "<", "<=": "<=", "=<": "<=", "≤": "<=", ">": ">", ">=": ">=", "=>": ">=", "≥": ">=",
     "=": "", "": "",
@@ -87,6 +88,8 @@ def quantity(text: str) -> tuple[str, DecimalText, str, str]:
     Raises Invalid for everything that is not one number with at most a comparator
     before it and a unit after it.
     """
+    if _PLAIN.fullmatch(text) is not None:  # as nearly all are written
+        return "", str.__new__(DecimalText, text), "", ""
     match = _QUANTITY.fullmatch(text.strip()) if len(text) <= TEXT_MAX else None
     if match is None:
         raise Invalid("not a number with at most a comparator and a unit")

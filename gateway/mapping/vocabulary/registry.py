@@ -29,10 +29,15 @@ class TextConversion:
     plain: Callable[[str], Any] | None = None
     convert: Callable[[str, Run], Any] | None = None
 
+    @property
+    def verbatim(self) -> bool:
+        """Whether it takes a text as it is wherever ``texts.is_verbatim`` says so."""
+        return self.convert is _string
+
 
 def _string(text: str, run: Run) -> str | None:
-    if text.isprintable() and len(text) <= texts.STRING_MAX:
-        return text if text.strip() else None
+    if texts.is_verbatim(text):
+        return text
     clean, note = texts.cleaned(text)
     if note:
         run.pending.append(note)

@@ -39,6 +39,11 @@ def string(text: str) -> str | None:
     return found
 
 
+def is_verbatim(text: str) -> bool:
+    """Whether a string is surely taken over as it is: nothing to clean, not blank."""
+    return text.isprintable() and len(text) <= STRING_MAX and not text.isspace() and text != ""
+
+
 def cleaned(text: str) -> tuple[str | None, str]:
     """The text without the characters that no FHIR string holds, and a note if it had any.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.hl7.language import Within
@@ -255,3 +255,78 @@ def test_any_text_is_a_path_or_a_path_error(text: str) -> None:
     except PathError:
         return
     assert path.text == text.strip()
+
+
+PLAIN_PATHS = (
+    "MSH-3", "MSH-3.2", "MSH-9.2", "MSH-10", "PID-2", "PID-3", "PID-3.1", "PID-3.4.2", "PID-3.4",
+    "PID-5", "PID-5.1", "PID-5.1.1", "PID-5.1.2", "PID-5.2", "PID-5.3", "PID-8", "PID-9", "PID-30.1",
+    "OBR-4.2", "OBX-2", "OBX-5", "OBX-5.1", "OBX-5.2", "OBX-6.1", "NTE-3", "ZZZ-1.2",
+)  # fmt: skip
+WRITTEN = st.lists(
+    st.sampled_from(
+        ["", '""', "a", " b ", "D\\S\\E", "\\F\\", "x&y", "&z", "NM", "é", "^", "^c", "~"]
+    ),
+    min_size=40,
+    max_size=40,
+)
+
+
+def written(fields: list[str]) -> str:
+    return (
+        f"MSH|^~\\&|{fields[0]}|X|ECLUSE|X|20240101||ORU^R01^ORU_R01|C1|P|2.5\n"
+        f"PID|1|{'|'.join(fields[1:9])}\nOBR|1|P1|F1|{fields[9]}{fields[10]}\n"
+        f"OBX|1|{fields[11]}|GLU||{fields[12]}{fields[13]}|{fields[14]}\nNTE|1||{fields[15]}\n"
+        f"ZZZ|{fields[16]}^{fields[17]}"
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(WRITTEN)
+def test_the_quick_way_to_a_text_gives_the_text_of_the_first_value(fields: list[str]) -> None:
+    place = root(written(fields))
+    for path in PLAIN_PATHS:
+        found = compiled(path)
+        assert found.text_of is not None
+        (value,) = found.read(place)
+        expected = value.text if value.state is ValueState.PRESENT else ""
+        assert found.text_of(place) == expected, path
+    for path in ("MSH-1", "MSH-2", "PID-3(2)", "PID-3(*)", "PID-3(5=PI)", "NTE(*)-3"):
+        assert compiled(path).text_of is None, path
+
+
+@settings(max_examples=25, deadline=None)
+@given(WRITTEN)
+def test_one_look_at_several_paths_tells_what_each_tells(fields: list[str]) -> None:
+    place = root(written(fields))
+    paths = [compiled(path) for path in (*PLAIN_PATHS, "PID-3(5=PI).1", "NTE(*)-3(*)", "OBR-49")]
+    look = LANGUAGE.contents(paths)
+    scopes = [place, *each(place, segment="OBX")[0], *each(place, group="ORDER_OBSERVATION")[0]]
+    for scope in scopes * 2:  # the second time by the places that are known
+        for path, token in zip(paths, look(scope), strict=True):
+            assert path.content is not None
+            told = path.content(scope)
+            if isinstance(told, tuple) and told != token:
+                # By itself a content names the profile too, which all that are compared share.
+                told = told[1:] if len(told) > 2 else told[1]
+            assert token == told, path.text
+
+
+@settings(max_examples=40, deadline=None)
+@given(WRITTEN, WRITTEN)
+def test_values_of_one_key_have_the_same_parts(one: list[str], other: list[str]) -> None:
+    for path in ("PID-3", "PID-5", "PID-8"):
+        for read in (frozenset[int](), frozenset({1}), frozenset({2, 4})):
+            pair = [compiled(path).read(root(written(fields)))[0] for fields in (one, other)]
+            keys = [value.masked(read) for value in pair]
+            if keys[0] is None or keys[1] is None or keys[0][0] != keys[1][0]:
+                continue
+            for number in range(1, 6):
+                parts = [value.part(str(number)) for value in pair]
+                assert parts[0].state is parts[1].state
+                plain = keys[0][1][number - 1] if number <= len(keys[0][1]) else None
+                if number in read or not plain:
+                    assert parts[0].text == parts[1].text
+                else:
+                    assert parts[0].text == plain
+                below = [value.part(f"{number}.2").state for value in pair]
+                assert below[0] is below[1]

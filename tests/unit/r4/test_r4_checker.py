@@ -399,3 +399,64 @@ def test_references_are_listed_with_their_paths() -> None:
     assert ("." + "subject.reference", made.observation()["subject"]["reference"]) in list(
         references(made.observation())
     )
+
+
+def test_what_entries_share_is_looked_at_once_and_never_for_right_when_it_is_wrong(
+    checker: Checker,
+) -> None:
+    def observation(number: int, code: Json) -> Json:
+        return {
+            "resourceType": "Observation",
+            "id": f"o{number}",
+            "status": "final",
+            "code": code,
+            "valueString": "x",
+        }
+
+    right: Json = {"coding": [{"system": "http://loinc.org", "code": "2345-7"}]}
+    wrong: Json = {"coding": [{"system": "http://loinc.org", "kode": "2345-7"}]}
+    for turn in range(4):
+        entries = [observation(turn * 10 + number, right) for number in range(3)]
+        assert checker.check_entries(entries, mapped=True) == []
+        bad = [*entries, observation(99, wrong)]
+        told = checker.check_entries(bad, mapped=True)
+        assert told == checker.check_entries(bad)
+        assert [problem.path for problem in told] == ["[3].Observation.code.coding[0].kode"]
+    # Right as a code, but not where a Quantity stands.
+    misplaced = {**observation(1, right), "valueQuantity": right}
+    del misplaced["valueString"]
+    assert checker.check_entries([misplaced], mapped=True) == checker.check_entries([misplaced])
+    assert checker.check_entries([misplaced], mapped=True)
+
+
+def test_a_shared_value_that_refers_to_another_entry_is_looked_at_each_time(
+    checker: Checker,
+) -> None:
+    performer = [{"actor": {"reference": "Practitioner/p"}}]
+    procedure: Json = {
+        "resourceType": "Procedure",
+        "id": "a",
+        "status": "completed",
+        "subject": {"reference": "Patient/s"},
+        "performer": performer,
+    }
+    others: list[Json] = [
+        {"resourceType": "Practitioner", "id": "p", "active": True},
+        {"resourceType": "Patient", "id": "s", "active": True},
+    ]
+    for _ in range(3):
+        assert checker.check_entries([procedure, *others], mapped=True) == []
+    told = checker.check_entries([procedure, others[1]], mapped=True)
+    assert [(problem.path, problem.code) for problem in told] == [
+        ("[0].Procedure.performer[0].actor.reference", ProblemCode.DANGLING)
+    ]
+
+
+@pytest.mark.parametrize("resource", made.everything(), ids=lambda r: r["resourceType"])
+def test_checked_again_as_a_mapping_made_it_the_answer_is_the_same(
+    checker: Checker, resource: Json
+) -> None:
+    known = [f"{each['resourceType']}/{each['id']}" for each in made.everything()]
+    plain = checker.check_entries([resource], known)
+    for _ in range(3):
+        assert checker.check_entries([resource], known, mapped=True) == plain

@@ -1,18 +1,27 @@
 """What is left of the rules for what a message has gives what all of them would give.
 
-The rules that a watch is told of are neither pruned nor do they remember: they are the
-measure. Fields and segments of a full result are taken away, emptied or made null.
+The rules that a watch is told of are neither pruned nor do they remember, and they fill in no
+forms: they are the measure. Fields and segments of a full result are taken away, emptied,
+made null or given other values; and every message of the corpora is held against it with
+``ECLUSE_CORPORA_EVERY=1``, else every so manieth.
 """
 
 from __future__ import annotations
 
+import os
+import re
+from pathlib import Path
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.hl7.language import Hl7Reader
 from gateway.mapping.observing import watching
+from gateway.mapping.running import MappingRejected
 from gateway.mapping.serialise import dumps
 from gateway.model import Format, Mapped, Payload
+from gateway.ports import Unreadable
 from tests.unit.workbench.bench import CONTEXT, bench
 
 FULL = (
@@ -85,3 +94,72 @@ def test_pruned_rules_give_what_all_rules_give(made: list[tuple[int, int, str]])
     traced = program.run(root, CONTEXT, trace=True)
     assert said(traced) == said(whole)
     assert traced.trace == whole.trace
+
+
+PARTS = st.sampled_from(
+    ["", "", '""', "7", "42", "  ", " a", "Zoé", "A\\F\\B", "A\\T", "x&y", "&1.2.3&ISO", "CHU&1.2.3&ISO",
+     "INS", "PI", "L", "D", "a\tb", "20240101", "99", "é" * 3, "1.2.3", "urn:x y"]
+)  # fmt: skip
+COMPOSITES = st.lists(
+    st.lists(PARTS, min_size=1, max_size=8).map("^".join), min_size=1, max_size=2
+).map("~".join)
+PLACES = [(1, 3), (1, 5), (1, 11), (1, 13), (3, 3), (3, 7), (3, 19), (5, 2), (5, 3), (6, 2), (6, 16),
+          (8, 16), (8, 3), (8, 5), (8, 6), (8, 7), (12, 23), (13, 2), (13, 17)]  # fmt: skip
+several = st.lists(
+    st.lists(st.tuples(st.sampled_from(PLACES), COMPOSITES), max_size=4), min_size=2, max_size=4
+)
+
+
+@settings(max_examples=8, deadline=None)
+@given(several)
+def test_what_was_made_before_does_not_change_what_is_made_now(
+    messages: list[list[tuple[tuple[int, int], str]]],
+) -> None:
+    """One after the other, so that each meets what the others left in the memory."""
+    for edits in [*messages, messages[0]]:
+        lines = [line.split("|") for line in FULL]
+        for (index, field), text in edits:
+            lines[index] += [""] * (field + 1 - len(lines[index]))
+            lines[index][field] = text
+        assert_like_all_rules("\r".join("|".join(fields) for fields in lines).encode() + b"\r")
+
+
+def assert_like_all_rules(message: bytes) -> None:
+    root = Hl7Reader().read([Payload.from_bytes(message)])
+    program = bench().library.match(root, Format.HL7V2)
+    if program is None:
+        return
+    try:
+        with watching():
+            whole = program.run(root, CONTEXT, trace=True)
+    except MappingRejected as rejected:
+        with pytest.raises(MappingRejected, match=re.escape(str(rejected))):
+            program.run(root, CONTEXT)
+        return
+    made = program.run(root, CONTEXT)
+    assert sorted_keys(made) == sorted_keys(whole)
+    assert flags(made) == flags(whole)
+    assert (made.embedded, made.attachments) == (whole.embedded, whole.attachments)
+
+
+EVERY = int(os.environ.get("ECLUSE_CORPORA_EVERY", "50"))
+_DIGITS = bytes.maketrans(b"0123456789", b"1234567890")
+_START = re.compile(rb"(?:(?<=[\r\n\x0b])|^)(?=MSH[^A-Za-z0-9])")
+
+
+def test_every_message_of_the_corpora_gives_what_all_rules_give(shared: Path) -> None:
+    """And the same with other digits, so that what was made of the first is met again."""
+    seen = 0
+    for path in sorted((shared / "corpora" / "hl7v2").rglob("*")):
+        for part in _START.split(path.read_bytes()) if path.is_file() else ():
+            message = b"\r".join(part.strip(b"\x0b\x1c\r\n").splitlines()) + b"\r"
+            seen += 1
+            if seen % EVERY or not message.startswith(b"MSH"):
+                continue
+            head, _, body = message.partition(b"\r")
+            for each in (message, head + b"\r" + body.translate(_DIGITS)):
+                try:
+                    assert_like_all_rules(each)
+                except Unreadable:
+                    continue
+    assert seen

@@ -323,19 +323,18 @@ def _referenced_series(
         data.RetrieveURL = f"{origin.retrieve_url}/studies/{study}/series/{series.uid}"
     if profile.locations and origin.retrieve_location_uid:
         data.RetrieveLocationUID = origin.retrieve_location_uid
-    if origin.retrieve_ae_title and not profile.numbers:
-        data.RetrieveAETitle = origin.retrieve_ae_title
-    if profile.numbers and series.number:
+    data.ReferencedSOPSequence = [_reference(each) for each in series.instances]
+    if not profile.numbers:
+        if origin.retrieve_ae_title:
+            data.RetrieveAETitle = origin.retrieve_ae_title
+        return data
+    if series.number:
         data.SeriesNumber = series.number
-    items = []
-    for each in series.instances:
-        item = _reference(each)
-        if profile.numbers and each.number:
+    for item, each in zip(data.ReferencedSOPSequence, series.instances, strict=True):
+        if each.number:
             item.InstanceNumber = each.number
-        if profile.numbers and each.frames > 1:
+        if each.frames > 1:
             item.NumberOfFrames = str(each.frames)
-        items.append(item)
-    data.ReferencedSOPSequence = items
     return data
 
 

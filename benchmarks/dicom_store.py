@@ -244,7 +244,8 @@ def serve(port: int, folder: Path, http: int) -> None:
 
     from adapters.dicom.listener import DicomSource
     from adapters.dicom.settings import DicomSourceSettings
-    from adapters.dicom.web.routes import Service, dicomweb_routes
+    from adapters.dicom.web.routes import dicomweb_routes
+    from adapters.dicom.web.service import Service
     from adapters.dicom.web.settings import DicomwebSettings, DicomwebSourceSettings
     from adapters.dicom.web.source import DicomwebSource
     from gateway.gate import PermissionGate

@@ -10,7 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from adapters.dicom.web.routes import Answered, Service, answered, dicomweb_routes
+from adapters.dicom.web.routes import dicomweb_routes
+from adapters.dicom.web.service import Answered, Service, answered
 from adapters.doors.http import current_intake_router
 from gateway.api.configuration import configuration_routes
 from gateway.api.dead_letters import dead_letter_routes

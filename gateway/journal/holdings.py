@@ -24,8 +24,8 @@ from sqlalchemy import (
     select,
 )
 
+from gateway.bulk import insert_rows, json_text
 from gateway.journal import tables
-from gateway.journal.dialects import upsert
 from gateway.journal.fitting import fit
 from gateway.journal.journal import Journal
 from gateway.journal.rows import CONTENT_COLUMNS, MESSAGE_COLUMNS, message_of
@@ -99,49 +99,53 @@ def waiting(connection: Connection) -> int:
 def store(connection: Connection, holdings: Sequence[Holding], done: Sequence[int]) -> None:
     """Put instances into the index, and take the messages ``done`` off the list of those that
     are not in it. Of a study, a series or an instance what the newest message says stands."""
-    # By key, so that two processes never wait in a circle.
-    studies = {h.study["study_uid"]: h for h in holdings}
-    for key in sorted(studies):
-        _put(connection, _study, studies[key].study, studies[key].message, ("study_uid",))
-    series = {(h.series["study_uid"], h.series["series_uid"]): h for h in holdings}
-    for pair in sorted(series):
-        each = series[pair]
-        _put(connection, _series, each.series, each.message, ("study_uid", "series_uid"))
-    instances = {h.instance["sop_instance"]: h for h in holdings}
-    for key in sorted(instances):
-        message = instances[key].message
-        values = {
-            **instances[key].instance,
-            "source": message.source,
-            "sha256": message.sha256,
-            "size": message.size,
-        }
-        _put(connection, _instance, values, message, ("sop_instance",))
+    studies: dict[Any, tuple[Message, Mapping[str, Any]]] = {}
+    series: dict[Any, tuple[Message, Mapping[str, Any]]] = {}
+    instances: dict[Any, tuple[Message, Mapping[str, Any]]] = {}
+    for each in sorted(holdings, key=lambda holding: holding.message.id):
+        message = each.message
+        studies[each.study["study_uid"]] = message, each.study
+        series[each.series["study_uid"], each.series["series_uid"]] = message, each.series
+        of_message = {"source": message.source, "sha256": message.sha256, "size": message.size}
+        instances[each.instance["sop_instance"]] = message, {**each.instance, **of_message}
+    _put(connection, _study, studies)
+    _put(connection, _series, series)
+    _put(connection, _instance, instances)
     for start in range(0, len(done), 500):
         some = done[start : start + 500]
         connection.execute(delete(_unindexed).where(_unindexed.c.message_id.in_(some)))
 
 
 def _put(
-    connection: Connection,
-    table: Table,
-    values: Mapping[str, Any],
-    message: Message,
-    key: tuple[str, ...],
+    connection: Connection, table: Table, found: Mapping[Any, tuple[Message, Mapping[str, Any]]]
 ) -> None:
-    row = {name: _fitted(table.c[name], value) for name, value in values.items()}
-    statement = upsert(connection, table).values(message_id=message.id, **row)
-    given = statement.excluded
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[table.c[name] for name in key],
-            set_={c.name: given[c.name] for c in table.c if c.name not in key},
-            where=given["message_id"] >= table.c.message_id,
-        )
+    # By key, so that two processes never wait in a circle.
+    rows = [
+        [
+            message.id if c.name == "message_id" else _fitted(c, values[c.name])
+            for c in table.columns
+        ]
+        for _, (message, values) in sorted(found.items())
+    ]
+    insert_rows(connection, table, rows, conflict=_NEWER[table.name])
+
+
+def _newer(table: Table) -> str:
+    """What follows ON CONFLICT: the newest message's values stand."""
+    key = [column.name for column in table.primary_key.columns]
+    given = ", ".join(f"{c.name} = excluded.{c.name}" for c in table.columns if c.name not in key)
+    return (
+        f"({', '.join(key)}) DO UPDATE SET {given}"
+        f" WHERE excluded.message_id >= {table.name}.message_id"
     )
 
 
+_NEWER = {table.name: _newer(table) for table in _TABLES.values()}
+
+
 def _fitted(column: Column[Any], value: Any) -> Any:
+    if column.name == "attributes":
+        return json_text(value)
     length = getattr(column.type, "length", None)
     return fit(value, length) if length is not None and isinstance(value, str) else value
 

@@ -7,8 +7,7 @@ held of all sources, whichever way it came.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import orjson
@@ -17,7 +16,6 @@ from starlette.responses import Response, StreamingResponse
 
 from adapters.dicom.holdings import (
     HeldInstance,
-    Holdings,
     HoldingsUnavailable,
     QueryLevel,
     UnknownKey,
@@ -26,7 +24,6 @@ from adapters.dicom.identification import is_uid
 from adapters.dicom.web.frames import (
     THUMBNAIL_SIDE,
     BadParameter,
-    Makes,
     frame_numbers,
     frames,
     picture,
@@ -57,61 +54,16 @@ from adapters.dicom.web.retrieving import (
     metadata,
     one,
 )
-from adapters.dicom.web.settings import DicomwebSettings
-from adapters.dicom.web.source import DicomwebSource
+from adapters.dicom.web.service import PREFIX, Answered, Service
 from adapters.doors.problem import problem
 from gateway.model import Payload
 
-PREFIX = "/dicomweb"
 _TITLES = {
     400: "The request is not understood",
     404: "There is no such resource",
     406: "It cannot be given in this form",
     503: "It cannot be answered now",
 }
-Sources = Callable[[], Sequence[DicomwebSource]]
-
-
-class Service:
-    """What the routes share."""
-
-    def __init__(
-        self,
-        holdings: Holdings,
-        sources: Sources,
-        settings: Callable[[], DicomwebSettings],
-        pictures: Makes | None = None,
-    ) -> None:
-        self.holdings, self.sources, self.settings = holdings, sources, settings
-        self.pictures = pictures
-        self._lock = threading.Lock()
-        self._retrieving = 0
-
-    def base(self, request: Request) -> str:
-        """The address of the service as it is told."""
-        told = self.settings().url
-        if told:
-            return told
-        name = request.path_params.get("source", "")
-        root = f"{request.url.scheme}://{request.url.netloc}{PREFIX}"
-        return f"{root}/{name}" if name else root
-
-    def source(self, name: str) -> DicomwebSource | None:
-        """The source of a name; of none the first."""
-        return next((each for each in self.sources() if name in {"", each.name}), None)
-
-    def begin(self) -> bool:
-        """Whether one more retrieval may begin; then it must end."""
-        with self._lock:
-            if self._retrieving >= self.settings().retrievals_max:
-                return False
-            self._retrieving += 1
-            return True
-
-    def end(self) -> None:
-        """A retrieval is over."""
-        with self._lock:
-            self._retrieving -= 1
 
 
 def dicomweb_routes(service: Service) -> APIRouter:
@@ -132,20 +84,6 @@ def _known_source(service: Service) -> Callable[[str], None]:
             raise Answered(problem(404, detail="no source of type dicomweb has this name"))
 
     return known
-
-
-class Answered(Exception):
-    """The answer is decided before the route is reached; :func:`answered` gives it."""
-
-    def __init__(self, answer: Response) -> None:
-        super().__init__("answered")
-        self.answer = answer
-
-
-def answered(_request: Request, error: Exception) -> Response:
-    """The application's handler of :class:`Answered`."""
-    assert isinstance(error, Answered)
-    return error.answer
 
 
 # --- store -----------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def parts_of(answer: Answer) -> list[bytes]:
 
 def test_every_published_file_comes_back_byte_for_byte(tmp_path: Path) -> None:
     newest: dict[tuple[str, str], Path] = {}
-    files = [path for path in published_files() if path.stat().st_size < 4 << 20]
+    files = [path for path in published_files() if path.stat().st_size < 1 << 20]
     with running_web(tmp_path) as web:
         answer = web.store(*(path.read_bytes() for path in files))
         assert answer.status == 202

@@ -31,7 +31,7 @@ def file(number: int, **given: object) -> bytes:
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
     folder = tmp_path_factory.mktemp("hostile")
-    limits = {"object_bytes_max": OBJECT_MAX, "instances_max": 2_000, "request_bytes_max": 64 << 20}
+    limits = {"object_bytes_max": OBJECT_MAX, "instances_max": 200, "request_bytes_max": 40 << 20}
     with running_web(folder, **limits) as made:
         yield made
 
@@ -156,9 +156,9 @@ def test_an_object_that_is_too_large_is_refused_in_constant_memory_and_the_next_
 
 def test_a_request_has_limits_of_its_own(web: Web) -> None:
     same = file(11)
-    answer = web.store(*[same] * 2_010)
+    answer = web.store(*[same] * 210)
     assert answer.status == 202
-    assert len(answer.json["00081199"]["Value"]) == 2_000
+    assert len(answer.json["00081199"]["Value"]) == 200
     assert answer.reasons() == [0xA702] * 10
     connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=60)
     kind, body = multipart([same], "large")
@@ -168,7 +168,7 @@ def test_a_request_has_limits_of_its_own(web: Web) -> None:
     connection.endheaders()
     with pytest.raises((ConnectionError, BrokenPipeError)):  # noqa: PT012 - whichever write sees it
         connection.send(body[:-10])
-        for _ in range(2_000):
+        for _ in range(1_200):
             connection.send(bytes(1 << 16))
     connection.close()
     eventually(lambda: web.source.statistics().get("stow-413", 0) >= 1, timeout=30)

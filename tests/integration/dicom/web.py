@@ -17,7 +17,8 @@ import orjson
 import uvicorn
 from fastapi import FastAPI
 
-from adapters.dicom.web.routes import Answered, Service, answered, dicomweb_routes
+from adapters.dicom.web.routes import dicomweb_routes
+from adapters.dicom.web.service import Answered, Service, answered
 from adapters.dicom.web.settings import DicomwebSettings, DicomwebSourceSettings
 from adapters.dicom.web.source import DicomwebSource
 from gateway.gate import PermissionGate

@@ -68,17 +68,25 @@ class ImapSource:
             await asyncio.to_thread(self._spools.close)
 
     async def reconfigure(self, settings: ImapSourceSettings) -> None:
-        """Take new settings from the next look on. Raises TlsUnusable, and changes nothing."""
+        """Take new settings from the next look on. Raises TlsUnusable, or OSError for the spool
+        folder, and changes nothing then."""
+        before = (self.settings, self._tls, self.reception, self._spools)
         tls = _tls(settings)
+        reception = MailReception(settings, self.reception.intake, self.reception.receptions)
         running = self._task is not None
         await self.stop()
-        self.settings, self._tls = settings, tls
+        self.settings, self._tls, self.reception = settings, tls, reception
         self._spools = SpoolFolder(settings)
-        self.reception = MailReception(settings, self.reception.intake, self.reception.receptions)
         self._decided.clear()
         self._told = ""
-        if running:
+        if not running:
+            return
+        try:
             await self.start()
+        except OSError:
+            self.settings, self._tls, self.reception, self._spools = before
+            await self.start()
+            raise
 
     def address(self) -> str:
         """The server and the folder that is emptied."""

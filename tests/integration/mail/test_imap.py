@@ -296,6 +296,24 @@ def test_a_server_that_goes_away_is_found_again(
         assert secret not in caplog.text
 
 
+def test_other_settings_while_it_runs(box: Box) -> None:
+    settings = box.settings()
+    blocked = box.folder / "file"
+    blocked.write_bytes(b"")
+    with running(lambda: mail_source(settings, box.intake, FixedClock(), CdaHeaders())) as (
+        source,
+        loop,
+    ):  # type: ignore[type-var]
+        assert isinstance(source, ImapSource)
+        with pytest.raises(OSError):
+            loop.run(source.reconfigure(box.settings(spool_folder=blocked)))
+        box.put(GOOD)
+        box.until(0, 1, 0)  # the former settings are in force
+        loop.run(source.reconfigure(box.settings(accepted="ailleurs")))
+        box.put(written(mail(("a.xml", "text/xml", TWO))))
+        eventually(lambda: box.counted("INBOX", "ailleurs") == [0, 1], timeout=30, every=0.05)
+
+
 def test_the_doctor_looks_and_changes_nothing(box: Box) -> None:
     box.put(GOOD)
     [found] = mailbox_checks([box.settings()])

@@ -118,18 +118,23 @@ def _altered(journal: Journal, connection: Any) -> Any:
 
 def _say(told: dict[str, Any]) -> None:
     links, purged = told["chain"], told["purged"]
+    sealed = f"{purged['messages']} messages, {purged['seals']} seals" if purged["seals"] else ""
     facts(
         [
             ("acknowledged", told["acknowledged"]),
             ("somewhere", told["somewhere"]),
             ("chain", f"{links['links']} links over {links['messages']} messages"),
             ("newest digest", links["newest"] or "none yet"),
+<<<<<<< HEAD
             (
                 "purged by policy",
                 f"{purged['messages']} messages, {purged['seals']} seals"
                 if purged["seals"]
                 else "",
             ),
+=======
+            ("purged by policy", sealed),
+>>>>>>> wt-ops
             ("newest seal", purged["newest"]),
         ]
     )

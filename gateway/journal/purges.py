@@ -91,7 +91,9 @@ def begin(
         return _purge_of(made)
     known = connection.execute(select(purge).where(purge.c.key == key)).one_or_none()
     if known is None:
-        known = connection.execute(select(purge).where(purge.c.active == 1)).one()
+        known = connection.execute(select(purge).where(purge.c.active == 1)).one_or_none()
+    if known is None:  # the one that was in the way has ended at this moment
+        return begin(connection, key, policy, actor=actor, reason=reason, at=at)
     return _purge_of(known)
 
 

@@ -125,16 +125,7 @@ def _say(told: dict[str, Any]) -> None:
             ("somewhere", told["somewhere"]),
             ("chain", f"{links['links']} links over {links['messages']} messages"),
             ("newest digest", links["newest"] or "none yet"),
-<<<<<<< HEAD
-            (
-                "purged by policy",
-                f"{purged['messages']} messages, {purged['seals']} seals"
-                if purged["seals"]
-                else "",
-            ),
-=======
             ("purged by policy", sealed),
->>>>>>> wt-ops
             ("newest seal", purged["newest"]),
         ]
     )

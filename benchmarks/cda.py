@@ -24,7 +24,7 @@ from adapters.cda.document import read_document
 from adapters.cda.rendering.page import render
 from adapters.cda.validation.engine import Judge
 from adapters.cda.validation.pack import Pack
-from gateway.bootstrap import load_library, make_normaliser
+from gateway.mapping_side import load_library, make_normaliser
 from gateway.model import Format, Payload
 from gateway.normalise import Normaliser, Original, Reading
 from gateway.settings import load_settings

@@ -47,7 +47,7 @@ def sustained(seconds: float) -> dict[str, float]:
 
 def latency(seconds: float, rate: float) -> dict[str, Any]:
     """p50 and p99 in milliseconds from acceptance to the record at a steady rate."""
-    from gateway.bootstrap import open_journal
+    from gateway.opening import open_journal
     from gateway.settings import load_settings
     from tests.acceptance.gateway_process import GatewayProcess
     from tests.eventually import eventually

@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from adapters.hl7.language import Hl7Language, Hl7Reader
-from gateway.bootstrap import calm_collector
+from gateway.garbage import calm_collector
 from gateway.mapping import Library, MappingContext, packaged_mappings
 from gateway.mapping.r4.checker import Checker
 from gateway.mapping.serialise import dumps

@@ -3,137 +3,67 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 
 from adapters.cda.validation.validator import Validator
 from adapters.dicom.imaging.process import Pictures
 from adapters.dicom.settings import DicomSourceSettings
-from adapters.fhir.destination import FhirDestination
 from adapters.hl7.continuation import Fragment, fragment_kept
-from deadletter.alerts import Alerts, Channel
-from deadletter.channels import Mail, Webhook
+from deadletter.alerts import Alerts
 from deadletter.jobs import Replays
 from deadletter.watch import DeskWatch
-from gateway.broker import POSTGRESQL, make_broker
+from gateway.alerting import make_alerts
 from gateway.configuration import Configuration
-from gateway.delivery_settings import (
-    DicomDestinationSettings,
-    ElsewhereSettings,
-    FhirDestinationSettings,
-    RecordDestinationSettings,
+from gateway.delivery_side import (
+    make_destinations,
+    make_drainer,
+    make_pool,
+    make_record,
+    retry_policy,
 )
-from gateway.deployment.apart import Apart
-from gateway.deployment.deploying import Build, Deployer
+from gateway.deployment.deploying import Deployer
 from gateway.deployment.drafts import Drafts
-from gateway.deployment.files import FileSet, MappingFolders
+from gateway.deployment.files import MappingFolders
 from gateway.deployment.following import Follower
-from gateway.deployment.force import InForce, Mappings, undeployed
-from gateway.deployment.loading import checked_mappings, load_folders
+from gateway.deployment.force import Mappings, undeployed
 from gateway.deployment.reprocessing import Reprocessing
-from gateway.deployment.starting import SETS_FOLDER, first
-from gateway.dicom_destinations import make_dicom_destination
-from gateway.drain import Drainer
 from gateway.failure import internal
-from gateway.formats import readers
+from gateway.garbage import calm_collector
 from gateway.gate import PermissionGate
 from gateway.holdings import JournalHoldings
 from gateway.housekeeping import Housekeeper
 from gateway.ins import ROOTS, TEST_ROOTS
-from gateway.instruments import TimedIntake, TimedNormaliser, observe_mapping, timed
+from gateway.instruments import TimedIntake
 from gateway.intake import JournalIntake
 from gateway.journal import gatherings, standstills
 from gateway.journal.journal import Journal, JournalUnavailable
 from gateway.journal.writer import GroupWriter
 from gateway.judging import make_validator
 from gateway.manifests.making import Manifests
-from gateway.manifests.marking import Marking
-from gateway.mapping import Library, MappingContext, serialise
-from gateway.mapping_processes import CPU_SECONDS_MAX, MappingProcesses
-from gateway.mapping_wire import Opening, content_digest
-from gateway.model import Format
+from gateway.mapping import Library
+from gateway.mapping_processes import MappingProcesses
+from gateway.mapping_side import make_mappings
 from gateway.normalise import Normaliser
 from gateway.opening import open_journal
-from gateway.ports import Closes, Destination, Intake
+from gateway.ports import Closes, Intake
 from gateway.registry import RecordRegistry
-from gateway.release import version
-from gateway.retry import RetryPolicy
 from gateway.return_links import ReturnLinks
-from gateway.route import DestinationRule
 from gateway.settings import Loaded, Settings
 from gateway.shares import Shares
-from gateway.sources import Fragments, Sources, SystemClock, mapping_context
+from gateway.sources import Fragments, Sources, SystemClock
 from gateway.studies import SourceStudies
 from gateway.worker import WorkerPool
 from gateway.worklist import JournalWorklist
-from record.destination import RecordDestination
 from record.store import Record
 
 log = structlog.get_logger("ecluse.gateway")
 
 DOORS_SECONDS = 1.0
 """How often is looked whether a source's door must be closed or opened."""
-
-
-def load_library(settings: Settings, folders: MappingFolders | None = None) -> Library:
-    """Load the shipped mappings, the site's folders and its overrides; or those in ``folders``.
-
-    A mapping of which nothing had to be said before is not checked again. Raises
-    ``gateway.mapping.MappingError`` with every finding.
-    """
-    return load_folders(folders or MappingFolders.of(settings.mappings), checked_mappings())
-
-
-def make_normaliser(
-    settings: Settings,
-    library: Library,
-    contexts: Mapping[str, MappingContext] | None = None,
-) -> Normaliser:
-    """Stage 2 as these settings want it, for the gateway and for tools beside it.
-
-    ``contexts`` is what mappings are told of each source; without it what the settings say.
-    """
-    roots = ROOTS if settings.identity.accept_test_roots else ROOTS - TEST_ROOTS
-    return Normaliser(
-        readers=readers(),
-        library=library,
-        contexts={each.name: mapping_context(each) for each in settings.sources}
-        if contexts is None
-        else contexts,
-        accepted_ins=roots,
-    )
-
-
-def make_mapping_processes(
-    settings: Settings, library: Library, folders: MappingFolders | None = None
-) -> MappingProcesses | None:
-    """The processes that map for the workers; none is started yet. None where there are none."""
-    if settings.worker.mapping_processes == 0 or sys.platform == "win32":
-        return None
-    return MappingProcesses(
-        Opening(settings=settings, cpu_seconds=CPU_SECONDS_MAX, folders=folders),
-        content_digest(library.programs, version()),
-        count=settings.worker.mapping_processes,
-        observe=observe_mapping,
-    )
-
-
-GARBAGE_THRESHOLD = 10_000
-"""Objects made, and not freed, after which Python looks for garbage among the young ones. A
-batch of messages is some tens of thousands, and none of it is garbage while it is worked on."""
-
-
-def calm_collector() -> None:
-    """Keep Python's garbage collector from walking, every few batches, through what was loaded
-    at the start and stays: mappings, definitions, code. It was a quarter of all time."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE_THRESHOLD, 10, 10)
 
 
 @dataclass
@@ -228,55 +158,15 @@ class Gateway:
             journal.close()
             raise
         try:
-            destinations = [_destination(each, record, journal) for each in settings.destinations]
+            destinations = make_destinations(settings, record, journal)
         except BaseException:
             mappings.close()
             journal.close()
             raise
-        drainer = Drainer(
-            journal,
-            mappings.now.normaliser,
-            [timed(each) for each in destinations],
-            rules=[
-                DestinationRule(
-                    destination=each.name,
-                    sources=frozenset(each.sources),
-                    formats=_formats(each),
-                )
-                for each in settings.destinations
-            ],
-            policies={
-                each.name: each.retry.policy()
-                for each in settings.destinations
-                if isinstance(each, ElsewhereSettings) and each.retry is not None
-            },
-            policy=policy,
-            treatment={
-                each.name: each.treatment()
-                for each in settings.destinations
-                if isinstance(each, ElsewhereSettings)
-            },
-            shares=Shares(
-                (each.name for each in settings.destinations), settings.worker.priorities
-            ),
-            gate=gate,
-            lease=timedelta(seconds=settings.worker.lease_seconds),
-            processes=mappings.now.processes,
-            judge_joined=sources.judge_joined,
+        drainer = make_drainer(
+            settings, journal, mappings.now, destinations, gate=gate, sources=sources
         )
-        pool = WorkerPool(
-            journal,
-            drainer,
-            make_broker(settings.broker.url),
-            threads=settings.worker.threads,
-            connections={
-                each.name: each.connections
-                for each in settings.destinations
-                if isinstance(each, ElsewhereSettings)
-            },
-            notify=settings.journal_url() if settings.broker.url == POSTGRESQL else "",
-            sweep_seconds=settings.worker.sweep_seconds,
-        )
+        pool = make_pool(settings, journal, drainer)
         if settings.worker.threads or settings.broker.url:
             pools.append(pool)
         follower = Follower(journal, mappings, deployer, works=settings.worker.threads > 0)
@@ -409,14 +299,6 @@ class Gateway:
         return self.sources.addresses()
 
 
-def make_record(settings: Settings, journal: Journal) -> Record:
-    """The built-in record, which tells of its changes when manifests are made of them."""
-    now = SystemClock().now
-    if settings.manifest is None:
-        return Record(journal.blobs, now=now, json=serialise)
-    return Record(journal.blobs, now=now, json=serialise, changed=Marking(journal.now))
-
-
 def make_manifests(
     settings: Settings,
     journal: Journal,
@@ -433,117 +315,6 @@ def make_manifests(
         return [each.name for each in named if isinstance(each, DicomSourceSettings)]
 
     return Manifests(journal, record, intake, settings.manifest, sources=sources)
-
-
-def make_deployer(
-    settings: Settings,
-    journal: Journal,
-    mappings: Mappings | None = None,
-    contexts: Mapping[str, MappingContext] | None = None,
-) -> Deployer:
-    """What deploys mappings into a journal: for the gateway that runs with ``mappings``, and
-    for the command line when none runs."""
-
-    def load(folders: MappingFolders) -> Library:
-        return load_library(settings, folders)
-
-    return Deployer(
-        journal,
-        settings.state / SETS_FOLDER,
-        load=load,
-        check=Apart().check,
-        build=_builder(settings, contexts),
-        versions_kept=settings.mappings.versions_kept,
-        mappings=mappings,
-    )
-
-
-def make_mappings(
-    settings: Settings, journal: Journal, contexts: Mapping[str, MappingContext]
-) -> tuple[Mappings, Deployer]:
-    """The mappings in force at the start, and what deploys others.
-
-    Raises MappingError, CannotDeploy, NotASet.
-    """
-    mappings = Mappings(
-        first(
-            journal,
-            settings.state / SETS_FOLDER,
-            MappingFolders.of(settings.mappings),
-            load=lambda folders: load_library(settings, folders),
-            build=_builder(settings, contexts),
-        )
-    )
-    return mappings, make_deployer(settings, journal, mappings, contexts)
-
-
-def _builder(settings: Settings, contexts: Mapping[str, MappingContext] | None) -> Build:
-    def build(number: int, files: FileSet, folders: MappingFolders, library: Library) -> InForce:
-        return InForce(
-            version=number,
-            files=files,
-            folders=folders,
-            library=library,
-            normaliser=TimedNormaliser.around(make_normaliser(settings, library, contexts)),
-            processes=make_mapping_processes(settings, library, folders),
-            loaded=content_digest(library.programs, version()),
-        )
-
-    return build
-
-
-def make_alerts(settings: Settings, journal: Journal) -> Alerts:
-    """Who is told of dead letters."""
-    told = settings.alerts
-    console = told.console_url.rstrip("/")
-    return Alerts(
-        journal,
-        channels(settings),
-        thresholds=told.thresholds,
-        calm=timedelta(seconds=told.calm_seconds),
-        link=lambda group: f"{console}/dead/groups/{group}" if console else "",
-    )
-
-
-def channels(settings: Settings) -> list[Channel]:
-    """The ways to people that are configured."""
-    told = settings.alerts
-    found: list[Channel] = [
-        Webhook(name=each.name, url=each.url, secret_file=each.secret_file, ca_file=each.ca_file)
-        for each in told.webhooks
-    ]
-    mail = told.mail
-    if mail is not None:
-        found.append(
-            Mail(
-                name="mail", host=mail.host, port=mail.port, sender=mail.sender,
-                to=tuple(mail.to), security=mail.security, user=mail.user,
-                password_file=mail.password_file, ca_file=mail.ca_file,
-            )
-        )  # fmt: skip
-    return found
-
-
-def retry_policy(settings: Settings) -> RetryPolicy:
-    """The retry policy of the settings."""
-    return settings.retry.policy()
-
-
-def _destination(
-    settings: RecordDestinationSettings | ElsewhereSettings, record: Record, journal: Journal
-) -> Destination:
-    if isinstance(settings, FhirDestinationSettings):
-        return FhirDestination(settings.name, settings, journal.blobs)
-    if isinstance(settings, DicomDestinationSettings):
-        return make_dicom_destination(settings, journal)
-    return RecordDestination(record, name=settings.name)
-
-
-def _formats(settings: RecordDestinationSettings | ElsewhereSettings) -> frozenset[Format]:
-    """What a destination takes: objects are sent on as they are, entries of every format go to
-    the others."""
-    dicom = isinstance(settings, DicomDestinationSettings)
-    return frozenset({Format.DICOM}) if dicom else frozenset()
 
 
 def fragments_of(journal: Journal) -> Fragments:

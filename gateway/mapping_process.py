@@ -33,7 +33,8 @@ Load = Callable[[Opening], tuple[Normaliser, str]]
 
 def load(opening: Opening) -> tuple[Normaliser, str]:
     """Stage 2 as the gateway's settings want it."""
-    from gateway.bootstrap import calm_collector, load_library, make_normaliser
+    from gateway.garbage import calm_collector
+    from gateway.mapping_side import load_library, make_normaliser
 
     library = load_library(opening.settings, opening.folders)
     content = content_digest(library.programs, version())

@@ -239,8 +239,8 @@ def export(
 @contextmanager
 def _deployer(effective: Settings) -> Iterator[Deployer]:
     """What deploys where no gateway runs. Raises JournalInUse."""
-    from gateway.bootstrap import make_deployer
     from gateway.cli.access import writing
+    from gateway.mapping_side import make_deployer
 
     with writing(effective) as journal:
         deployer = make_deployer(effective, journal)

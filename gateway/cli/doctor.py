@@ -308,8 +308,8 @@ def _clock() -> Check:
 
 
 def _mappings(effective: Settings) -> Check:
-    from gateway.bootstrap import load_library
     from gateway.mapping import MappingError
+    from gateway.mapping_side import load_library
 
     try:
         library = load_library(effective)

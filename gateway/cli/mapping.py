@@ -169,8 +169,8 @@ def run(
         fail(Code.USAGE, f"{form}: not a format; there are {', '.join(Format)}")
     if source and source not in {each.name for each in effective.sources}:
         fail(Code.USAGE, f"no source is named {source}")
-    from gateway.bootstrap import load_library, make_normaliser
     from gateway.mapping import MappingError
+    from gateway.mapping_side import load_library, make_normaliser
     from gateway.workbench.files import NoMessage, messages_of_files
 
     try:

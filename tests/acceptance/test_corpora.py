@@ -15,10 +15,10 @@ import pydicom
 import pytest
 
 from adapters.hl7.sender import read_messages
-from gateway.bootstrap import open_journal
 from gateway.demo.people import TEST_ROOT, ins_with_key
 from gateway.journal import messages
 from gateway.journal.values import MessageFilter
+from gateway.opening import open_journal
 from gateway.settings import load_settings
 from tests.acceptance.gateway_process import GatewayProcess
 from tests.eventually import eventually

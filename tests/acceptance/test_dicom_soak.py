@@ -140,7 +140,7 @@ def spooled(gateway: GatewayProcess) -> list[Path]:
 
 def assert_all_there(gateway: GatewayProcess, ledger: Ledger) -> None:
     """Every acknowledged instance is in the journal with all of its bytes."""
-    from gateway.bootstrap import open_journal
+    from gateway.opening import open_journal
     from gateway.settings import load_settings
 
     journal = open_journal(load_settings(gateway.configuration), read_only=True)

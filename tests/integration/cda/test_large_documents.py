@@ -36,7 +36,7 @@ def read():
     return lambda given: read_header(read_document(given))
 
 def map():
-    from gateway.bootstrap import load_library, make_normaliser
+    from gateway.mapping_side import load_library, make_normaliser
     from gateway.normalise import Original, Reading
     from gateway.settings import load_settings
     settings = load_settings(None, environment={})

@@ -11,7 +11,7 @@ import orjson
 from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
 from gateway.bulk import Statement, insert_new, insert_rows, instant_text, json_text, sqlite_driver
-from gateway.journal import lanes, tables
+from gateway.journal import imaging_tables, lanes, tables
 from gateway.journal.arrival import (
     ATTRIBUTES,
     CHANGED_AT,
@@ -292,9 +292,9 @@ def _to_index(connection: Connection, new: Iterable[Arrival], ids: Mapping[Key, 
     """Note the instances that the index of what is held does not have yet, and the orders of
     imaging that the worklist does not have."""
     rows = [(ids[arrival.key],) for arrival in new if arrival.indexed]
-    insert_rows(connection, tables.unindexed, rows, fine=True)
+    insert_rows(connection, imaging_tables.unindexed, rows, fine=True)
     orders = [(ids[arrival.key],) for arrival in new if arrival.scheduled]
-    insert_rows(connection, tables.unscheduled, orders, fine=True)
+    insert_rows(connection, imaging_tables.unscheduled, orders, fine=True)
 
 
 # An image has its own commit as a rule: what is around the statement would cost more than it.

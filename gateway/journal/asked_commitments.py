@@ -12,7 +12,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, select, update
 
-from gateway.journal import tables
+from gateway.journal import imaging_tables
 from gateway.journal.dialects import upsert
 
 OURS = ":ours"
@@ -21,7 +21,7 @@ OURS = ":ours"
 WAITING, COMMITTED, FAILED, PASSED = "waiting", "committed", "failed", "passed"
 """``passed``: nothing more is expected of it; objects are sent again."""
 
-_commitment = tables.storage_commitment
+_commitment = imaging_tables.storage_commitment
 _c = _commitment.c
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, insert, select, update
 
-from gateway.journal import lanes, states, tables
+from gateway.journal import imaging_tables, lanes, states, tables
 from gateway.journal.arrival import ORDERS, dedupe_key
 from gateway.journal.blobs import Blobs
 from gateway.journal.moves import move, note
@@ -123,7 +123,7 @@ def _insert(
         },
     )
     if parent.format == Format.DICOM.value and parent.group_key:
-        connection.execute(insert(tables.unindexed), {"message_id": child_id})
+        connection.execute(insert(imaging_tables.unindexed), {"message_id": child_id})
     if parent.kind in ORDERS:
-        connection.execute(insert(tables.unscheduled), {"message_id": child_id})
+        connection.execute(insert(imaging_tables.unscheduled), {"message_id": child_id})
     return int(child_id)

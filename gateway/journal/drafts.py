@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from gateway.journal import tables
+from gateway.journal import mapping_tables
 from gateway.journal.fitting import fit
 from gateway.journal.rows import AnyRow
 from gateway.journal.tables import TEXT_MAX
@@ -21,7 +21,7 @@ DRAFTS_MAX = 50
 FILES_MAX = 200
 FILE_CHARACTERS_MAX = 1_000_000
 
-_draft = tables.mapping_draft
+_draft = mapping_tables.mapping_draft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

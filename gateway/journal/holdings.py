@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 from gateway.bulk import insert_rows, json_text
-from gateway.journal import tables
+from gateway.journal import imaging_tables, tables
 from gateway.journal.fitting import fit
 from gateway.journal.journal import Journal
 from gateway.journal.rows import CONTENT_COLUMNS, MESSAGE_COLUMNS, message_of
@@ -36,10 +36,10 @@ from gateway.model import Payload
 PATIENTS, STUDIES, SERIES, INSTANCES = "patients", "studies", "series", "instances"
 
 _message = tables.message
-_study = tables.held_study
-_series = tables.held_series
-_instance = tables.held_instance
-_unindexed = tables.unindexed
+_study = imaging_tables.held_study
+_series = imaging_tables.held_series
+_instance = imaging_tables.held_instance
+_unindexed = imaging_tables.unindexed
 _GONE = [s.value for s in (MessageState.REFUSED, MessageState.DISCARDED, MessageState.REPLACED)]
 _WITHOUT_NUMBER = 1 << 62
 _TABLES: Mapping[str, Table] = {t.name: t for t in (_study, _series, _instance)}

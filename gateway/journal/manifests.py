@@ -14,14 +14,14 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
-from gateway.journal import tables
+from gateway.journal import imaging_tables
 from gateway.journal.dialects import upsert
 
 DUE, WAITING, STOPPED, MADE, WITHDRAWN = "due", "waiting", "stopped", "made", "withdrawn"
 STATES = (DUE, WAITING, STOPPED, MADE, WITHDRAWN)
 _AT_ONCE = 500
 
-_manifest = tables.manifest
+_manifest = imaging_tables.manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,15 +15,15 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from gateway.journal import tables
+from gateway.journal import mapping_tables
 from gateway.journal.dialects import upsert
 from gateway.journal.fitting import fit
 from gateway.journal.rows import AnyRow
 from gateway.journal.tables import TEXT_MAX
 from gateway.journal.times import moment
 
-_version = tables.mapping_version
-_deployment = tables.mapping_deployment
+_version = mapping_tables.mapping_version
+_deployment = mapping_tables.mapping_deployment
 _WITHOUT_CONTENT = [column for column in _version.c if column.name != "content"]
 
 

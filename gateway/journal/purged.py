@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, delete, func, select
 
-from gateway.journal import tables
+from gateway.journal import mapping_tables, tables
 from gateway.journal.dialects import upsert
 from gateway.journal.ledger import COLUMN
 from gateway.journal.ledger import PURGED as ACCOUNT
@@ -171,7 +171,7 @@ def _delete(connection: Connection, ids: Sequence[int]) -> None:
     connection.execute(delete(_attempt).where(_attempt.c.delivery_id.in_(deliveries)))
     for owned in (
         _delivery, tables.event, tables.content, tables.normalised, _letter, tables.waiting,
-        tables.reprocessed, tables.application_acknowledgement,
+        mapping_tables.reprocessed, tables.application_acknowledgement,
     ):  # fmt: skip
         connection.execute(delete(owned).where(owned.c.message_id.in_(ids)))
     connection.execute(delete(_message).where(_message.c.id.in_(ids)))

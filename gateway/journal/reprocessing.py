@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select, update
 
-from gateway.journal import tables
+from gateway.journal import mapping_tables, tables
 from gateway.journal.dialects import upsert
 from gateway.journal.fitting import fit
 from gateway.journal.rows import MESSAGE_COLUMNS, AnyRow, message_of
@@ -30,8 +30,8 @@ FAILURES_MAX = 200
 
 IDS_MAX = 500
 
-_job = tables.reprocessing
-_reprocessed = tables.reprocessed
+_job = mapping_tables.reprocessing
+_reprocessed = mapping_tables.reprocessed
 _message = tables.message
 
 

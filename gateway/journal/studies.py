@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, select, update
 
-from gateway.journal import lanes, tables
+from gateway.journal import imaging_tables, lanes, tables
 from gateway.journal.dialects import upsert
 from gateway.journal.states import MessageState
 
@@ -23,8 +23,8 @@ OPEN, COMPLETE, DISCONTINUED = "open", "complete", "discontinued"
 STEP, COMMITMENT, COUNT, REQUEST = "step", "commitment", "count", "request"
 WAITING, REPORTED, GIVEN_UP = "waiting", "reported", "given-up"
 
-_evidence = tables.study_evidence
-_commitment = tables.storage_commitment
+_evidence = imaging_tables.study_evidence
+_commitment = imaging_tables.storage_commitment
 _gathering = tables.gathering
 _message = tables.message
 _AT_ONCE = 500

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
-from gateway.journal import tables
+from gateway.journal import mapping_tables, tables
 from gateway.journal.dialects import upsert
 from gateway.journal.rows import MESSAGE_COLUMNS, message_of
 from gateway.journal.states import MessageState
 from gateway.journal.values import Message
 
-_sweep = tables.unmapped_sweep
+_sweep = mapping_tables.unmapped_sweep
 _message = tables.message
 _ONE = 1
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, or_, select, update
 
-from gateway.journal import tables
+from gateway.journal import imaging_tables, tables
 from gateway.journal.dialects import upsert
 from gateway.journal.fitting import fit
 from gateway.journal.rows import CONTENT_COLUMNS, MESSAGE_COLUMNS, message_of
@@ -22,9 +22,9 @@ from gateway.journal.values import Message
 
 SCHEDULED, HELD, CANCELLED, COMPLETED = "scheduled", "held", "cancelled", "completed"
 
-_step = tables.scheduled_step
+_step = imaging_tables.scheduled_step
 _message = tables.message
-_unscheduled = tables.unscheduled
+_unscheduled = imaging_tables.unscheduled
 _GONE = [s.value for s in (MessageState.REFUSED, MessageState.DISCARDED, MessageState.REPLACED)]
 _DONE = ("COMPLETED",)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from alembic import context
 
 from gateway.journal.desk_tables import replay_job
+from gateway.journal.imaging_tables import manifest
+from gateway.journal.mapping_tables import mapping_version
 from gateway.journal.purge_tables import purge
 
-# Both rooms of tables are loaded, and have one metadata.
-TABLES = (replay_job, purge)
+# All rooms of tables are loaded, and have one metadata.
+TABLES = (replay_job, manifest, mapping_version, purge)
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -77,15 +77,23 @@ class JournalWorklist:
             since = _day(self._journal.now() - timedelta(days=DAYS_KEPT))
             if not found and since == self._forgotten:
                 return False
-            ordered = [(message, self._steps(message)) for message in found]
+            ordered: list[tuple[Message, Sequence[OrderedStep]]] = []
+            for message in found:
+                try:
+                    ordered.append((message, self._steps(message)))
+                except OSError as error:
+                    # The disk may give it another time; the others go on.
+                    log.warning("an order cannot be read now", message=message.id,
+                                error=type(error).__name__)  # fmt: skip
             with self._journal.write() as connection:
                 worklist.store(connection, ordered)
                 if since != self._forgotten:
                     worklist.forget(connection, since)
             self._forgotten = since
-        return len(found) == BATCH
+        return len(found) == BATCH and bool(ordered)
 
     def _steps(self, message: Message) -> Sequence[OrderedStep]:
+        """What a message orders; nothing of one that cannot be read. Raises OSError."""
         try:
             if message.size > MESSAGE_BYTES_MAX:
                 raise Unreadable("too large")

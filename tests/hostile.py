@@ -342,7 +342,7 @@ ARCHIVES: dict[str, tuple[Callable[[], bytes], str, str]] = {
         "content-mismatch", "XDSPatientIdDoesNotMatch"),
     "another id in the document": (lambda: described(entry("DOC0001.XML", ONE, unique_id="2.999.1.1")), "content-mismatch", "XDSRepositoryMetadataError"),
     "one id twice": (
-        lambda: described(entry("DOC0001.XML", ONE), entry("DOC0002.XML", ONE)), "content-mismatch", "XDSDuplicateUniqueIdInMessage"),
+        lambda: described(entry("DOC0001.XML", ONE), entry("DOC0002.XML", ONE)), "content-mismatch", "XDSRepositoryDuplicateUniqueIdInMessage"),
     "a document that is not there": (
         lambda: described(entry("DOC0001.XML", ONE), entry("DOC0002.XML", TWO)), "required-field-missing", "XDSMissingDocument"),
     "a document of which nothing is said": (

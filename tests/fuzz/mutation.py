@@ -51,9 +51,10 @@ def corpus(folder: Path, most: int = 400, bytes_max: int = 4000) -> list[bytes]:
 
 def archives() -> list[bytes]:
     """Archives of XDM: a good one, and some that are not."""
-    from tests.integration.xdm.test_xdm import CASES, ONE, archive
+    from tests.hostile import ARCHIVES, ONE
+    from tests.integration.xdm.archives import archive
 
-    made = [archive(ONE), *(make() for make, _, _ in CASES.values())]
+    made = [archive(ONE), *(make() for make, _, _ in ARCHIVES.values())]
     return [each for each in made if len(each) < 20_000]
 
 

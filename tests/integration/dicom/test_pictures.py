@@ -122,7 +122,7 @@ def test_the_process_can_open_nothing_and_is_replaced_when_it_is_late() -> None:
         limits = Path(f"/proc/{process.pid}/limits").read_text()
         made._idle.put(process)
         files = next(line for line in limits.splitlines() if line.startswith("Max open files"))
-        assert int(files.split()[3]) < 16
+        assert int(files.split()[3]) < 64  # as many as its libraries have open, and no more
     finally:
         made.close()
     with pytest.raises(NoPicture) as refused:

@@ -230,7 +230,7 @@ def alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Shell:
     """A state folder with one dead letter, and no gateway."""
     configuration = tmp_path / "ecluse.yaml"
     configuration.write_text(
-        CONFIGURATION.format(state=tmp_path / "state", token=""), encoding="utf-8"
+        CONFIGURATION.format(state=tmp_path / "state", token="", lab=""), encoding="utf-8"
     )
     settings = load_settings(configuration, environment={})
     with contextlib.closing(open_journal(settings, read_only=False)) as journal:

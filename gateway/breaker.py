@@ -11,7 +11,7 @@ The rate is a generic cell rate algorithm (ITU-T I.371, annex A) with one cell o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -163,3 +163,14 @@ def after_rest(standing: Standing, until: datetime, cause: Cause, now: datetime)
     """The standing after the destination asked to be left alone until then."""
     latest = max(until, standing.rest_until or until)
     return replace(standing, rest_until=latest, cause=cause, changed_at=now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationPolicy:
+    """How a destination elsewhere is treated. ``per_second`` 0: as fast as it answers.
+    ``passes``: an item that must be tried again lets those behind it pass."""
+
+    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+    per_second: float = 0.0
+    burst: int = 1
+    passes: bool = False

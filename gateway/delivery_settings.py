@@ -9,8 +9,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 
 from adapters.dicom.forward_settings import StorageSettings
 from adapters.fhir.settings import FhirServerSettings
-from gateway.breaker import BreakerPolicy
-from gateway.elsewhere import DestinationPolicy
+from gateway.breaker import BreakerPolicy, DestinationPolicy
 from gateway.model import CauseCode
 from gateway.retry import RetryPolicy
 

@@ -13,8 +13,9 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import or_, select
 
+from gateway.breaker import DestinationPolicy
 from gateway.deliver import OutboundDrain
-from gateway.elsewhere import DestinationPolicy, ElsewhereDrain
+from gateway.elsewhere import ElsewhereDrain
 from gateway.gate import PermissionGate
 from gateway.inbound import InboundDrain, Reads
 from gateway.joined import JudgeJoined, unjudged

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 
 from gateway.attempt import call, current
 from gateway.breaker import (
-    BreakerPolicy,
+    DestinationPolicy,
     Go,
     NotBefore,
     Standing,
@@ -52,17 +52,6 @@ RENEW_BEFORE = 4
 NOTHING_NEWER = Delivered(evidence="nothing to send: what stands there is as new or newer")
 
 _DESTINATION_FAILED = frozenset({CauseCode.DESTINATION_UNAVAILABLE, CauseCode.OUTCOME_UNKNOWN})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DestinationPolicy:
-    """How a destination elsewhere is treated. ``per_second`` 0: as fast as it answers.
-    ``passes``: an item that must be tried again lets those behind it pass."""
-
-    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
-    per_second: float = 0.0
-    burst: int = 1
-    passes: bool = False
 
 
 @dataclass(slots=True)

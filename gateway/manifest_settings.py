@@ -7,8 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from adapters.dicom.manifest_profiles import PROFILES, Profile
-from adapters.dicom.manifest_writing import UID_ROOT, UID_ROOT_MAX, Origin
+from adapters.dicom.manifest_profiles import PROFILES, UID_ROOT, UID_ROOT_MAX, Origin, Profile
 from adapters.dicom.settings import AeTitle
 
 MANIFEST_SOURCE = "manifest"

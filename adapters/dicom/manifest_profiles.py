@@ -84,3 +84,26 @@ ELGA = Profile(
 """Austria: TID 2010, retrieval by AE title and location UID."""
 
 PROFILES = {each.name: each for each in (DRIM_M, MADO, ELGA)}
+
+
+UID_ROOT = "2.25"
+UID_ROOT_MAX = 24
+"""Characters of a root, so that 39 digits fit behind it (64 in all, PS3.5 9.1)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Who makes manifests and where its instances are had.
+
+    ``institution`` may be an XON (``name^^^^^^^^^identifier``). ``retrieve_url`` is the base of the
+    WADO-RS service, ``report_url`` that of the FHIR service at which reports are had, both without
+    a slash at their end. Empty is unknown.
+    """
+
+    manufacturer: str = "Écluse"
+    institution: str = ""
+    retrieve_url: str = ""
+    retrieve_ae_title: str = ""
+    retrieve_location_uid: str = ""
+    report_url: str = ""
+    uid_root: str = UID_ROOT

@@ -30,39 +30,18 @@ from adapters.dicom.manifest import (
     Request,
 )
 from adapters.dicom.manifest_library import code_sequence, content_item, image_library, value_type
-from adapters.dicom.manifest_profiles import IMPLICIT_LITTLE_ENDIAN, Profile
+from adapters.dicom.manifest_profiles import IMPLICIT_LITTLE_ENDIAN, Origin, Profile
 from adapters.dicom.part10 import file_head
 
 CDA_RELEASE_2 = "2.16.840.1.113883.1.7.2"
 """What stands for a SOP class in a reference to a CDA (PS3.3 C.12.1.1.6)."""
 
-UID_ROOT = "2.25"
-UID_ROOT_MAX = 24
-"""Characters of a root, so that 39 digits fit behind it (64 in all, PS3.5 9.1)."""
 
 _NAMESPACE = uuid.UUID("0b1c3a2e-5d0f-5a57-8a54-6f1f0a7d5b1e")
 """For UIDs of manifests. Never to be changed: a manifest made again must have the same UID."""
 _UNICODE = "ISO_IR 192"
 _LATIN_1 = "ISO_IR 100"
 _LO, _SH, _PN, _LT = 64, 16, 64, 10_240
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """Who makes manifests and where its instances are had.
-
-    ``institution`` may be an XON (``name^^^^^^^^^identifier``). ``retrieve_url`` is the base of the
-    WADO-RS service, ``report_url`` that of the FHIR service at which reports are had, both without
-    a slash at their end. Empty is unknown.
-    """
-
-    manufacturer: str = "Écluse"
-    institution: str = ""
-    retrieve_url: str = ""
-    retrieve_ae_title: str = ""
-    retrieve_location_uid: str = ""
-    report_url: str = ""
-    uid_root: str = UID_ROOT
 
 
 @dataclass(frozen=True, slots=True)

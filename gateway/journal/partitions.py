@@ -22,10 +22,11 @@ from sqlalchemy import Connection, case, func, insert, select, table, text, upda
 from sqlalchemy import column as named
 
 from gateway.journal import purges, tables
+from gateway.journal.expiry import expired
 from gateway.journal.purge_tables import journal_partition
 from gateway.journal.purges import Purge
 from gateway.journal.purging import Step
-from gateway.journal.retention import Part, expired
+from gateway.journal.retention import Part
 from gateway.journal.tables import INLINE_BYTES_MAX
 
 PARTITIONED = (Part.NORMALISED, Part.CONTENT)

@@ -31,8 +31,9 @@ from sqlalchemy.sql.selectable import TableClause
 
 from gateway.bulk import given_instant
 from gateway.journal import chain, purged, purges, seals, tables
+from gateway.journal.expiry import expired
 from gateway.journal.purges import Purge
-from gateway.journal.retention import Part, Policy, expired
+from gateway.journal.retention import Part, Policy
 from gateway.journal.tables import INLINE_BYTES_MAX
 
 ROWS_LOOKED_AT = 500

@@ -16,8 +16,7 @@ from adapters.fhir.bundles import receipt_id
 from adapters.fhir.destination import FhirDestination
 from adapters.fhir.settings import FhirServerSettings
 from adapters.tls import ClientTlsSettings
-from gateway.breaker import BreakerPolicy
-from gateway.elsewhere import DestinationPolicy
+from gateway.breaker import BreakerPolicy, DestinationPolicy
 from gateway.journal import deliveries
 from gateway.journal.states import DeliveryState, MessageState
 from gateway.model import (

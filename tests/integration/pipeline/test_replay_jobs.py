@@ -14,8 +14,7 @@ import pytest
 
 from deadletter import triage
 from deadletter.jobs import CannotReplay, ReplayRunner, Replays, checked_pace
-from gateway.breaker import BreakerPolicy
-from gateway.elsewhere import DestinationPolicy
+from gateway.breaker import BreakerPolicy, DestinationPolicy
 from gateway.journal import desk_actions, replaying
 from gateway.journal.journal import Journal
 from gateway.journal.replaying import End, Job, JobState, Pace

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from gateway import rooms
-from gateway.breaker import BreakerPolicy
-from gateway.elsewhere import DestinationPolicy
+from gateway.breaker import BreakerPolicy, DestinationPolicy
 from gateway.journal import lanes, standings, standstills
 from gateway.journal.standstills import Kind, Mode
 from gateway.journal.states import DeliveryState, MessageState

@@ -64,3 +64,12 @@ def deidentifiers() -> dict[Format, Deidentifier]:
 def encoders() -> dict[Format, Callable[[str], Sequence[Payload]]]:
     """How the text of a mapping's test becomes a message, where text is not the format itself."""
     return {Format.DICOM: study_files}
+
+
+SOURCE_TYPES = {
+    Format.HL7V2: {"mllp", "hl7-http", "hl7-folder"},
+    Format.DICOM: {"dicom", "dicomweb"},
+    Format.CDA: {"cda-http", "cda-folder", "xdm-http", "xdm-folder", "xds", "imap", "smtp"},
+    Format.HPRIM: {"hprim-http", "hprim-folder"},
+}
+"""The types of sources (``type:`` in the configuration) that bring messages of a format."""

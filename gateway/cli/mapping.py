@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.access import log_to_standard_error
-from gateway.cli.mapping_bench import SOURCE_TYPES, FilesArgument, FormatOption, SourceOption
+from gateway.cli.mapping_bench import FilesArgument, FormatOption, SourceOption
 from gateway.cli.mapping_coverage import coverage
 from gateway.cli.mapping_diff import diff
 from gateway.cli.mapping_explain import explain
@@ -195,8 +195,10 @@ def run(
 
 def _source_for(effective: Settings, form: Format) -> str:
     """The first configured source of a format: what it says of zone and authorities counts."""
+    from gateway.formats import SOURCE_TYPES
+
     for each in effective.sources:
-        if each.type in SOURCE_TYPES[form.value]:
+        if each.type in SOURCE_TYPES[form]:
             return each.name
     return "file"
 

@@ -61,13 +61,6 @@ FoldersOption = Annotated[
 VERSIONS_MAX = 1_000
 """Versions among which one is looked up."""
 
-SOURCE_TYPES = {
-    "hl7v2": {"mllp", "hl7-http", "hl7-folder"},
-    "dicom": {"dicom", "dicomweb"},
-    "cda": {"cda-http", "cda-folder", "xdm-http", "xdm-folder", "xds", "imap", "smtp"},
-    "hprim": {"hprim-http", "hprim-folder"},
-}
-
 
 def effective_settings(
     config: Path | None, state: Path | None, folders: Sequence[Path] = ()
@@ -121,9 +114,11 @@ def contexts(effective: Settings, source: str) -> Mapping[Format, MappingContext
             if each.name == source:
                 return dict.fromkeys(Format, mapping_context(each))
         fail(Code.USAGE, f"no source is named {source}")
+    from gateway.formats import SOURCE_TYPES
+
     found: dict[Format, MappingContext] = {}
     for form in Format:
-        fitting = [each for each in effective.sources if each.type in SOURCE_TYPES[form.value]]
+        fitting = [each for each in effective.sources if each.type in SOURCE_TYPES[form]]
         found[form] = mapping_context(fitting[0]) if fitting else MappingContext(source="file")
     return found
 

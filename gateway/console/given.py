@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Form
 
 from adapters.hl7.message import Message as Er7Message
+from gateway.formats import SOURCE_TYPES
 from gateway.journal import messages
 from gateway.journal.values import Message
 from gateway.mapping import MappingContext
@@ -20,12 +21,6 @@ if TYPE_CHECKING:
 
 PASTED_MAX = 1_000_000
 
-_SOURCE_TYPES = {
-    Format.HL7V2: {"mllp", "hl7-http", "hl7-folder"},
-    Format.DICOM: {"dicom", "dicomweb"},
-    Format.CDA: {"cda-http", "cda-folder", "xdm-http", "xdm-folder", "xds", "imap", "smtp"},
-    Format.HPRIM: {"hprim-http", "hprim-folder"},
-}
 _ENCODING_HEAD = 200
 
 
@@ -153,6 +148,6 @@ def _context(console: Console, source: str) -> MappingContext:
 
 def _source_for(console: Console, kind: Format) -> str:
     for each in console.gateway.settings.sources:
-        if each.type in _SOURCE_TYPES[kind]:
+        if each.type in SOURCE_TYPES[kind]:
             return each.name
     return "pasted"

@@ -162,6 +162,16 @@ def test_a_late_replay_does_not_overrule_a_newer_word(bench: Bench) -> None:
     assert permit(bench, patient, bench.message(), feeding=Feeding.PERMITTED)
 
 
+def test_a_merge_of_two_of_whom_nothing_is_said_is_no_word_on_it(bench: Bench) -> None:
+    a, b = (ensure(bench, value) for value in "12")
+    opposition, merging = bench.message(), bench.message()
+    merge(bench, b, a, merging)
+    # It came before the merge, and is read after it: replayed, or repaired.
+    assert permit(bench, b, opposition, feeding=Feeding.OPPOSED, record=RecordStatus.CLOSED)
+    found = get(bench, b)
+    assert (found.feeding, found.record) == (Feeding.OPPOSED, RecordStatus.CLOSED)
+
+
 def test_a_merge_keeps_the_stricter_permission(bench: Bench) -> None:
     a, b, c = (ensure(bench, value) for value in "123")
     first, second, third = (bench.message() for _ in range(3))

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, select
 
 from record.content import Prepared, ResourceText
 from record.faults import VersionRefused
+from record.indexing import cut
 from record.rows import batches, insert_new
 from record.tables import (
     IDENTIFIER_MAX,
@@ -38,6 +39,7 @@ KEPT_OF_A_LATE_VERSION = frozenset(
 it states of the patient has been stated anew by the higher one."""
 _KEYS_MAX = 500
 _EDITIONS_MAX = 1_000
+"""Documents of one patient under one identifier that are looked at, the newest first."""
 
 Set = tuple[str, str, str]
 """A patient, and system and value of the set's identifier: software that gives every document
@@ -136,10 +138,15 @@ class DocumentVersions:
     def _read(self, references: set[str]) -> None:
         """The editions of the given sets, and those of the given references."""
         entry, version, named = record_entry, record_entry_version, record_identifier
-        values = [value[:IDENTIFIER_MAX] for _, _, value in self._given]
         keys: set[int] = set()
-        for batch in batches(values, _KEYS_MAX):
-            statement = select(named.c.entry_key).where(named.c.value.in_(batch))
+        for patient, _, value in self._given:
+            # Of this patient alone: what others have under the same identifier may be any number.
+            statement = (
+                select(named.c.entry_key)
+                .join(entry, entry.c.key == named.c.entry_key)
+                .where(named.c.value == cut(value, IDENTIFIER_MAX), entry.c.patient_id == patient)
+                .order_by(named.c.entry_key.desc())
+            )
             keys.update(self._connection.execute(statement.limit(_EDITIONS_MAX)).scalars())
         conditions = [entry.c.key.in_(batch) for batch in batches(sorted(keys), _KEYS_MAX)]
         conditions += [

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Connection
 
 from gateway.model import Entry
+from record import document_versions
 from record.faults import VersionRefused
 from record.store import Record
 from tests.unit.record.making import MemoryBlobs, document, observation, patient, put
@@ -102,3 +103,22 @@ def test_documents_without_a_version_are_left_alone(
     put(record, connection, "p", document("a", "p", blobs.put(b"1")), at=1)
     put(record, connection, "p", document("a", "p", blobs.put(b"2")), at=2)
     assert status(record, connection, "a") == "current"
+
+
+def test_other_patients_documents_under_the_same_identifier_hide_nothing(
+    record: Record,
+    connection: Connection,
+    blobs: MemoryBlobs,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Software exists that gives every document the same set.
+    monkeypatch.setattr(document_versions, "_EDITIONS_MAX", 2)
+    for at, name in enumerate("abc", 1):
+        other = edition(blobs, f"of-{name}", 1)
+        other.resource["subject"] = {"reference": f"Patient/{name}"}
+        put(record, connection, name, patient(name), other, at=at, message=at)
+    put(record, connection, "p", patient("p"), edition(blobs, "d1", 1), at=4, message=4)
+    put(record, connection, "p", patient("p"), edition(blobs, "d2", 2), at=5, message=5)
+    assert status(record, connection, "d1") == "superseded"
+    with pytest.raises(VersionRefused):
+        put(record, connection, "p", edition(blobs, "other", 2), at=6, message=6)

@@ -64,7 +64,8 @@ def lateness(connection: Connection) -> list[Lateness]:
         select(
             delivery.c.destination,
             func.count(),
-            func.min(delivery.c.due_at, type_=Instant()),
+            # Without a time of its own it is due since it was put in line.
+            func.min(func.coalesce(delivery.c.due_at, delivery.c.changed_at), type_=Instant()),
         )
         .where(delivery.c.state == DeliveryState.PENDING.value)
         .group_by(delivery.c.destination)

@@ -155,3 +155,20 @@ def test_a_journal_that_is_away_is_a_metric_not_a_fault(
     away = Exposition(journal).text()
     assert b"ecluse_journal_up 0.0" in away
     assert b"ecluse_build_info" in away
+
+
+def test_what_was_never_tried_is_late_too(journal: Journal) -> None:
+    """No worker, a destination that is left alone: nothing is tried, and nothing has a time."""
+    (number,) = arrive(journal, timedelta(minutes=5))
+    with journal.write() as connection:
+        deliveries.insert(
+            connection,
+            [NewDelivery(
+                message_id=number, lane="p@pacs", patient_id="p", destination="pacs",
+                sequence=number, idempotency_key="k",
+            )],
+            at=NOW - timedelta(hours=3),
+        )  # fmt: skip
+    with journal.read() as connection:
+        (queue,) = figures.lateness(connection)
+    assert queue.oldest_due == NOW - timedelta(hours=3)

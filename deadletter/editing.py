@@ -2,8 +2,8 @@
 
 Where a destination refuses what the mapping made, and the message itself is right, a person
 corrects the entries. The child has the bytes of the original and the corrected entries, and is
-linked to it; the original keeps its own. Only destinations that do not have the original yet get
-the child.
+linked to it; the original keeps its own. Only destinations that do not have the original yet, and
+for which nobody discarded it, get the child.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def _send(
     corrected: Sequence[Entry],
     sent: Sequence[DeliveryRow],
 ) -> None:
-    """Route the child to whatever does not have its parent."""
+    """Route the child to whatever does not have its parent and still should."""
     entries.store_edited(connection, parent.id, child.id, corrected)
     column = tables.delivery.c
     connection.execute(
@@ -196,7 +196,9 @@ def _send(
         .where(tables.message.c.id == child.id)
         .values(attributes={**child.attributes, entries.EDITED: "by a person"})
     )
-    missing = [each for each in sent if each.state is not DeliveryState.DELIVERED]
+    # Not where it is, nor where a person decided that it does not go.
+    over = (DeliveryState.DELIVERED, DeliveryState.DISCARDED)
+    missing = [each for each in sent if each.state not in over]
     messages.move(
         connection,
         child.id,

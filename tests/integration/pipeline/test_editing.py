@@ -105,6 +105,24 @@ def test_a_destination_that_has_the_original_keeps_it(make_rig: Callable[..., Ri
     assert [fact for _, fact in two.order] == ["b"]
 
 
+def test_where_a_person_discarded_it_an_edited_copy_does_not_go(
+    make_rig: Callable[..., Rig],
+) -> None:
+    one, two = ToyRemote("one"), ToyRemote("two")
+    rig = make_rig(destinations=[one, two])
+    dead(rig)
+    with rig.journal.read() as connection:
+        (to_one,) = deadletters.page(connection, DeadLetterFilter(destination="one"))
+        (to_two,) = deadletters.page(connection, DeadLetterFilter(destination="two"))
+        given = editing.open_entries(connection, to_two.id)
+    wanted = DeadLetterFilter(ids=(to_one.id,))
+    replay.discard(rig.journal, wanted, actor="anne", key="d", reason="they do not want it")
+    edit(rig, to_two.id, given)
+    rig.settle()
+    assert [fact for _, fact in two.order] == ["b"]
+    assert one.order == []
+
+
 def test_a_stale_edit_changes_nothing(rig: Rig) -> None:
     receipt = dead(rig)
     letter, given = opened(rig)

@@ -7,7 +7,6 @@ rows), so that what is put meanwhile neither repeats nor hides an entry.
 from __future__ import annotations
 
 import base64
-import binascii
 import json as token_json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -152,7 +151,7 @@ def read_page_token(text: str) -> tuple[Any, int]:
     try:
         padded = text + "=" * (-len(text) % 4)
         value, key = token_json.loads(base64.urlsafe_b64decode(padded))
-    except (TypeError, ValueError, binascii.Error) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise SearchRefused("page", "is no page of this search") from error
     number = value if isinstance(value, int) else 0
     if not isinstance(key, int) or not isinstance(value, (int, str)):

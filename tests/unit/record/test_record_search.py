@@ -213,6 +213,7 @@ def test_counts_have_limits(record: Record, connection: Connection) -> None:
         ("Observation", "_sort", "code", True),
         ("Observation", "page", "???", True),
         ("Observation", "page", "WzEsMiwzXQ", True),
+        ("Observation", "page", "W1tb" * 1_000, True),  # [[[… without end
         ("Observation", "page", "WyJhIiwxXQ", True),
         ("Observation", "page", "Wzk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5LDFd", True),
         ("Observation", "patient", "Group/a", True),

@@ -70,7 +70,8 @@ def purge_routes(gateway: Gateway) -> APIRouter:
                 connection, body.key or f"wanted {secrets.token_hex(8)}", policy,
                 actor=request.state.actor, reason=body.reason,
             )  # fmt: skip
-        log.warning("a purge was wanted", actor=begun.actor, reason=begun.reason)
+        # Why stands with the purge: a person's own words are nothing for a log.
+        log.warning("a purge was wanted", actor=begun.actor, operation=begun.key)
         gateway.housekeeper.wake()
         return shape(begun)
 

@@ -1,7 +1,8 @@
 """The index of the DICOM studies that are held: what goes in, and what is found in it.
 
 An arrival notes itself in ``unindexed``, in the transaction that keeps it; :func:`store` moves it
-into the index. A message that is refused, discarded or replaced later is not found any more.
+into the index. A message that is refused, discarded or replaced later is not found any more, nor
+is one whose bytes were purged: nobody could have it.
 Functions that change something are called inside ``Journal.write()``.
 """
 
@@ -171,7 +172,7 @@ def find(
             _instance.c.series_uid == _series.c.series_uid,
         )))  # fmt: skip
     else:
-        asked = asked.where(_message.c.state.not_in(_GONE))
+        asked = asked.where(_held())
     return list(connection.execute(asked.limit(limit).offset(offset)).all())
 
 
@@ -232,9 +233,16 @@ def _alive(of: ColumnElement[bool]) -> ColumnElement[bool]:
     return (
         select(_instance.c.sop_instance)
         .join(_message, _message.c.id == _instance.c.message_id)
-        .where(of, _message.c.state.not_in(_GONE))
+        .where(of, _held())
         .exists()
     )
+
+
+def _held() -> ColumnElement[bool]:
+    """Whether an instance's message stands, and its bytes are there."""
+    content = tables.content
+    kept = select(content.c.message_id).where(content.c.message_id == _instance.c.message_id)
+    return and_(_message.c.state.not_in(_GONE), kept.exists())
 
 
 def _fulfilled(connection: Connection, wanted: Wanted) -> ColumnElement[bool]:
@@ -291,7 +299,7 @@ def instances(
         select(_instance)
         .join(_message, _message.c.id == _instance.c.message_id)
         .join(_series, _of_series())
-        .where(_message.c.state.not_in(_GONE))
+        .where(_held())
         .order_by(
             func.coalesce(_series.c.number, _WITHOUT_NUMBER), _instance.c.series_uid,
             func.coalesce(_instance.c.number, _WITHOUT_NUMBER), _instance.c.sop_instance,
@@ -319,7 +327,7 @@ def study_counts(connection: Connection, studies: Sequence[str]) -> dict[str, St
         )
         .join(_message, _message.c.id == _instance.c.message_id)
         .join(_series, _of_series())
-        .where(_instance.c.study_uid.in_(studies), _message.c.state.not_in(_GONE))
+        .where(_instance.c.study_uid.in_(studies), _held())
         .group_by(
             _instance.c.study_uid, _instance.c.series_uid, _instance.c.sop_class,
             _series.c.modality,
@@ -348,10 +356,7 @@ def series_counts(
     found = connection.execute(
         select(_instance.c.study_uid, _instance.c.series_uid, func.count().label("instances"))
         .join(_message, _message.c.id == _instance.c.message_id)
-        .where(
-            _instance.c.series_uid.in_({uid for _, uid in series}),
-            _message.c.state.not_in(_GONE),
-        )
+        .where(_instance.c.series_uid.in_({uid for _, uid in series}), _held())
         .group_by(_instance.c.study_uid, _instance.c.series_uid)
     )
     wanted = set(series)

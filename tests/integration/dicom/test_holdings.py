@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from adapters.dicom.holdings import QueryLevel, UnknownKey
 from adapters.dicom.part10 import file_head
@@ -199,3 +199,20 @@ def test_what_cannot_be_read_is_left_out_once_and_for_all(kept: Kept) -> None:
     assert "1.2" not in kept.studies()
     with kept.journal.read() as connection:
         assert index.waiting(connection) == 0
+
+
+def test_what_was_purged_is_not_offered(kept: Kept) -> None:
+    study = f"{STUDY}.900"
+    gone, stays = kept.keep(study, 1, 1), kept.keep(study, 1, 2)
+    assert kept.studies(StudyInstanceUID=study) == [study]
+    with kept.journal.write() as connection:
+        connection.execute(delete(tables.content).where(tables.content.c.message_id == gone))
+    (held,) = kept.holdings.instances(study=study)
+    assert held.message_id == stays
+    (match,) = kept.holdings.find(QueryLevel.STUDY, {"StudyInstanceUID": study})
+    assert match.attributes["00201208"]["Value"] == [1]
+    with kept.journal.write() as connection:
+        connection.execute(delete(tables.content).where(tables.content.c.message_id == stays))
+    assert kept.studies(StudyInstanceUID=study) == []
+    for level in (QueryLevel.SERIES, QueryLevel.IMAGE):
+        assert not kept.holdings.find(level, {"StudyInstanceUID": study})

@@ -54,15 +54,17 @@ class Webhook:
             digest = hmac.new(_secret(self.secret_file), body, hashlib.sha256).hexdigest()
             headers["Ecluse-Signature"] = f"sha256={digest}"
         try:
-            answer = httpx2.post(
-                self.url, content=body, headers=headers, timeout=TIMEOUT_SECONDS,
+            # Only the status counts: what else it answers is not read, however much that is.
+            with httpx2.stream(
+                "POST", self.url, content=body, headers=headers, timeout=TIMEOUT_SECONDS,
                 follow_redirects=False, verify=_trust(self.ca_file),
-            )  # fmt: skip
-        except (httpx2.HTTPError, OSError) as error:
+            ) as answer:  # fmt: skip
+                status = answer.status_code
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             raise NotSent(f"{type(error).__name__}: no answer from the webhook") from None
-        if not 200 <= answer.status_code < 300:
-            raise NotSent(f"the webhook answered {answer.status_code}")
-        return str(answer.status_code)
+        if not 200 <= status < 300:
+            raise NotSent(f"the webhook answered {status}")
+        return str(status)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

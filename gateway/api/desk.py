@@ -21,6 +21,7 @@ from deadletter.export import LETTERS_MAX, Exporter
 from deadletter.jobs import DEFAULT_RAMP, CannotReplay, checked_pace
 from gateway import shapes
 from gateway.api.dead_letters import KEY_MAX, REASON_MAX, Action, read_body
+from gateway.failure import internal
 from gateway.journal import alerting, deadletters, desk_actions, replaying
 from gateway.journal.values import DeadLetterFilter, Message
 from gateway.model import TraceStep
@@ -363,4 +364,8 @@ def _add_alerts(router: APIRouter, gateway: Gateway) -> None:
                 told[channel.name] = {"sent": True, "answer": answer}
             except NotSent as fault:
                 told[channel.name] = {"sent": False, "answer": str(fault)}
+            except Exception as error:  # noqa: BLE001  the other channels are tried all the same
+                cause = internal(error)
+                said = f"{cause.detail} at {cause.location}"
+                told[channel.name] = {"sent": False, "answer": said}
         return {"channels": told}

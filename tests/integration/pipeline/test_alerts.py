@@ -8,7 +8,7 @@ import json
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -187,6 +187,39 @@ def webhook() -> Iterator[tuple[str, list[tuple[dict[str, str], bytes]], list[in
     server.shutdown()
     server.server_close()
     thread.join(5)
+
+
+def test_a_webhook_that_never_stops_answering_is_not_listened_to() -> None:
+    """Only its status counts: an endless body would fill the memory, or hold the thread."""
+    over = threading.Event()
+
+    class Endless(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            try:
+                while not over.is_set():
+                    self.wfile.write(b"x" * 65_536)
+            except OSError:
+                over.set()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endless)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    said: list[str] = []
+    hook = Webhook(name="hook", url=f"http://127.0.0.1:{server.server_port}/")
+    asked = threading.Thread(
+        target=lambda: said.append(hook.send(trial(datetime.now(UTC), "hook"))), daemon=True
+    )
+    asked.start()
+    asked.join(30)
+    over.set()
+    server.shutdown()
+    server.server_close()
+    assert said == ["200"]
 
 
 @ONE_DATABASE

@@ -123,7 +123,7 @@ class ElsewhereDrain:
         """Work in the due lanes of a destination, the most urgent first.
 
         Gives the seconds after which to look again: 0 when there is more, None when nothing
-        is due. Raises JournalUnavailable.
+        is due. Raises JournalUnavailable, and what one lane met once the others had their turn.
         """
         destination, now = self._destinations[name], self._now()
         with self._journal.read() as connection:
@@ -137,10 +137,18 @@ class ElsewhereDrain:
                 if isinstance(verdict, NotBefore):
                     return (verdict.at - now).total_seconds()
             due = lanes.due(connection, now, LANES_LOOKED_AT, destination=name, rank=view.rank)
+        faults: list[Exception] = []
         for lane in due:
             if self._stopping():
                 return None
-            self._turn(destination, lane)
+            try:
+                self._turn(destination, lane)
+            except JournalUnavailable:
+                raise
+            except Exception as fault:  # noqa: BLE001  one patient's lane stops no other's
+                faults.append(fault)
+        if faults:
+            raise faults[0]
         return 0.0 if due else None
 
     # --- one lane -----------------------------------------------------------------

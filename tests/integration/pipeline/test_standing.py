@@ -9,10 +9,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from gateway import rooms
 from gateway.breaker import BreakerPolicy, DestinationPolicy
-from gateway.journal import lanes, standings, standstills
+from gateway.journal import lanes, standings, standstills, tables
 from gateway.journal.standstills import Kind, Mode
 from gateway.journal.states import DeliveryState, MessageState
 from gateway.journal.times import utc_now
@@ -478,3 +479,19 @@ def test_a_standing_is_read_back_as_it_was_written(rig: Rig) -> None:
         assert standings.get(connection, "x") == row
         assert standings.all_of(connection) == [row]
         assert standings.names(connection) == ["x"]
+
+
+def test_a_lane_that_cannot_be_worked_on_stops_no_other(make_rig: Callable[..., Rig]) -> None:
+    remote = ToyRemote("remote")
+    rig = make_rig(destinations=[remote])
+    broken, _ = (send(rig, n, f"of {n}").message_id for n in (1, 2))
+    rig.drainer.drain("in:lab")
+    with rig.journal.write() as connection:
+        connection.execute(
+            update(tables.normalised)
+            .where(tables.normalised.c.message_id == broken)
+            .values(entries=b"{")
+        )
+    with pytest.raises(ValueError, match="."):
+        rig.drainer.elsewhere.work("remote")
+    assert [fact for _, fact in remote.order] == ["of 2"]

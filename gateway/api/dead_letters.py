@@ -18,6 +18,7 @@ from gateway.api.security import REPAIR_BYTES_MAX
 from gateway.journal import deadletters, desk_actions
 from gateway.journal.values import DeadLetterFilter
 from gateway.model import Payload, Stage
+from gateway.row_number import RowNumber
 
 if TYPE_CHECKING:
     from gateway.bootstrap import Gateway
@@ -35,7 +36,9 @@ class Action(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    ids: list[int] = Field(default_factory=list, max_length=IDS_MAX, description="Their numbers.")
+    ids: list[RowNumber] = Field(
+        default_factory=list, max_length=IDS_MAX, description="Their numbers."
+    )
     group: str = Field(default="", max_length=64, description="A fingerprint.")
     cause: str = Field(default="", max_length=64, description="A cause code.")
     all: bool = Field(default=False, description="Every unresolved one.")
@@ -91,7 +94,7 @@ def _add_reading(router: APIRouter, gateway: Gateway) -> None:
         destination: str = "",
         assignee: str = "",
         resolved: bool | None = False,
-        before: int | None = None,
+        before: RowNumber | None = None,
         limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 50,
     ) -> Any:
         """Dead letters, newest first; those that nobody has settled unless told otherwise."""
@@ -116,7 +119,7 @@ def _add_reading(router: APIRouter, gateway: Gateway) -> None:
         return {"items": [shapes.group(each.letters) for each in triage.groups(journal)]}
 
     @router.get("/{number}")
-    def show_letter(number: int) -> Any:
+    def show_letter(number: RowNumber) -> Any:
         """One dead letter, and who did what about it."""
         with journal.read() as connection:
             found = deadletters.get(connection, number)
@@ -160,7 +163,7 @@ def _add_actions(router: APIRouter, gateway: Gateway) -> None:
     )
     async def repair(
         request: Request,
-        number: int,
+        number: RowNumber,
         *,
         reason: Annotated[str, Query(max_length=REASON_MAX)] = "",
         key: Annotated[str, Query(max_length=KEY_MAX)] = "",

@@ -27,6 +27,7 @@ from gateway.journal.values import DeadLetterFilter, Message
 from gateway.model import TraceStep
 from gateway.normalise import Unusable
 from gateway.originals import original_of
+from gateway.row_number import RowNumber
 from gateway.serialise import dumps, loads
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _add_jobs(router: APIRouter, gateway: Gateway) -> None:
     def list_jobs(
         *,
         active: bool = False,
-        before: int | None = None,
+        before: RowNumber | None = None,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
     ) -> Any:
         """Replays, newest first."""
@@ -86,7 +87,7 @@ def _add_jobs(router: APIRouter, gateway: Gateway) -> None:
         return {"items": [shapes.replay_job(each) for each in found]}
 
     @router.get("/jobs/{number}")
-    def show_job(number: int) -> Any:
+    def show_job(number: RowNumber) -> Any:
         """One replay: where it stands, and who did what with it."""
         with journal.read() as connection:
             job = replaying.get(connection, number)
@@ -103,10 +104,10 @@ def _add_job_items(router: APIRouter, gateway: Gateway) -> None:
 
     @router.get("/jobs/{number}/items")
     def job_items(
-        number: int,
+        number: RowNumber,
         *,
         state: Annotated[str, Query(max_length=16)] = "",
-        after: int = 0,
+        after: RowNumber = 0,
         limit: Annotated[int, Query(ge=1, le=500)] = 100,
     ) -> Any:
         """The letters of a replay in their order, after a place, and what became of each."""
@@ -142,7 +143,7 @@ def _add_job_actions(router: APIRouter, gateway: Gateway) -> None:
         return JSONResponse(shapes.replay_job(job), 201 if new else 200)
 
     @router.post("/jobs/{number}/{action}")
-    def act(request: Request, number: int, action: str) -> Any:
+    def act(request: Request, number: RowNumber, action: str) -> Any:
         """``pause``, ``resume`` or ``cancel``."""
         acts = {"pause": replays.pause, "resume": replays.resume, "cancel": replays.cancel}
         if action not in acts:
@@ -229,7 +230,7 @@ def _add_people(router: APIRouter, gateway: Gateway) -> None:
     def audit(
         *,
         group: str = "",
-        before: int | None = None,
+        before: RowNumber | None = None,
         limit: Annotated[int, Query(ge=1, le=500)] = 100,
     ) -> Any:
         """Who did what at the desk, newest first."""
@@ -275,12 +276,12 @@ def _add_words(router: APIRouter, gateway: Gateway) -> None:
         return said(words, request.state.actor, assigns=False, group=fingerprint)
 
     @router.post("/{number}/assign")
-    def assign_letter(request: Request, number: int, words: Words) -> Any:
+    def assign_letter(request: Request, number: RowNumber, words: Words) -> Any:
         """Say whose one dead letter is."""
         return said(words, request.state.actor, assigns=True, dead_letter_id=number)
 
     @router.post("/{number}/notes")
-    def note_on_letter(request: Request, number: int, words: Words) -> Any:
+    def note_on_letter(request: Request, number: RowNumber, words: Words) -> Any:
         """Write a note on one dead letter."""
         return said(words, request.state.actor, assigns=False, dead_letter_id=number)
 
@@ -289,7 +290,7 @@ def _add_entries(router: APIRouter, gateway: Gateway) -> None:
     journal = gateway.journal
 
     @router.get("/{number}/entries")
-    def show_entries(request: Request, number: int) -> Response:
+    def show_entries(request: Request, number: RowNumber) -> Response:
         """The entries of a dead delivery, to be edited, and the ``base`` that names them."""
         with journal.read() as connection, _edit_errors():
             found = editing.open_entries(connection, number)
@@ -303,7 +304,7 @@ def _add_entries(router: APIRouter, gateway: Gateway) -> None:
     )
     async def edit(
         request: Request,
-        number: int,
+        number: RowNumber,
         *,
         base: Annotated[str, Query(max_length=64)],
         reason: Annotated[str, Query(max_length=REASON_MAX)] = "",

@@ -17,6 +17,7 @@ from gateway.deployment.deploying import REASON_MAX, CannotDeploy, Deployed, cha
 from gateway.deployment.files import FileSet, NotASet
 from gateway.journal import mappings as kept
 from gateway.journal.mappings import Conflict
+from gateway.row_number import RowNumber
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +44,7 @@ class Rollback(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    version: int | None = Field(
+    version: RowNumber | None = Field(
         default=None, ge=1, description="Its number; none: the one before the present."
     )
     reason: str = Field(max_length=REASON_MAX, description="Why.")
@@ -95,7 +96,7 @@ def _add_reading(router: APIRouter, gateway: Gateway) -> None:
             }
 
     @router.get("/versions/{number}")
-    def show_version(number: int) -> Any:
+    def show_version(number: RowNumber) -> Any:
         """One version with the digest of each of its files."""
         with journal.read() as connection:
             found = kept.version(connection, number)
@@ -104,7 +105,7 @@ def _add_reading(router: APIRouter, gateway: Gateway) -> None:
         return shapes.version(found, manifest=True)
 
     @router.get("/versions/{number}/files")
-    def packed_files(number: int) -> Response:
+    def packed_files(number: RowNumber) -> Response:
         """The files of a version, packed, as ``deploy`` takes them."""
         with journal.read() as connection:
             packed = kept.content(connection, number)

@@ -15,6 +15,7 @@ from gateway.journal.journal import Journal
 from gateway.journal.states import MessageState
 from gateway.journal.values import Message, MessageFilter
 from gateway.model import Format, Payload
+from gateway.row_number import RowNumber
 from gateway.serialise import dumps
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def message_routes(gateway: Gateway) -> APIRouter:
         control_id: str = "",
         patient_id: str = "",
         cause: str = "",
-        before: int | None = None,
+        before: RowNumber | None = None,
         limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 50,
     ) -> Any:
         """Messages, newest first. ``next_before`` is the next page's ``before``, or null."""
@@ -67,7 +68,7 @@ def message_routes(gateway: Gateway) -> APIRouter:
         }
 
     @router.get("/messages/{number}")
-    def show_message(request: Request, number: int, *, resources: bool = False) -> Response:
+    def show_message(request: Request, number: RowNumber, *, resources: bool = False) -> Response:
         """One message's whole life. ``resources`` adds the FHIR resources: data of a patient."""
         with journal.read() as connection:
             life = shapes.life(connection, _get(connection, number), resources=resources)
@@ -103,7 +104,7 @@ def _add_status(router: APIRouter, gateway: Gateway) -> None:
 
 def _add_bytes(router: APIRouter, journal: Journal) -> None:
     @router.get("/messages/{number}/bytes")
-    def message_bytes(request: Request, number: int) -> Response:
+    def message_bytes(request: Request, number: RowNumber) -> Response:
         """The exact bytes, as a download; ``X-Content-SHA256`` is their digest."""
         with journal.read() as connection:
             found = _get(connection, number)

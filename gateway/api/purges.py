@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.housekeeping import shape
 from gateway.journal import purges, purging
+from gateway.row_number import RowNumber
 
 if TYPE_CHECKING:
     from gateway.bootstrap import Gateway
@@ -51,7 +52,7 @@ def purge_routes(gateway: Gateway) -> APIRouter:
         return {"policy": policy.as_json(), "counts": counts}
 
     @router.get("/{purge_id}")
-    def get_purge(purge_id: int) -> Any:
+    def get_purge(purge_id: RowNumber) -> Any:
         """One purge, and how far it is."""
         with gateway.journal.read() as connection:
             found = purges.get(connection, purge_id)

@@ -16,6 +16,7 @@ from gateway.deployment.deploying import REASON_MAX
 from gateway.deployment.reprocessing import DRY_RUN_DEFAULT, DRY_RUN_MAX, CannotReprocess
 from gateway.journal import reprocessing
 from gateway.journal.reprocessing import IDS_MAX, Busy, Selection
+from gateway.row_number import RowNumber
 from gateway.serialise import dumps
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ class Selected(BaseModel):
     patient_id: str = Field(default="", max_length=36, description="Of this patient.")
     since: AwareDatetime | None = Field(default=None, description="Arrived then or later.")
     until: AwareDatetime | None = Field(default=None, description="Arrived before.")
-    ids: list[int] = Field(default_factory=list, max_length=IDS_MAX, description="Their numbers.")
+    ids: list[RowNumber] = Field(
+        default_factory=list, max_length=IDS_MAX, description="Their numbers."
+    )
 
     def selection(self) -> Selection:
         """As the journal takes it."""
@@ -78,7 +81,7 @@ def _add_reading(router: APIRouter, gateway: Gateway) -> None:
         return {"items": [shapes.job(each) for each in found]}
 
     @router.get("/{number}")
-    def show_job(number: int) -> Any:
+    def show_job(number: RowNumber) -> Any:
         """One job: where it stands, and what it could not read."""
         with gateway.journal.read() as connection:
             found = reprocessing.get(connection, number)
@@ -122,7 +125,7 @@ def _add_actions(router: APIRouter, gateway: Gateway) -> None:
         return JSONResponse(shapes.job(job), 201 if new else 200)
 
     @router.post("/{number}/{action}")
-    def act(request: Request, number: int, action: str) -> Any:
+    def act(request: Request, number: RowNumber, action: str) -> Any:
         """``pause``, ``resume`` or ``stop``."""
         acts = {"pause": service.pause, "resume": service.resume, "stop": service.stop}
         if action not in acts:

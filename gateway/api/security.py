@@ -168,7 +168,7 @@ class Gate:
             return PlainTextResponse("A page of another site may not do this.\n", 403)
         limit = self._body_limit(scope["path"])
         length = headers.get("content-length", "0")
-        if limit is not None and (not length.isdigit() or int(length) > limit):
+        if limit is not None and (not length.isdecimal() or int(length) > limit):
             return PlainTextResponse("The body is too large.\n", 413, {"Connection": "close"})
         return None
 

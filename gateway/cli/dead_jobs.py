@@ -24,7 +24,7 @@ def submit(
     given = {name: value for name, value in pace.items() if value is not None}
     if "ramp" in given:
         parts = [part.strip() for part in str(given["ramp"]).split(",") if part.strip()]
-        if not all(part.isdigit() for part in parts):
+        if not all(part.isdecimal() for part in parts):
             fail(Code.USAGE, "--ramp is numbers with commas between: 1,5,25")
         given["ramp"] = [int(part) for part in parts]
     told = ask_desk(effective, "/jobs", {**selection, **given})

@@ -296,7 +296,7 @@ def _content(attachment: Json) -> Content | None:
     return Content(
         url=f"/fhir/Binary/{match.group(1)}",
         label=_MEDIA.get(media_type, media_type or "fichier"),
-        size=int(size) if size.isdigit() else None,
+        size=int(size) if size.isdecimal() else None,
         media_type=media_type,
     )
 
@@ -375,4 +375,4 @@ def _accession(resource: Json) -> str:
 
 def _count(value: Any, otherwise: int) -> int:
     written = text(value)
-    return int(written) if written.isdigit() else otherwise
+    return int(written) if written.isdecimal() else otherwise

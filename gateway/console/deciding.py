@@ -43,7 +43,7 @@ class Selection:
         """The journal's filter. Raises HTTPException when nothing is selected."""
         if self.ids:
             parts = self.ids.split(",")
-            if len(parts) > IDS_MAX or not all(p.isdigit() and len(p) < 16 for p in parts):
+            if len(parts) > IDS_MAX or not all(p.isdecimal() and len(p) < 16 for p in parts):
                 raise HTTPException(422, "the dead letters are named by their numbers")
             return DeadLetterFilter(ids=tuple(int(part) for part in parts))
         if self.group or self.cause:
@@ -146,7 +146,7 @@ def _add_replay(router: APIRouter, console: Console) -> None:
 def _pace(ramp: str, per_second: str, stop_percent: str) -> Pace:
     """The pace of a form. Raises CannotReplay."""
     steps = [part.strip() for part in ramp.replace(";", ",").split(",") if part.strip()]
-    if not all(part.isdigit() and len(part) < 8 for part in steps):
+    if not all(part.isdecimal() and len(part) < 8 for part in steps):
         raise CannotReplay("the first steps are numbers with commas between: 1, 5, 25")
     try:
         rate = float(per_second.replace(",", ".") or 0)

@@ -18,6 +18,7 @@ from gateway.console.repair import repair_routes
 from gateway.console.replays import replay_routes
 from gateway.journal import alerting, deadletters, deliveries, desk_actions, replaying
 from gateway.journal.values import DeadLetterFilter
+from gateway.row_number import RowNumber
 from gateway.shapes import explanation
 
 PAGE_ROWS = 50
@@ -64,7 +65,7 @@ def _add_groups(router: APIRouter, console: Console) -> None:
         return console.page("dead.html", "Dead letters", context)
 
     @router.get("/dead/groups/{fingerprint}", response_class=HTMLResponse)
-    def group_page(fingerprint: str, before: int | None = None) -> Response:
+    def group_page(fingerprint: str, before: RowNumber | None = None) -> Response:
         with console.journal.read() as connection:
             group = deadletters.group(connection, fingerprint, now=console.now())
             if group is None:
@@ -123,7 +124,7 @@ def _add_lists(router: APIRouter, console: Console) -> None:
         destination: Name = "",
         whose: Name = "",
         settled: bool = False,
-        before: int | None = None,
+        before: RowNumber | None = None,
     ) -> Response:
         wanted = DeadLetterFilter(
             resolved=settled, source=source, code=cause, destination=destination, assignee=whose
@@ -148,7 +149,7 @@ def _add_lists(router: APIRouter, console: Console) -> None:
         return console.page("dead_letters.html", "Dead letters", context)
 
     @router.get("/dead/audit", response_class=HTMLResponse)
-    def audit_page(before: int | None = None) -> Response:
+    def audit_page(before: RowNumber | None = None) -> Response:
         with console.journal.read() as connection:
             found = desk_actions.page(connection, before_id=before, limit=ACTIONS_PAGE + 1)
             told = alerting.newest(connection, limit=20) if before is None else []
@@ -173,7 +174,7 @@ def filter_query(chosen: dict[str, str]) -> str:
 
 def _add_letter(router: APIRouter, console: Console) -> None:
     @router.get("/dead/{letter_id}", response_class=HTMLResponse)
-    def letter_page(letter_id: int) -> Response:
+    def letter_page(letter_id: RowNumber) -> Response:
         with console.journal.read() as connection:
             found = deadletters.get(connection, letter_id)
             if found is None:
@@ -225,9 +226,9 @@ def _add_words(router: APIRouter, console: Console) -> None:
         return keep(request, text=text, assigns=False, group=fingerprint)
 
     @router.post("/dead/{letter_id}/assign")
-    def assign_letter(request: Request, letter_id: int, text: Words = "") -> Response:
+    def assign_letter(request: Request, letter_id: RowNumber, text: Words = "") -> Response:
         return keep(request, text=text, assigns=True, dead_letter_id=letter_id)
 
     @router.post("/dead/{letter_id}/notes")
-    def note_on_letter(request: Request, letter_id: int, text: Words = "") -> Response:
+    def note_on_letter(request: Request, letter_id: RowNumber, text: Words = "") -> Response:
         return keep(request, text=text, assigns=False, dead_letter_id=letter_id)

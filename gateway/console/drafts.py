@@ -188,7 +188,7 @@ def _add_deploying(router: APIRouter, console: Console) -> None:
 def _page(console: Console, opened: Opened, file: str, message: str, line: int) -> dict[str, Any]:
     choices = _choices(opened)
     path = file if opened.text(file) is not None else _first(choices)
-    number = int(message) if message.isdigit() and len(message) < 16 else None
+    number = int(message) if message.isdecimal() and len(message) < 16 else None
     return {
         "draft": opened.draft,
         "outdated": opened.outdated,

@@ -17,6 +17,7 @@ from gateway.console.repair import REASON_MIN, TEXT_MAX, Editable, NotEditable
 from gateway.journal import deadletters, messages
 from gateway.journal.entries import EDITED
 from gateway.model import Entry, Format
+from gateway.row_number import RowNumber
 from gateway.serialise import dumps, loads
 
 ENTRIES_SHOWN = 200
@@ -38,7 +39,9 @@ def entry_repair_routes(console: Console) -> APIRouter:
 
     @router.get("/dead/{letter_id}/entries", response_class=HTMLResponse)
     def open_form(
-        request: Request, letter_id: int, reference: Annotated[str, Query(max_length=200)] = ""
+        request: Request,
+        letter_id: RowNumber,
+        reference: Annotated[str, Query(max_length=200)] = "",
     ) -> Response:
         given = _open(console, letter_id)
         console.saw(request, "entries shown", message_id=given.message.id, dead_letter=letter_id)
@@ -48,7 +51,7 @@ def entry_repair_routes(console: Console) -> APIRouter:
 
     @router.post("/dead/{letter_id}/entries", response_class=HTMLResponse)
     def submit(
-        request: Request, letter_id: int, *,
+        request: Request, letter_id: RowNumber, *,
         reference: Annotated[str, Form(max_length=200)],
         text: Annotated[str, Form(max_length=TEXT_MAX)],
         base: Annotated[str, Form(max_length=64)],
@@ -183,7 +186,7 @@ def _form(
 
 def _add_changes(router: APIRouter, console: Console) -> None:
     @router.get("/dead/{letter_id}/changes", response_class=HTMLResponse)
-    def changes_of(request: Request, letter_id: int) -> Response:
+    def changes_of(request: Request, letter_id: RowNumber) -> Response:
         with console.journal.read() as connection:
             letter = deadletters.get(connection, letter_id)
             child_id = letter.child_message_id if letter is not None else None

@@ -71,7 +71,7 @@ class Subject:
 def subject_of(console: Console, given: Given) -> Subject:
     """The message that a form names. Raises NoMessage."""
     if given.number:
-        if not given.number.isdigit() or len(given.number) > 15:
+        if not given.number.isdecimal() or len(given.number) > 15:
             raise NoMessage("A message is named by its number.")
         with console.journal.read() as connection:
             found = messages.get(connection, int(given.number))

@@ -308,7 +308,7 @@ def _number(value: int | None) -> Fact:
 
 def _reused(message: Message) -> int | None:
     first = message.attributes.get("control_id_reused", "")
-    return int(first) if first.isdigit() else None
+    return int(first) if first.isdecimal() else None
 
 
 def _child(connection: Connection, message: Message) -> int | None:

@@ -18,6 +18,7 @@ from gateway.console.source_text import view_of
 from gateway.journal import messages
 from gateway.journal.states import MessageState
 from gateway.journal.values import Message, MessageFilter
+from gateway.row_number import RowNumber
 
 PAGE_ROWS = 50
 
@@ -59,7 +60,11 @@ def message_routes(console: Console) -> APIRouter:
 
     @router.get("/messages", response_class=HTMLResponse)
     def list_page(
-        source: str = "", state: str = "", kind: str = "", find: str = "", before: int | None = None
+        source: str = "",
+        state: str = "",
+        kind: str = "",
+        find: str = "",
+        before: RowNumber | None = None,
     ) -> Response:
         wanted = Wanted(source=source, state=state, kind=kind.strip(), find=find.strip())
         with console.journal.read() as connection:
@@ -73,7 +78,7 @@ def message_routes(console: Console) -> APIRouter:
                                                                        before))  # fmt: skip
 
     @router.get("/messages/{number}", response_class=HTMLResponse)
-    def life_page(number: int) -> Response:
+    def life_page(number: RowNumber) -> Response:
         with console.journal.read() as connection:
             found = messages.get(connection, number)
             if found is None:
@@ -82,7 +87,7 @@ def message_routes(console: Console) -> APIRouter:
         return console.page("message.html", "Messages", {"life": life})
 
     @router.get("/messages/{number}/bytes", response_class=HTMLResponse)
-    def bytes_part(request: Request, number: int) -> Response:
+    def bytes_part(request: Request, number: RowNumber) -> Response:
         with console.journal.read() as connection:
             found = messages.get(connection, number)
         if found is None:
@@ -96,7 +101,7 @@ def message_routes(console: Console) -> APIRouter:
         return console.fragment(request, "bytes.html", context, _alone(found, "Bytes"))
 
     @router.get("/messages/{number}/trace", response_class=HTMLResponse)
-    def trace_part(request: Request, number: int) -> Response:
+    def trace_part(request: Request, number: RowNumber) -> Response:
         with console.journal.read() as connection:
             found = messages.get(connection, number)
         if found is None:
@@ -110,7 +115,7 @@ def message_routes(console: Console) -> APIRouter:
 
 def _by_number(connection: Connection, find: str) -> int | None:
     """The message whose number was typed, unless it is also somebody's control id."""
-    if not find.isdigit() or len(find) > 15:
+    if not find.isdecimal() or len(find) > 15:
         return None
     if messages.page(connection, MessageFilter(control_id=find), limit=1):
         return None

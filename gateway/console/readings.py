@@ -262,7 +262,7 @@ def rule_place(label: str, opened: Opened) -> RulePlace:
     line = rest.partition(":")[0]
     roots = ("", "base/", *(f"folder-{n}/" for n in range(1, opened.after.folders + 1)))
     file = next((root + name for root in roots if root + name in opened.after.files), "")
-    return RulePlace(label=label, file=file, line=int(line) if line.isdigit() else 0)
+    return RulePlace(label=label, file=file, line=int(line) if line.isdecimal() else 0)
 
 
 def unknown_codes(examined: Examined) -> Iterator[UnknownCode]:

@@ -26,6 +26,7 @@ from gateway.journal.values import DeadLetter, Message
 from gateway.model import Cause, Format, Payload
 from gateway.normalise import Original, Unusable
 from gateway.ports import Unreadable
+from gateway.row_number import RowNumber
 from gateway.shapes import explanation
 from gateway.wording import plural
 
@@ -110,7 +111,7 @@ def repair_routes(console: Console) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.get("/dead/{letter_id}/repair", response_class=HTMLResponse)
-    def open_form(request: Request, letter_id: int) -> Response:
+    def open_form(request: Request, letter_id: RowNumber) -> Response:
         try:
             opened = _open(console, letter_id)
         except NotEditable as reason:
@@ -120,7 +121,7 @@ def repair_routes(console: Console) -> APIRouter:
 
     @router.post("/dead/{letter_id}/repair", response_class=HTMLResponse)
     def submit(
-        request: Request, letter_id: int, *,
+        request: Request, letter_id: RowNumber, *,
         text: Annotated[str, Form(max_length=TEXT_MAX)],
         base: Annotated[str, Form(max_length=64)],
         key: Annotated[str, Form(min_length=8, max_length=64)],

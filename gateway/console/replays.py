@@ -12,6 +12,7 @@ from gateway.console.context import Alone, Console, actor
 from gateway.console.desk_rows import ENDS, action_row, job_row, job_rows
 from gateway.journal import desk_actions, replaying
 from gateway.journal.replaying import End
+from gateway.row_number import RowNumber
 
 JOBS_PAGE = 50
 ITEMS_PAGE = 100
@@ -24,7 +25,7 @@ def replay_routes(console: Console) -> APIRouter:
     _add_reading(router, console)
 
     @router.post("/dead/replays/{number}/{action}")
-    def act(request: Request, number: int, action: str) -> Response:
+    def act(request: Request, number: RowNumber, action: str) -> Response:
         replays = console.gateway.replays
         acts = {"pause": replays.pause, "resume": replays.resume, "cancel": replays.cancel}
         if action not in acts:
@@ -42,7 +43,7 @@ def replay_routes(console: Console) -> APIRouter:
 
 def _add_reading(router: APIRouter, console: Console) -> None:
     @router.get("/dead/replays", response_class=HTMLResponse)
-    def list_page(before: int | None = None) -> Response:
+    def list_page(before: RowNumber | None = None) -> Response:
         with console.journal.read() as connection:
             found = replaying.jobs(connection, before_id=before, limit=JOBS_PAGE + 1)
             rows = job_rows(connection, found[:JOBS_PAGE])
@@ -55,11 +56,11 @@ def _add_reading(router: APIRouter, console: Console) -> None:
         return console.page("replays.html", "Dead letters", context)
 
     @router.get("/dead/replays/{number}", response_class=HTMLResponse)
-    def job_page(number: int) -> Response:
+    def job_page(number: RowNumber) -> Response:
         return console.page("replay.html", "Dead letters", _job(console, number))
 
     @router.get("/dead/replays/{number}/live", response_class=HTMLResponse)
-    def live(request: Request, number: int) -> Response:
+    def live(request: Request, number: RowNumber) -> Response:
         console.counts.forget()
         alone = Alone(
             heading=f"Replay {number}", back="/dead/replays", back_label="Replays",
@@ -69,10 +70,10 @@ def _add_reading(router: APIRouter, console: Console) -> None:
 
     @router.get("/dead/replays/{number}/letters", response_class=HTMLResponse)
     def letters(
-        number: int,
+        number: RowNumber,
         *,
         state: Annotated[str, Query(max_length=16)] = "",
-        after: int = 0,
+        after: RowNumber = 0,
     ) -> Response:
         with console.journal.read() as connection:
             job = replaying.get(connection, number)

@@ -19,6 +19,7 @@ from gateway.deployment.comparing import Compared, Fact
 from gateway.deployment.reprocessing import CannotReprocess, DryRun
 from gateway.journal import reprocessing
 from gateway.journal.reprocessing import Busy, Selection
+from gateway.row_number import RowNumber
 from gateway.shapes import explanation
 
 DRY_RUN_MESSAGES = 200
@@ -137,12 +138,12 @@ def _add_form(router: APIRouter, console: Console) -> None:
 
 def _add_jobs(router: APIRouter, console: Console) -> None:
     @router.get("/mappings/reprocessing/{number}", response_class=HTMLResponse)
-    def job_page(number: int) -> Response:
+    def job_page(number: RowNumber) -> Response:
         row = _row(console, number)
         return console.page("reprocessing.html", "Mappings", {"row": row})
 
     @router.get("/mappings/reprocessing/{number}/live", response_class=HTMLResponse)
-    def live(request: Request, number: int) -> Response:
+    def live(request: Request, number: RowNumber) -> Response:
         context = {"row": _row(console, number)}
         alone = Alone(
             heading=f"Reprocessing {number}", back="/mappings", back_label="Mappings",
@@ -151,7 +152,7 @@ def _add_jobs(router: APIRouter, console: Console) -> None:
         return console.fragment(request, "reprocessing_live.html", context, alone)
 
     @router.post("/mappings/reprocessing/{number}/{action}")
-    def act(request: Request, number: int, action: str) -> Response:
+    def act(request: Request, number: RowNumber, action: str) -> Response:
         service = console.gateway.reprocessing
         acts = {"pause": service.pause, "resume": service.resume, "stop": service.stop}
         if action not in acts:

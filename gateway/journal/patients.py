@@ -252,9 +252,7 @@ def merge(connection: Connection, survivor_id: str, subsumed_id: str, message_id
         update(_patient).where(_patient.c.id == subsumed_id).values(merged_into=stays.id)
     )
     # Where neither says anything the merge is no word on it, after which another would be late.
-    if goes.feeding is Feeding.OPPOSED or (
-        stays.feeding is Feeding.UNKNOWN is not goes.feeding
-    ):
+    if goes.feeding is Feeding.OPPOSED or (stays.feeding is Feeding.UNKNOWN is not goes.feeding):
         _set(connection, stays, "feeding", goes.feeding, goes.feeding_message_id or message_id)
     if goes.record is RecordStatus.CLOSED or (
         stays.record is RecordStatus.UNKNOWN is not goes.record

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
+from fastapi import APIRouter
 
+from gateway.console.context import Console
+from gateway.console.router import console_router
 from gateway.journal.states import MessageState
+from gateway.mapping import Program
 from gateway.model import CauseCode
 from tests.integration.faces import messages as hl7
 from tests.integration.faces.house import House, running_house
@@ -231,3 +236,44 @@ def test_with_a_token_nothing_is_open_but_health(tmp_path: Path) -> None:
             f"{API}/dead-letters", params={"resolved": "true"}, headers=bearer
         ).json()["items"]
         assert settled[0]["actor"] == "j.martin"
+
+
+def paths(router: APIRouter) -> Iterator[str]:
+    """The templates of a router's addresses, and of those that it includes."""
+    for route in router.routes:
+        included = getattr(route, "original_router", None)
+        if included is not None:
+            yield from paths(included)
+        else:
+            yield str(getattr(route, "path", ""))
+
+
+def test_no_address_fails_for_a_number_that_no_database_holds(
+    http: httpx2.Client, house: House
+) -> None:
+    too_much = "9" * 30
+    of_console = list(paths(console_router(Console(house.gateway))))
+    of_programs = [
+        path for path, ways in http.get("/openapi.json").json()["paths"].items() if "get" in ways
+    ]
+    asked = {"before": too_much, "after": too_much, "version": too_much, "find": "²"}
+    paged = ("/messages", "/dead-letters", "/log", f"{API}/messages", f"{API}/dead-letters")
+    for path in (*of_console, *of_programs):
+        if "{" not in path and path not in paged:
+            continue
+        address = re.sub(r"\{[^}]*\}", too_much, path)
+        answer = http.get(address, params=asked)
+        assert answer.status_code < 500, (path, answer.status_code)
+    for body in ({"ids": [int(too_much)]}, {"ids": [-1]}):
+        assert http.post(f"{API}/dead-letters/replay", json=body).status_code == 422
+
+
+def test_looking_at_the_mappings_compiles_none(http: httpx2.Client, house: House) -> None:
+    """They are compiled when a message needs them: all together take a minute."""
+    rules = Program.rules.fget
+    assert rules is not None
+    asked: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Program, "rules", property(lambda one: asked.append(one.name) or rules(one)))
+        assert http.get("/mappings").status_code == 200
+    assert asked == []

@@ -16,6 +16,7 @@ from gateway.journal import drafts, reprocessing
 from gateway.journal import mappings as kept
 from gateway.journal.mappings import Conflict, Deployment, Version
 from gateway.journal.reprocessing import Job
+from gateway.row_number import RowNumber
 
 HISTORY_ROWS = 30
 JOB_ROWS = 8
@@ -42,11 +43,11 @@ def mapping_routes(console: Console) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.get("/mappings", response_class=HTMLResponse)
-    def overview(deployed: int | None = None) -> Response:
+    def overview(deployed: RowNumber | None = None) -> Response:
         return console.page("mappings.html", "Mappings", _overview(console, deployed))
 
     @router.get("/mappings/versions/{number}", response_class=HTMLResponse)
-    def version_page(number: int) -> Response:
+    def version_page(number: RowNumber) -> Response:
         with console.journal.read() as connection:
             found = kept.version(connection, number)
             history = kept.deployments(connection, limit=200)
@@ -65,7 +66,7 @@ def mapping_routes(console: Console) -> APIRouter:
 
 def _add_rollback(router: APIRouter, console: Console) -> None:
     @router.get("/mappings/rollback", response_class=HTMLResponse)
-    def plan(version: int) -> Response:
+    def plan(version: RowNumber) -> Response:
         with console.journal.read() as connection:
             found = kept.version(connection, version)
             last = kept.latest(connection)
@@ -77,8 +78,8 @@ def _add_rollback(router: APIRouter, console: Console) -> None:
     def act(
         request: Request,
         *,
-        version: Annotated[int, Form(ge=1)],
-        expected: Annotated[int, Form(ge=0)],
+        version: Annotated[RowNumber, Form(ge=1)],
+        expected: Annotated[RowNumber, Form()],
         key: Annotated[str, Form(min_length=8, max_length=KEY_MAX)],
         reason: Annotated[str, Form(max_length=500)] = "",
     ) -> Response:
@@ -127,8 +128,9 @@ def _overview(console: Console, deployed: int | None) -> dict[str, Any]:
         "since": history[0] if history else None,
         "site": now.files.site,
         "programs": sorted(
-            ({"name": each.name, "version": each.version, "format": each.format.value,
-              "ignored": len(each.ignored)}
+            # Nothing that is known of their rules alone: these are compiled when they are needed,
+            # and all of them together take a minute.
+            ({"name": each.name, "version": each.version, "format": each.format.value}
              for each in now.library.programs),
             key=lambda each: str(each["name"]),
         ),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gateway.settings import MappingSettings
 
 FILES_MAX = 5_000
+FOLDERS_MAX = 1_000
 FILE_BYTES_MAX = 16 << 20
 SET_BYTES_MAX = 64 << 20
 PACKED_BYTES_MAX = 16 << 20
@@ -76,8 +77,7 @@ class FileSet:
                 if not path.absolute().is_relative_to(skip):
                     places[f"{root}/{path.relative_to(folder).as_posix()}"] = path
         if given.site:
-            if PurePosixPath(given.site).name != given.site or given.site.startswith("."):
-                raise NotASet(f"{given.site!r} cannot be the name of a site")
+            _demand_site(given.site)
             folder = (given.sites or given.folders[0] / _SITES) / given.site
             if not folder.is_dir():
                 raise NotASet(f"{folder}: no folder for the site {given.site!r}")
@@ -145,6 +145,10 @@ class FileSet:
             site, folders = str(head["site"]), int(head["folders"])
         except (zlib.error, ValueError, KeyError, TypeError) as error:
             raise NotASet(f"the packed files are damaged ({type(error).__name__})") from None
+        if site:
+            _demand_site(site)
+        if not 0 <= folders <= FOLDERS_MAX:
+            raise NotASet(f"{folders} cannot be a number of folders")
         at, files = data.index(b"\n") + 1, dict[str, bytes]()
         if len(listed) > FILES_MAX:
             raise NotASet(f"more than {FILES_MAX} files")
@@ -227,6 +231,12 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise NotASet(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _demand_site(site: str) -> None:
+    """A site's name becomes a folder's: it must not lead anywhere else."""
+    if PurePosixPath(site).name != site or site.startswith(".") or "\\" in site or "\0" in site:
+        raise NotASet(f"{site!r} cannot be the name of a site")
 
 
 def _demand_path(name: str, site: str, folders: int) -> None:

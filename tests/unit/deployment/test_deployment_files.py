@@ -50,6 +50,19 @@ def test_a_path_never_leads_out(path: str) -> None:
         FileSet.unpack(packed)
 
 
+@pytest.mark.parametrize("site", ["../out", "/etc", "..", ".hidden", "a/b", "a\\b", "a\0b"])
+def test_a_packed_site_never_leads_out(tmp_path: Path, site: str) -> None:
+    packed = FileSet({"base/a.yaml": b"x"}, site).pack()
+    with pytest.raises(NotASet):
+        FileSet.unpack(packed).extract(tmp_path / "versions")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_packed_set_makes_no_thousands_of_folders() -> None:
+    with pytest.raises(NotASet):
+        FileSet.unpack(FileSet({"base/a.yaml": b"x"}, folders=100_000_000).pack())
+
+
 def test_a_bomb_is_refused_before_it_is_large() -> None:
     head = json.dumps({"site": "", "folders": 0, "files": [["base/a", 1 << 30]]}).encode()
     bomb = b"ecluse mappings 1\n" + zlib.compress(head + b"\n" + b"\0" * (80 << 20))

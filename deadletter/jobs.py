@@ -293,7 +293,10 @@ class ReplayRunner:
             connection, what, actor=job.actor, fingerprint=job.fingerprint, job_id=job.id,
             number=counts["selected"], reason=str(values.get("note", "")), detail=told,
         )  # fmt: skip
-        log.info("a replay ends" if what is What.DONE else "a replay halts", job=job.id, **told)
+        log.info(
+            "a replay ends" if what is What.DONE else "a replay halts",
+            job=job.id, outcome=", ".join(f"{number} {end}" for end, number in told.items()),
+        )  # fmt: skip
 
 
 _AT_ONCE = {Verdict.GONE: End.GONE.value, Verdict.WITHHELD: End.WITHHELD.value}

@@ -41,6 +41,10 @@ ALLOWED_KEYS = frozenset(
         # which item: numbers of the journal, never control ids or identifiers of a patient
         "message", "message_id", "messages", "dead_letter", "dead_letters", "delivery",
         "delivery_id", "deliveries", "attempt", "attempts", "operation", "group",
+        # jobs, alerts and versions: numbers and names of our own
+        "job", "alert", "channel", "thread", "before",
+        # how many of a reprocessing's messages each way; whether an export is without identity
+        "examined", "changed", "failed", "deidentified",
         # why and how it ended: closed codes, and places in code or rules
         "cause", "code", "protocol_code", "location", "outcome", "state", "reason", "error",
         "at", "fault", "signal", "status", "method", "warning", "place",

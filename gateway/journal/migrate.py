@@ -5,7 +5,17 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    MetaData,
+    String,
+    Table,
+    inspect,
+    select,
+    text,
+)
 
 _LOCK = 0x45434C55
 _REVISION = re.compile(r"^(revision|down_revision) = ['\"](\w+)['\"]", re.MULTILINE)
@@ -52,7 +62,8 @@ def _noted(connection: Connection, version_table: str) -> set[str]:
     """How far the chain is; empty for a database without it."""
     if not inspect(connection).has_table(version_table):
         return set()
-    return set(connection.execute(text(f"SELECT version_num FROM {version_table}")).scalars())
+    noted = Table(version_table, MetaData(), Column("version_num", String))
+    return set(connection.execute(select(noted)).scalars())
 
 
 def _newest(package: str) -> set[str]:

@@ -13,7 +13,7 @@ from typing import Protocol
 import dramatiq
 import structlog
 
-from gateway.broker import UNREACHABLE, ServerBroker
+from gateway.broker import ServerBroker
 from gateway.failure import internal
 
 RINGS_MAX = 10_000
@@ -119,7 +119,7 @@ class ServerBell:
         """Whether the broker holds more rings than the workers soon need."""
         try:
             return self._broker.length() > QUEUE_LENGTH_MAX
-        except UNREACHABLE:
+        except self._broker.unreachable:
             return True
 
     def start(self) -> None:
@@ -171,7 +171,7 @@ class ServerBell:
         try:
             for lane in lanes:
                 self._actor.send(lane)
-        except UNREACHABLE:
+        except self._broker.unreachable:
             # Whether the last one arrived is not known, and does not matter.
             self._set_away(True)
         except Exception as error:  # noqa: BLE001  the doorbell must outlive any fault

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -43,7 +44,6 @@ from gateway.journal import gatherings, standstills
 from gateway.journal.journal import Journal, JournalUnavailable
 from gateway.journal.writer import GroupWriter
 from gateway.judging import make_validator
-from gateway.manifests.making import Manifests
 from gateway.mapping import Library
 from gateway.mapping_processes import MappingProcesses
 from gateway.mapping_side import make_mappings
@@ -59,6 +59,9 @@ from gateway.studies import SourceStudies
 from gateway.worker import WorkerPool
 from gateway.worklist import JournalWorklist
 from record.store import Record
+
+if TYPE_CHECKING:
+    from gateway.manifests.making import Manifests
 
 log = structlog.get_logger("ecluse.gateway")
 
@@ -309,6 +312,7 @@ def make_manifests(
     """What makes manifests; None where none are wanted."""
     if settings.manifest is None:
         return None
+    from gateway.manifests.making import Manifests
 
     def sources() -> list[str]:
         named = configuration.settings.sources

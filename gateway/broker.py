@@ -11,7 +11,7 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 # Read by dramatiq.worker when it is imported: how soon a consumer that lost its
@@ -19,15 +19,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 os.environ.setdefault("dramatiq_restart_delay", "1000")
 
 import dramatiq
-import redis
-from dramatiq.brokers.redis import RedisBroker
 from dramatiq.brokers.stub import StubBroker
-from dramatiq.errors import BrokerConnectionError, ConnectionClosed
-from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
 
 if TYPE_CHECKING:
     from gateway.rabbitmq import DoorbellRabbitmqBroker
+    from gateway.redis_broker import DoorbellRedisBroker
 
 POSTGRESQL = "postgresql"
 """As a broker's URL: no broker, the journal's database tells the processes."""
@@ -40,20 +36,6 @@ ACTOR = "drain"
 
 PENDING_MAX = 10_000
 """Rings that the embedded broker keeps; the sweep finds what it turns away."""
-
-REDIS_TIMEOUT_SECONDS = 1.0
-"""For connecting and for each answer. Nothing that is sent to Redis takes long, and to take
-it for away too early costs nothing: the lanes are drained in process then."""
-
-MAINTENANCE_CHANCE = 1_000_000
-"""Of a million: with every command. The default (1,000) leaves the messages of a worker
-that was killed lying for minutes on a quiet queue."""
-
-HEARTBEAT_TIMEOUT_MILLISECONDS = 15_000
-"""After this silence a worker counts as dead and its messages are given to others."""
-
-UNREACHABLE = (redis.ConnectionError, redis.TimeoutError, BrokerConnectionError, OSError)
-"""What a broker raises when it is away, as opposed to broken."""
 
 
 class EmbeddedBroker(StubBroker):
@@ -100,103 +82,19 @@ class EmbeddedBroker(StubBroker):
 
 
 class ServerBroker(Protocol):
-    """A broker outside the process, as the bell sees it. ``name`` is what log lines call it."""
+    """A broker outside the process, as the bell sees it. ``name`` is what log lines call it;
+    ``unreachable`` is what it raises when it is away, as opposed to broken."""
 
     name: str
+    unreachable: tuple[type[Exception], ...]
 
     def answers(self) -> bool:
         """Whether it answers now."""
         ...
 
     def length(self) -> int:
-        """Rings that wait there. Raises one of ``UNREACHABLE``."""
+        """Rings that wait there. Raises one of ``unreachable``."""
         ...
-
-
-class DoorbellRedisBroker(RedisBroker):
-    """Dramatiq's RedisBroker with the settings and the one repair that a doorbell needs.
-
-    redis-py's TimeoutError is no ConnectionError, and Dramatiq takes it for a
-    defect of its own: the consumer forgets what it had prefetched. Here it is a
-    lost connection like any other.
-    """
-
-    name = "redis"
-
-    def __init__(self, url: str, *, namespace: str = "ecluse") -> None:
-        client = redis.Redis.from_url(
-            url,
-            socket_timeout=REDIS_TIMEOUT_SECONDS,
-            socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
-            socket_keepalive=True,
-            health_check_interval=15,
-            # A client made from a URL retries nothing by default.
-            retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), retries=1),
-        )
-        super().__init__(  # type: ignore[no-untyped-call]
-            client=client,
-            middleware=[],
-            namespace=namespace,
-            maintenance_chance=MAINTENANCE_CHANCE,
-            heartbeat_timeout=HEARTBEAT_TIMEOUT_MILLISECONDS,
-        )
-        self._consumer_class = _consumer_class(super().consumer_class)
-
-    @property
-    def consumer_class(self) -> Any:
-        """The consumer that turns a timeout into a lost connection."""
-        return self._consumer_class
-
-    def declare_queue(self, queue_name: str) -> None:
-        """Make the queue, and no delay queue for a worker to poll."""
-        if queue_name not in self.queues:
-            self.emit_before("declare_queue", queue_name)
-            self.queues.add(queue_name)
-            self.emit_after("declare_queue", queue_name)
-
-    def answers(self) -> bool:
-        """Whether Redis answers now (at most ``REDIS_TIMEOUT_SECONDS`` per try)."""
-        try:
-            return bool(self.client.ping())
-        except UNREACHABLE:
-            return False
-
-    def length(self) -> int:
-        """Rings that wait or are being worked on. Raises one of ``UNREACHABLE``."""
-        return int(self.do_qsize(QUEUE))
-
-    def close(self) -> None:
-        """Close the connections to Redis."""
-        self.client.close()
-
-
-def _consumer_class(base: Any) -> Any:
-    class DoorbellConsumer(base):  # type: ignore[misc]
-        def __next__(self) -> Any:
-            try:
-                return super().__next__()
-            except redis.TimeoutError as error:
-                raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
-
-        def ack(self, message: Any) -> None:
-            try:
-                super().ack(message)
-            except redis.TimeoutError as error:
-                raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
-
-        def nack(self, message: Any) -> None:
-            try:
-                super().nack(message)
-            except redis.TimeoutError as error:
-                raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
-
-        def requeue(self, messages: Iterable[Any]) -> None:
-            try:
-                super().requeue(messages)
-            except (redis.ConnectionError, redis.TimeoutError) as error:
-                raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
-
-    return DoorbellConsumer
 
 
 def make_broker(
@@ -216,6 +114,8 @@ def make_broker(
         from gateway.rabbitmq import DoorbellRabbitmqBroker
 
         return DoorbellRabbitmqBroker(url)
+    from gateway.redis_broker import DoorbellRedisBroker
+
     return DoorbellRedisBroker(url)
 
 

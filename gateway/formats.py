@@ -10,7 +10,6 @@ from adapters.cda.language import CdaLanguage, CdaReader
 from adapters.dicom.deidentify import DicomDeidentifier
 from adapters.dicom.inventory import DicomInventory
 from adapters.dicom.language import DicomLanguage, DicomReader
-from adapters.dicom.notation import study_files
 from adapters.hl7.deidentify import Hl7Deidentifier
 from adapters.hl7.inventory import Hl7Inventory
 from adapters.hl7.language import Hl7Language, Hl7Reader
@@ -63,7 +62,13 @@ def deidentifiers() -> dict[Format, Deidentifier]:
 
 def encoders() -> dict[Format, Callable[[str], Sequence[Payload]]]:
     """How the text of a mapping's test becomes a message, where text is not the format itself."""
-    return {Format.DICOM: study_files}
+    return {Format.DICOM: _study_files}
+
+
+def _study_files(text: str) -> Sequence[Payload]:
+    from adapters.dicom.notation import study_files
+
+    return study_files(text)
 
 
 SOURCE_TYPES = {

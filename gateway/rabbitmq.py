@@ -19,7 +19,7 @@ from typing import Any
 import dramatiq
 import pika
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
-from dramatiq.errors import ConnectionClosed
+from dramatiq.errors import BrokerConnectionError, ConnectionClosed
 from pika.exceptions import AMQPError, UnroutableError
 
 from gateway.broker import QUEUE
@@ -50,6 +50,7 @@ class DoorbellRabbitmqBroker(RabbitmqBroker):
     """
 
     name = "rabbitmq"
+    unreachable = (BrokerConnectionError, OSError)
 
     def __init__(self, url: str) -> None:
         logging.getLogger("pika").setLevel(logging.CRITICAL)  # the bell says it once

@@ -12,19 +12,19 @@ import structlog
 from dramatiq.worker import Worker
 
 from gateway.bell import Bell, EmbeddedBell, ServerBell
-from gateway.broker import DoorbellRedisBroker, EmbeddedBroker, declare_drain
+from gateway.broker import EmbeddedBroker, declare_drain
 from gateway.crew import Crew
 from gateway.elsewhere import ElsewhereDrain
 from gateway.failure import internal
 from gateway.journal import clock, lanes
 from gateway.journal.journal import Journal, JournalUnavailable
 from gateway.journal.times import utc_now
-from gateway.postgres_bell import PostgresBell
 from gateway.route import lane_source
 from gateway.shares import Shares, View
 
 if TYPE_CHECKING:
     from gateway.rabbitmq import DoorbellRabbitmqBroker
+    from gateway.redis_broker import DoorbellRedisBroker
 
 SWEEP_LANES_MAX = 500
 """Lanes that one sweep rings; the next sweep rings the next."""
@@ -224,6 +224,8 @@ class WorkerPool:
         self.bell: Bell
         ring_due: Callable[[Iterable[str]], None] = self.ring_all
         if notify and isinstance(broker, EmbeddedBroker):
+            from gateway.postgres_bell import PostgresBell
+
             bell = PostgresBell(notify, broker, self._actor, self._unheard, threads=threads)
             self.bell = bell
             # What a sweep finds others find by their own.

@@ -19,10 +19,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pydicom import config
-from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
+from adapters.dicom.dictionary import tag_of, vr_of
 from gateway.ports import Unreadable
 
 DEPTH_MAX = 1_000
@@ -138,7 +138,7 @@ def code_item(text: str, number: int) -> Dataset:
 
 def _put(item: Dataset, keyword: str, value: str) -> None:
     """Write a value as it stands, wrong ones too."""
-    tag = tag_for_keyword(keyword)
+    tag = tag_of(keyword)
     assert tag is not None
-    vr = str(dictionary_VR(tag))
+    vr = str(vr_of(tag))
     item.add(DataElement(tag, vr, value, validation_mode=config.IGNORE))

@@ -12,9 +12,8 @@ from bisect import bisect_left
 from collections.abc import Hashable, Sequence
 from io import BytesIO
 
-from pydicom.datadict import dictionary_VR
-
 from adapters.dicom.charset import DEFAULT, character_sets
+from adapters.dicom.dictionary import vr_of
 from adapters.dicom.elements import (
     PIXEL_GROUP,
     DataSetError,
@@ -132,7 +131,7 @@ class Level:
         if written not in ("  ", "UN"):
             return written
         try:
-            known = str(dictionary_VR(tag))
+            known = str(vr_of(tag))
         except KeyError:
             return "UN"
         if " or " in known:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.dataset import Dataset
-
+from adapters.dicom.dictionary import tag_of, vr_of
 from adapters.dicom.outgoing import associate
 from adapters.dicom.settings import DicomPeerSettings
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 MODEL = "1.2.840.10008.5.1.4.1.2.2.1"
 RESULTS_MAX = 100_000
@@ -42,15 +43,17 @@ def identifier(level: str, keys: Mapping[str, str]) -> Dataset:
 
     Raises ValueError for a level or a keyword that there is not.
     """
+    from pydicom.dataset import Dataset
+
     if level not in LEVELS:
         raise ValueError(f"{level}: one of {', '.join(LEVELS)} is expected")
     asked = Dataset()
     asked.QueryRetrieveLevel = level
     for keyword, value in {**dict.fromkeys(RETURNED[level], ""), **keys}.items():
-        tag = tag_for_keyword(keyword)
+        tag = tag_of(keyword)
         if tag is None:
             raise ValueError(f"{keyword}: the data dictionary has no such keyword")
-        if dictionary_VR(tag) == "SQ":
+        if vr_of(tag) == "SQ":
             raise ValueError(f"{keyword}: a sequence cannot be a key here")
         setattr(asked, keyword, value or None)
     asked.SpecificCharacterSet = "ISO_IR 192"

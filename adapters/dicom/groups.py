@@ -8,10 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from pydicom.datadict import keyword_for_tag
-
 from adapters.dicom.content import ContentItem
 from adapters.dicom.dataset import Level
+from adapters.dicom.dictionary import keyword_of
 from adapters.dicom.paths import Step
 from adapters.dicom.reading import READING_FAULTS, ItemScope, read
 from adapters.dicom.study import InstanceScope, SeriesScope, StudyScope
@@ -61,6 +60,6 @@ def _of(level: Level, group: int, prefix: str, report: Report) -> list[Value]:
     for tag in level.tags():
         number = tag >> 16
         if number == group or (group == -1 and number % 2):
-            keyword = keyword_for_tag(tag) or f"({number:04X},{tag & 0xFFFF:04X})"
+            keyword = keyword_of(tag) or f"({number:04X},{tag & 0xFFFF:04X})"
             found += read(level, (Step(tag, keyword),), prefix, report)
     return found

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydicom.datadict import keyword_for_tag
-
+from adapters.dicom.dictionary import keyword_of
 from adapters.dicom.elements import encoding_of
 from adapters.dicom.json_model import Attributes, attributes_of
 from adapters.dicom.model_encoding import character_set_for, encoded
@@ -57,7 +56,7 @@ def read_asked(data_set: bytes, transfer_syntax: str) -> Asked:
             continue
         if attribute["vr"] == "SQ":
             continue
-        keys[keyword_for_tag(int(tag, 16)) or tag] = key_text(attribute)
+        keys[keyword_of(int(tag, 16)) or tag] = key_text(attribute)
     return Asked(key_text(model.get(LEVEL, {})).upper(), keys, model, declared)
 
 
@@ -66,7 +65,7 @@ def nested_keys(asked: Attributes, tag: str) -> dict[str, str]:
     items = asked.get(tag, {}).get("Value") or []
     item: Attributes = items[0] if items else {}
     return {
-        keyword_for_tag(int(each, 16)) or each: key_text(attribute)
+        keyword_of(int(each, 16)) or each: key_text(attribute)
         for each, attribute in item.items()
         if attribute["vr"] != "SQ"
     }

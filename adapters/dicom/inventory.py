@@ -7,10 +7,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
-from pydicom.datadict import keyword_for_tag, tag_for_keyword
-
 from adapters.dicom.content import VALUE_TYPE, VALUE_TYPES
 from adapters.dicom.dataset import Level, TooLarge
+from adapters.dicom.dictionary import keyword_of, tag_of
 from adapters.dicom.reading import READING_FAULTS
 from adapters.dicom.study import InstanceScope, StudyScope
 from adapters.dicom.values import PERSON_COMPONENTS, PERSON_GROUPS, texts
@@ -100,7 +99,7 @@ def _counted(level: Level, tag: int) -> str:
     """The keyword of an element that counts, else empty."""
     if tag >> 16 & 1 or not tag & 0xFFFF or level.vr(tag) in BULK:
         return ""
-    return str(keyword_for_tag(tag))
+    return str(keyword_of(tag))
 
 
 def _digest(level: Level, tag: int) -> str:
@@ -188,7 +187,7 @@ def _places(members: Sequence[InstanceScope], text: str) -> list[LeafKey]:
     """The key of a path, in the first instance that has something there."""
     steps = text.split(".")
     match = _STEP.fullmatch(steps[0])
-    tag = tag_for_keyword(match[1]) if match else None
+    tag = tag_of(match[1]) if match else None
     if match is None or tag is None:
         return []
     for member in members:
@@ -218,6 +217,6 @@ def _rest(number: str | None, steps: Sequence[str]) -> LeafKey:
 
 
 def _every(members: Sequence[InstanceScope], keyword: str) -> list[LeafKey]:
-    tag = tag_for_keyword(keyword) or 0
+    tag = tag_of(keyword) or 0
     found = {_digest(member.instance.level, tag): None for member in members}
     return [(keyword, digest, 1) for digest in found if digest]

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from html import escape
 
-from pydicom.uid import UID
-
 from adapters.dicom.content import CONCEPT_CODE, CONCEPT_NAME, ContentItem
 from adapters.dicom.dataset import Level
+from adapters.dicom.dictionary import uid_name
 from adapters.dicom.paths import parse
 from adapters.dicom.reading import READING_FAULTS, read
 from adapters.dicom.values import Absent, Report
@@ -211,7 +210,7 @@ def _number(item: ContentItem) -> str:
 def _reference(item: ContentItem) -> str:
     reference = item.part("ReferencedSOPSequence(1)")
     kind = reference.part("ReferencedSOPClassUID").text
-    name = UID(kind).name if kind else ""
+    name = uid_name(kind) if kind else ""
     frames = ", ".join(value.text for value in reference.parts("ReferencedFrameNumber"))
     shown = f"{name} {item.text}".strip()
     return f"{shown} [{frames}]" if frames else shown

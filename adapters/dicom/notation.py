@@ -28,13 +28,13 @@ from collections.abc import Sequence
 from io import BytesIO
 
 from pydicom import config
-from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
 from adapters.dicom.content_notation import put_content
+from adapters.dicom.dictionary import vr_of
 from adapters.dicom.part10 import file_head
 from adapters.dicom.paths import parse
 from gateway.model import Payload
@@ -109,7 +109,7 @@ def _put(dataset: Dataset, text: str, value: str, number: int) -> None:
         while len(items) < (step.place or 1):
             items.append(Dataset())
         dataset = items[(step.place or 1) - 1]
-    vr = str(dictionary_VR(last.tag))[:2]
+    vr = str(vr_of(last.tag))[:2]
     if vr in _BYTES:
         dataset.add(DataElement(last.tag, vr, _bytes(value, number)))
         return

@@ -7,8 +7,6 @@ import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pynetdicom import AE, _config, build_role, evt
-
 from adapters.dicom.part10 import IMPLEMENTATION_CLASS_UID
 from adapters.dicom.settings import DicomPeerSettings
 from adapters.tls import TlsUnusable, client_context
@@ -31,6 +29,8 @@ def associate(
     ``seconds`` is how long each word of the peer's is waited for. Raises ConnectionError, naming
     the peer's title and address.
     """
+    from pynetdicom import AE, _config, build_role, evt
+
     _config.LOG_HANDLER_LEVEL = "none"
     host, _, port = peer.connect.rpartition(":")
     ae = AE(ae_title=own_title)

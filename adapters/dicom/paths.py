@@ -22,8 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pydicom.datadict import dictionary_VM, dictionary_VR, keyword_dict, tag_for_keyword
-
+from adapters.dicom.dictionary import TAGS, tag_of, vm_of, vr_of
 from adapters.dicom.values import PERSON_COMPONENTS, PERSON_GROUPS, RANGE_ENDS, TEMPORAL
 from gateway.ports import PathError, Value, ValueState
 
@@ -100,7 +99,7 @@ def _keywords(whole: str, text: str) -> DicomPath:
             raise PathError(f"{whole}: {steps[-1].keyword} is no sequence, so nothing stands in it")
         step = _step(whole, piece)
         steps.append(step)
-        datatype = str(dictionary_VR(step.tag))
+        datatype = str(vr_of(step.tag))
     return DicomPath(whole, tuple(steps), datatype, _repeats(steps))
 
 
@@ -109,9 +108,9 @@ def _step(whole: str, piece: str) -> Step:
     if found is None:
         raise PathError(f"{whole}: {piece!r} is no keyword of the DICOM dictionary")
     keyword, place = found.groups()
-    tag = tag_for_keyword(keyword)
+    tag = tag_of(keyword)
     if tag is None:
-        near = difflib.get_close_matches(keyword, keyword_dict, n=1, cutoff=0.6)
+        near = difflib.get_close_matches(keyword, TAGS, n=1, cutoff=0.6)
         suggestion = whole.replace(piece, piece.replace(keyword, near[0])) if near else ""
         raise PathError(f"{whole}: the DICOM dictionary has no keyword {keyword}", suggestion)
     if tag >> 16 < _FIRST_DATA_SET_GROUP:
@@ -145,6 +144,4 @@ def _repeats(steps: Sequence[Step]) -> bool:
     *sequences, last = steps
     if any(step.place == 0 for step in sequences):
         return True
-    return last.place == 0 and (
-        dictionary_VR(last.tag) == "SQ" or str(dictionary_VM(last.tag)) != "1"
-    )
+    return last.place == 0 and (vr_of(last.tag) == "SQ" or str(vm_of(last.tag)) != "1")

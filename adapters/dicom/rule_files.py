@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydicom.datadict import dictionary_keyword, dictionary_VR, tag_for_keyword
+
+from adapters.dicom.dictionary import TAGS, keyword_of, tag_of, vr_of
 
 FILE_BYTES_MAX = 1 << 20
 STEPS_MAX = 500
@@ -251,9 +252,9 @@ def _attribute(
     if subject == PRIVATE and action == "remove":
         return 0, ""
     written = _TAG.fullmatch(subject)
-    tag = int(written[1] + written[2], 16) if written else tag_for_keyword(subject)
+    tag = int(written[1] + written[2], 16) if written else tag_of(subject)
     if tag is None:
-        near = difflib.get_close_matches(subject, _keywords(), n=1)
+        near = difflib.get_close_matches(subject, TAGS, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         reading.wrong(node, f"the data dictionary has no {subject}{hint}")
         return None
@@ -261,7 +262,7 @@ def _attribute(
         reading.wrong(node, f"{subject} is what makes the object: it cannot be changed here")
         return None
     try:
-        vr = dictionary_VR(tag)
+        vr = vr_of(tag)
     except KeyError:
         vr = ""
     if action != "remove" and vr not in _TEXT:
@@ -271,18 +272,9 @@ def _attribute(
     return int(tag), vr
 
 
-def _keywords() -> list[str]:
-    from pydicom.datadict import keyword_dict
-
-    return list(keyword_dict)
-
-
 def named(tag: int) -> str:
     """An attribute's keyword, or its tag in words."""
-    try:
-        return str(dictionary_keyword(tag))
-    except KeyError:
-        return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+    return keyword_of(tag) or f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
 def steps_of(paths: tuple[Path, ...]) -> tuple[Step, ...]:

@@ -16,11 +16,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from pynetdicom import AE, _config, evt
-from pynetdicom.dimse_messages import C_STORE_RQ
-from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.sop_class import Verification
-
 from adapters.dicom.dataset import SOP_CLASS_UID, SOP_INSTANCE_UID
 from adapters.dicom.elements import WINDOW_BYTES, DataSetError, Walk, Window, encoding_of
 from adapters.dicom.part10 import (
@@ -31,6 +26,7 @@ from adapters.dicom.part10 import (
     read_file_meta,
 )
 from adapters.dicom.pdus import P_DATA_TF
+from adapters.dicom.syntaxes import VERIFICATION
 
 BATCH_FILES = 1_000
 """Files that are looked at before an association is asked for what they need."""
@@ -96,7 +92,7 @@ def echo(
     """C-ECHO; the DIMSE status. Raises ConnectionError when no association or answer comes."""
     peer = _Peer(host, port, called_aet, calling_aet, timeout_seconds)
     ae = _entity(peer)
-    ae.add_requested_context(Verification)
+    ae.add_requested_context(VERIFICATION)
     association = _associate(ae, peer)
     try:
         status = association.send_c_echo()
@@ -239,6 +235,9 @@ def store(
 ) -> Sent:
     """C-STORE of one file on an association that stands, within ``seconds``; afterwards the
     association stands no more when no answer came."""
+    from pynetdicom.dimse_messages import C_STORE_RQ
+    from pynetdicom.dimse_primitives import C_STORE
+
     request = C_STORE()
     request.MessageID = number % 0xFFFF + 1
     request.Priority = 2
@@ -339,6 +338,9 @@ def _context(sop_class: str, transfer_syntax: str) -> Any:
 
 
 def _entity(peer: _Peer) -> Any:
+    # pynetdicom takes a quarter of a second to load: only where something is sent.
+    from pynetdicom import AE, _config
+
     _config.LOG_HANDLER_LEVEL = "none"
     ae = AE(ae_title=peer.calling_aet)
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
@@ -351,6 +353,8 @@ def _entity(peer: _Peer) -> Any:
 
 
 def _associate(ae: Any, peer: _Peer) -> Any:
+    from pynetdicom import evt
+
     association = ae.associate(
         peer.host,
         peer.port,

@@ -11,9 +11,6 @@ import socket
 import threading
 from typing import Any
 
-from pynetdicom import AE, _config, evt
-from pynetdicom.presentation import build_context
-
 from adapters.dicom.forward_settings import StorageSettings
 from adapters.dicom.part10 import IMPLEMENTATION_CLASS_UID
 from adapters.dicom.sender import (
@@ -147,6 +144,9 @@ class StoreLine:
 
     def _associate(self, contexts: list[Context], seconds: float) -> Any:
         """An association; None when the peer takes nothing of what is asked for."""
+        from pynetdicom import AE, _config, evt
+        from pynetdicom.presentation import build_context
+
         settings = self._settings
         _config.LOG_HANDLER_LEVEL = "none"
         host, _, port = settings.connect.rpartition(":")

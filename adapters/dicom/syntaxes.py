@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from pydicom._uid_dict import UID_dictionary
-from pynetdicom import ALL_TRANSFER_SYNTAXES
-from pynetdicom.sop_class import _STORAGE_CLASSES
+from adapters.dicom.dictionary import UIDS
 
 UNCOMPRESSED = (
     "1.2.840.10008.1.2.1",  # explicit VR little endian: says what it holds
@@ -26,30 +24,42 @@ _PIXELS_ELSEWHERE = frozenset(
     }
 )
 """JPIP: the object names an address of its pixels instead of holding them."""
+_SYNTAXES_SINCE = frozenset(
+    f"1.2.840.10008.1.2.{each}" for each in ("4.110", "4.111", "4.112", "8.1")
+)
+"""JPEG XL and deflated frames: later than the dictionary's edition."""
 
 _IMAGE_STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
+_STORAGE_ELSEWHERE = frozenset({"1.2.840.10008.5.1.4.34.7", "1.2.840.10008.5.1.4.34.10"})
+"""Instructions of a patient's radiotherapy, under a root of their own."""
+_STORAGE_SINCE = frozenset(
+    f"{_IMAGE_STORAGE_ROOT}{each}" for each in ("9.100.1", "9.100.2", "66.7", "66.8")
+)
+"""Presentation states of waveforms, and segmentations by label and height maps: the standard has
+them since later editions than the dictionary's."""
 _NO_PATIENT = (f"{_IMAGE_STORAGE_ROOT}200.", f"{_IMAGE_STORAGE_ROOT}201.")
 
 
 def storage_classes() -> tuple[str, ...]:
     """Every storage SOP class of a patient that the standard has, retired ones too, sorted."""
-    retired = {
+    known = {
         uid
-        for uid, (name, kind, *_) in UID_dictionary.items()
+        for uid, (name, kind, *_) in UIDS.items()
         if kind == "SOP Class" and "Storage" in name and uid.startswith(_IMAGE_STORAGE_ROOT)
     }
-    found = retired | {str(uid) for uid in _STORAGE_CLASSES.values()}
+    found = known | _STORAGE_SINCE | _STORAGE_ELSEWHERE
     return tuple(sorted(uid for uid in found if not uid.startswith(_NO_PATIENT)))
 
 
 def transfer_syntaxes() -> tuple[str, ...]:
     """Every transfer syntax that carries its pixels, uncompressed ones first."""
-    others = [
-        str(uid)
-        for uid in ALL_TRANSFER_SYNTAXES
-        if uid not in UNCOMPRESSED and uid not in _PIXELS_ELSEWHERE
-    ]
-    return (*UNCOMPRESSED, *others)
+    known = {
+        uid
+        for uid, (_, kind, _, retired, _) in UIDS.items()
+        if kind == "Transfer Syntax" and not retired and uid not in _PIXELS_ELSEWHERE
+    }
+    others = known.difference(UNCOMPRESSED).union(_SYNTAXES_SINCE)
+    return (*UNCOMPRESSED, *sorted(others, key=lambda uid: [int(each) for each in uid.split(".")]))
 
 
 VERIFICATION = "1.2.840.10008.1.1"

@@ -22,6 +22,7 @@ from gateway.cli.hl7 import app as hl7
 from gateway.cli.mapping import app as mapping
 from gateway.cli.mapping_import import import_  # noqa: F401 - it registers
 from gateway.cli.message import app as message
+from gateway.cli.narrowing import narrowed
 from gateway.cli.output import Code, say
 from gateway.cli.purge import purge
 from gateway.cli.record import app as record
@@ -100,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit code. ``arguments`` None takes those of the process."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app(args=given, prog_name="ecluse")
+        narrowed(app, given)(args=given, prog_name="ecluse")
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except KeyboardInterrupt:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydicom.uid import UID
-
+from adapters.dicom.dictionary import uid_name
 from adapters.dicom.manifest import Issuer
 from adapters.dicom.selection import FAULTS, SelectedSeries, Selection, read_file
 from gateway.model import Payload
@@ -58,7 +57,7 @@ def _series(series: SelectedSeries, *, last: bool) -> Iterator[str]:
         fork = "└─" if place == len(series.instances) else "├─"
         frames = f", {each.frames} frames" if each.frames else ""
         number = f"{each.number} " if each.number else ""
-        yield f"{trunk}{fork} {number}{each.uid} {UID(each.sop_class).name}{frames}"
+        yield f"{trunk}{fork} {number}{each.uid} {uid_name(each.sop_class)}{frames}"
 
 
 def _named(name: str, *values: str) -> str:

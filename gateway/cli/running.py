@@ -32,6 +32,9 @@ def run(
     import asyncio
     from pathlib import Path
 
+    from gateway.garbage import load_without_collector
+
+    load_without_collector()
     from gateway.cli.checks import unusable_files
     from gateway.settings import DEFAULT_FILE
     from gateway.settings_file import ConfigurationError

@@ -38,11 +38,11 @@ def desk_routes(console: Console) -> APIRouter:
     _add_lists(router, console)
     _add_words(router, console)
     # Before what takes a letter's number at the same place.
-    router.include_router(deciding_routes(console))
-    router.include_router(replay_routes(console))
+    router.routes.extend(deciding_routes(console).routes)
+    router.routes.extend(replay_routes(console).routes)
     _add_letter(router, console)
-    router.include_router(repair_routes(console))
-    router.include_router(entry_repair_routes(console))
+    router.routes.extend(repair_routes(console).routes)
+    router.routes.extend(entry_repair_routes(console).routes)
     return router
 
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Literal
 
-from pydicom.datadict import dictionary_VR, keyword_for_tag
-
 from adapters.dicom.charset import DEFAULT, character_sets, decode
+from adapters.dicom.dictionary import keyword_of, vr_of
 from adapters.dicom.elements import (
     PIXEL_GROUP,
     DataSetError,
@@ -103,7 +102,7 @@ class _Rows:
 
     def _row(self, element: Element, encoding: Encoding, sets: tuple[str, ...], depth: int) -> None:
         vr = _vr(element)
-        keyword = keyword_for_tag(element.tag) or ("Private" if element.tag >> 16 & 1 else "")
+        keyword = keyword_of(element.tag) or ("Private" if element.tag >> 16 & 1 else "")
         tag = f"{element.tag >> 16:04X},{element.tag & 0xFFFF:04X}"
         nested = vr == "SQ" and element.tag < PIXEL_GROUP
         value = "" if nested else self._value(element, vr, encoding, sets)
@@ -139,6 +138,6 @@ def _vr(element: Element) -> str:
     if element.vr and element.vr != "UN":
         return element.vr
     try:
-        return str(dictionary_VR(element.tag)).split(" or ", maxsplit=1)[0]
+        return str(vr_of(element.tag)).split(" or ", maxsplit=1)[0]
     except KeyError:
         return "UN"

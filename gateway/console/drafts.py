@@ -71,7 +71,7 @@ def draft_routes(console: Console) -> APIRouter:
     _add_editing(router, console)
     _add_files(router, console)
     _add_deploying(router, console)
-    router.include_router(bench_routes(console))
+    router.routes.extend(bench_routes(console).routes)
     return router
 
 

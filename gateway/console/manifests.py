@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Request
-from pydicom.uid import UID
 from starlette.responses import HTMLResponse
 
+from adapters.dicom.dictionary import uid_name
 from adapters.dicom.selection import FAULTS, Selection, read_file
 from gateway.console.clinical import Json, items, text
 from gateway.console.context import Console
@@ -92,7 +92,7 @@ def shown(selection: Selection) -> list[tuple[str, list[tuple[object, list[objec
 
 def class_name(uid: str) -> str:
     """The name of a SOP class; the UID itself for one that the standard does not know."""
-    return str(UID(uid).name).removesuffix(" Storage") if uid else ""
+    return uid_name(uid).removesuffix(" Storage") if uid else ""
 
 
 def digest_of(resource: Json) -> str:

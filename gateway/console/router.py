@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from fastapi import APIRouter, HTTPException
 from starlette.responses import Response
 
@@ -25,8 +27,19 @@ STATIC_SECONDS = 31_536_000
 """Pages name static files with their version, so that a browser may keep them for a year."""
 
 
-def console_router(console: Console) -> APIRouter:
+def console_routers(console: Console) -> Iterator[APIRouter]:
     """Every page of the console."""
+    yield _static()
+    for routes in (
+        flow_routes, message_routes, desk_routes, held_routes, patient_routes, mapping_routes,
+        draft_routes, reprocessing_routes, document_routes, standing_routes, study_routes,
+        picture_routes,
+        manifest_routes,
+    ):  # fmt: skip
+        yield routes(console)
+
+
+def _static() -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.get("/static/{name}")
@@ -41,11 +54,4 @@ def console_router(console: Console) -> APIRouter:
             headers={"Cache-Control": f"public, max-age={STATIC_SECONDS}, immutable"},
         )
 
-    for routes in (
-        flow_routes, message_routes, desk_routes, held_routes, patient_routes, mapping_routes,
-        draft_routes, reprocessing_routes, document_routes, standing_routes, study_routes,
-        picture_routes,
-        manifest_routes,
-    ):  # fmt: skip
-        router.include_router(routes(console))
     return router

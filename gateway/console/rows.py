@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from pydicom.uid import UID
-
+from adapters.dicom.dictionary import uid_name
 from gateway.journal.states import MessageState
 from gateway.journal.values import Message
 from gateway.model import CauseCode, Format
@@ -46,7 +45,7 @@ def kind_label(form: Format | None, kind: str) -> str:
     if not kind:
         return "unknown type"
     if form is Format.DICOM or (form is None and kind.startswith("1.2.840.10008.")):
-        name = UID(kind).name
+        name = uid_name(kind)
         return name if name != kind else kind
     return kind
 

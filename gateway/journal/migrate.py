@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, Engine, text
+import re
+from importlib.resources import files
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    MetaData,
+    String,
+    Table,
+    inspect,
+    select,
+    text,
+)
 
 _LOCK = 0x45434C55
+_REVISION = re.compile(r"^(revision|down_revision) = ['\"](\w+)['\"]", re.MULTILINE)
 
 
 def upgrade(
@@ -28,15 +42,39 @@ def upgrade(
 
 
 def _upgrade(connection: Connection, package: str, version_table: str) -> None:
-    from alembic import command
-    from alembic.config import Config
-
     if connection.dialect.name == "postgresql":
         # The second process waits, then finds nothing left to do.
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    if _noted(connection, version_table) == _newest(package):
+        return  # as at most starts: alembic need not even be loaded
+    from alembic import command
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", f"{package}:migrations")
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     config.attributes["version_table"] = version_table
     command.upgrade(config, "head")
+
+
+def _noted(connection: Connection, version_table: str) -> set[str]:
+    """How far the chain is; empty for a database without it."""
+    if not inspect(connection).has_table(version_table):
+        return set()
+    noted = Table(version_table, MetaData(), Column("version_num", String))
+    return set(connection.execute(select(noted)).scalars())
+
+
+def _newest(package: str) -> set[str]:
+    """What no other step of the chain follows, from the text of its files."""
+    folder = files(package).joinpath("migrations", "versions")
+    said = [
+        pair
+        for file in folder.iterdir()
+        if file.name.endswith(".py")
+        for pair in _REVISION.findall(file.read_text(encoding="utf-8"))
+    ]
+    return {revision for key, revision in said if key == "revision"} - {
+        revision for key, revision in said if key == "down_revision"
+    }

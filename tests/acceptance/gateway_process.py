@@ -7,13 +7,15 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx2
 import yaml
 
+from tests import forking
 from tests.eventually import eventually
 from tests.http_client import HTTP
 from tests.servers import free_port
@@ -30,10 +32,11 @@ class GatewayProcess:
     mllp_port: int = field(default_factory=free_port)
     dicom_port: int = field(default_factory=free_port)
     http_port: int = field(default_factory=free_port)
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | forking.Forked | None = None
     starts: int = 0
     launcher: tuple[str, ...] = ()
-    """What runs the command line; ``python -m gateway.cli`` when empty."""
+    """What runs the command line; ``python -m gateway.cli`` when empty, as a fork
+    (:mod:`tests.forking`)."""
     environment: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -70,19 +73,25 @@ class GatewayProcess:
         if not self.configuration.exists():
             self.write_configuration()
         self.starts += 1
-        launcher = self.launcher or (sys.executable, "-m", "gateway.cli")
         with (self.folder / "gateway.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*launcher, "run", "--config", str(self.configuration)],
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env={**os.environ, "PYTHONFAULTHANDLER": "1", **self.environment},
-            )
+            self.process = self._process(log)
         try:
             eventually(self.ready, timeout=timeout, every=0.03)
         except AssertionError:
             raise AssertionError(f"the gateway did not start:\n{self.log_tail()}") from None
+
+    def _process(self, log: IO[bytes]) -> subprocess.Popen[bytes] | forking.Forked:
+        environment = {**os.environ, "PYTHONFAULTHANDLER": "1", **self.environment}
+        command = ("run", "--config", str(self.configuration))
+        python, option, module, *more = self.launcher or (sys.executable, "-m", "gateway.cli")
+        if (python, option) == (sys.executable, "-m") and module in forking.MODULES:
+            return forking.start(
+                [*more, *command], stdout=log, stderr=log, environment=environment, module=module
+            )
+        return subprocess.Popen(
+            [*self.launcher, *command],
+            stdout=log, stderr=log, start_new_session=True, env=environment,
+        )  # fmt: skip
 
     def ready(self) -> bool:
         assert self.process is not None
@@ -115,18 +124,20 @@ class GatewayProcess:
 
     def command(self, *arguments: str, check: bool = True) -> Any:
         """Run an ``ecluse`` command against this gateway; its JSON when it prints any."""
-        done = subprocess.run(
-            [sys.executable, "-m", "gateway.cli", *arguments, "--config", str(self.configuration)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        if check and done.returncode != 0:
-            raise AssertionError(f"ecluse {' '.join(arguments)}: {done.returncode}\n{done.stderr}")
+        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+            process = forking.start(
+                [*arguments, "--config", str(self.configuration)], stdout=stdout, stderr=stderr
+            )
+            try:
+                code = process.wait(120)
+            finally:
+                process.kill()
+            said, faults = (each.seek(0) or each.read().decode() for each in (stdout, stderr))
+        if check and code != 0:
+            raise AssertionError(f"ecluse {' '.join(arguments)}: {code}\n{faults}")
         with contextlib.suppress(json.JSONDecodeError):
-            return json.loads(done.stdout)
-        return done.stdout
+            return json.loads(said)
+        return said
 
     def get(self, path: str, **parameters: str) -> Any:
         answer = HTTP.get(f"{self.url}{path}", params=parameters or None, timeout=30)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from lxml import etree
-from pydicom.datadict import keyword_for_tag
 
+from adapters.dicom.dictionary import keyword_of
 from adapters.dicom.json_model import Attributes
 from adapters.dicom.values import PERSON_COMPONENTS
 
@@ -26,7 +26,7 @@ def native_xml(attributes: Attributes) -> bytes:
 def _fill(parent: Any, attributes: Attributes) -> None:
     for tag, attribute in attributes.items():
         element = _child(parent, "DicomAttribute", tag=tag, vr=str(attribute["vr"]))
-        if keyword := keyword_for_tag(int(tag, 16)):
+        if keyword := keyword_of(int(tag, 16)):
             element.set("keyword", keyword)
         if "BulkDataURI" in attribute:
             _child(element, "BulkData", uri=str(attribute["BulkDataURI"]))

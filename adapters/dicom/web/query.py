@@ -7,8 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pydicom.datadict import keyword_for_tag, tag_for_keyword
-
+from adapters.dicom.dictionary import keyword_of, tag_of
 from adapters.dicom.holdings import PAGE_MAX, Match, QueryLevel, matched_at
 from adapters.dicom.json_model import Attributes
 
@@ -92,8 +91,8 @@ def _keyword(name: str) -> str:
     """The keyword that a parameter names: by keyword or tag, of a sequence its last step."""
     steps = []
     for step in name[:200].split("."):
-        tag = int(step, 16) if re.fullmatch(r"[0-9A-Fa-f]{8}", step) else tag_for_keyword(step)
-        keyword = keyword_for_tag(tag) if tag is not None else ""
+        tag = int(step, 16) if re.fullmatch(r"[0-9A-Fa-f]{8}", step) else tag_of(step)
+        keyword = keyword_of(tag) if tag is not None else ""
         if not keyword:
             raise BadQuery("a parameter names no attribute: a keyword or eight hex digits")
         steps.append(keyword)

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.broker import QUEUE, DoorbellRedisBroker, EmbeddedBroker, make_broker
+from gateway.broker import QUEUE, EmbeddedBroker, make_broker
 from gateway.journal.journal import JournalUnavailable
 from gateway.journal.states import MessageState
 from gateway.journal.times import utc_now
 from gateway.model import Again, Cause, CauseCode
+from gateway.redis_broker import DoorbellRedisBroker
 from gateway.retry import RetryPolicy
 from tests.eventually import eventually
 from tests.integration.pipeline.rig import Rig, ToyRemote, national, recorded

@@ -12,6 +12,7 @@ import structlog
 from adapters.cda.validation.validator import Validator
 from adapters.dicom.imaging.process import Pictures
 from adapters.dicom.settings import DicomSourceSettings
+from adapters.dicom.web.settings import DicomwebSourceSettings
 from adapters.hl7.continuation import Fragment, fragment_kept
 from deadletter.alerts import Alerts
 from deadletter.jobs import Replays
@@ -56,6 +57,7 @@ from gateway.settings import Loaded, Settings
 from gateway.shares import Shares
 from gateway.sources import Fragments, Sources, SystemClock
 from gateway.studies import SourceStudies
+from gateway.study_reports import StudyReports
 from gateway.worker import WorkerPool
 from gateway.worklist import JournalWorklist
 from record.store import Record
@@ -163,9 +165,11 @@ class Gateway:
             mappings.close()
             journal.close()
             raise
+        holdings, worklist = JournalHoldings(journal), JournalWorklist(journal)
         drainer = make_drainer(
-            settings, journal, mappings.now, destinations, gate=gate, sources=sources
-        )
+            settings, journal, mappings.now, destinations, gate=gate, sources=sources,
+            hear_reports=StudyReports(journal, holdings, sources.reported).hear,
+        )  # fmt: skip
         pool = make_pool(settings, journal, drainer)
         if settings.worker.threads or settings.broker.url:
             pools.append(pool)
@@ -174,7 +178,6 @@ class Gateway:
         drainer.on_outdated = follower.outdated
         writer = GroupWriter(journal, judge=gate.judge)
         intake = JournalIntake(writer, gate, quiet=sources.quiet)
-        holdings, worklist = JournalHoldings(journal), JournalWorklist(journal)
         sources.prepare(
             settings.sources,
             TimedIntake(intake),
@@ -312,7 +315,11 @@ def make_manifests(
 
     def sources() -> list[str]:
         named = configuration.settings.sources
-        return [each.name for each in named if isinstance(each, DicomSourceSettings)]
+        return [
+            each.name
+            for each in named
+            if isinstance(each, DicomSourceSettings | DicomwebSourceSettings)
+        ]
 
     return Manifests(journal, record, intake, settings.manifest, sources=sources)
 

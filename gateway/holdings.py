@@ -133,8 +133,8 @@ class JournalHoldings:
             },
         )
 
-    def _catch_up(self) -> None:
-        """Put in what came before this moment."""
+    def catch_up(self) -> None:
+        """Put in what came before this moment. Raises JournalUnavailable."""
         if self._journal.read_only:
             return
         until = time.monotonic() + ASKER_SECONDS_MAX
@@ -158,7 +158,7 @@ class JournalHoldings:
             if c is not None
         ]
         with _asked():
-            self._catch_up()
+            self.catch_up()
             with self._journal.read() as connection:
                 rows = holdings.find(
                     connection, _LEVELS[level], wanted,
@@ -182,7 +182,7 @@ class JournalHoldings:
         if not (study or series or instance):
             raise ValueError("of which study, series or instance?")
         with _asked():
-            self._catch_up()
+            self.catch_up()
             with self._journal.read() as connection:
                 rows = holdings.instances(
                     connection, study=study, series=series, instance=instance,

@@ -117,11 +117,8 @@ def test_the_published_report_ends_the_wait_for_its_study(
     )  # fmt: skip
     department.store(*(exam.instance(department.folder, 1, n) for n in (1, 2, 3)), source="slow")
     assert waits(department, exam)
-    # As the demonstrator's RIS sends it, an ORU that has nothing but a CDA; apart from the
-    # character set, which it declares wrongly, and a line break within a field.
-    published = (shared / "corpora/dicom/patient1.hl7").read_text("utf-8").strip()
-    published = published.replace("8859/1", "UNICODE UTF-8").replace(" \n||", "||")
-    told(department, published.replace("\n", "\r").encode())
+    # The demonstrator's own message has neither PID nor OBR around its CDA.
+    told(department, exam.report((shared / "corpora/dicom/DOC00002.xml").read_bytes(), "R1"))
     department.settled()
     department.make()
     found = department.account(exam)

@@ -53,6 +53,7 @@ from gateway.opening import open_journal
 from gateway.ports import Closes, Intake
 from gateway.registry import RecordRegistry
 from gateway.return_links import ReturnLinks
+from gateway.served_holdings import ServedHoldings
 from gateway.settings import Loaded, Settings
 from gateway.shares import Shares
 from gateway.sources import Fragments, Sources, SystemClock
@@ -183,7 +184,7 @@ class Gateway:
             TimedIntake(intake),
             fragments_of(journal),
             lambda name: SourceStudies(journal, name, sources.quiet, sources.patience),
-            holdings=holdings,
+            holdings=ServedHoldings(holdings, lambda: configuration.settings.holdings),
             worklist=worklist,
         )
         configuration = Configuration(

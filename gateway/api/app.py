@@ -30,6 +30,7 @@ from gateway.console.context import Console
 from gateway.console.router import console_router
 from gateway.journal.faults import JournalUnavailable
 from gateway.release import version
+from gateway.served_holdings import ServedHoldings
 from record.fhir_api import fhir_router
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def build(gateway: Gateway) -> FastAPI:
     for route in ROUTES:
         app.include_router(current_intake_router(route, gateway.sources.over_http))
     service = Service(
-        gateway.holdings,
+        ServedHoldings(gateway.holdings, lambda: gateway.settings.holdings),
         gateway.sources.over_dicomweb,
         lambda: gateway.settings.dicomweb,
         gateway.pictures,

@@ -13,6 +13,7 @@ import structlog
 from adapters.cda.validation.validator import Validator
 from adapters.dicom.imaging.process import Pictures
 from adapters.dicom.settings import DicomSourceSettings
+from adapters.dicom.web.settings import DicomwebSourceSettings
 from adapters.hl7.continuation import Fragment, fragment_kept
 from deadletter.alerts import Alerts
 from deadletter.jobs import Replays
@@ -52,10 +53,12 @@ from gateway.opening import open_journal
 from gateway.ports import Closes, Intake
 from gateway.registry import RecordRegistry
 from gateway.return_links import ReturnLinks
+from gateway.served_holdings import ServedHoldings
 from gateway.settings import Loaded, Settings
 from gateway.shares import Shares
 from gateway.sources import Fragments, Sources, SystemClock
 from gateway.studies import SourceStudies
+from gateway.study_reports import StudyReports
 from gateway.worker import WorkerPool
 from gateway.worklist import JournalWorklist
 from record.store import Record
@@ -166,9 +169,11 @@ class Gateway:
             mappings.close()
             journal.close()
             raise
+        holdings, worklist = JournalHoldings(journal), JournalWorklist(journal)
         drainer = make_drainer(
-            settings, journal, mappings.now, destinations, gate=gate, sources=sources
-        )
+            settings, journal, mappings.now, destinations, gate=gate, sources=sources,
+            hear_reports=StudyReports(journal, holdings, sources.reported).hear,
+        )  # fmt: skip
         pool = make_pool(settings, journal, drainer)
         if settings.worker.threads or settings.broker.url:
             pools.append(pool)
@@ -177,13 +182,12 @@ class Gateway:
         drainer.on_outdated = follower.outdated
         writer = GroupWriter(journal, judge=gate.judge)
         intake = JournalIntake(writer, gate, quiet=sources.quiet)
-        holdings, worklist = JournalHoldings(journal), JournalWorklist(journal)
         sources.prepare(
             settings.sources,
             TimedIntake(intake),
             fragments_of(journal),
             lambda name: SourceStudies(journal, name, sources.quiet, sources.patience),
-            holdings=holdings,
+            holdings=ServedHoldings(holdings, lambda: configuration.settings.holdings),
             worklist=worklist,
         )
         configuration = Configuration(
@@ -316,7 +320,11 @@ def make_manifests(
 
     def sources() -> list[str]:
         named = configuration.settings.sources
-        return [each.name for each in named if isinstance(each, DicomSourceSettings)]
+        return [
+            each.name
+            for each in named
+            if isinstance(each, DicomSourceSettings | DicomwebSourceSettings)
+        ]
 
     return Manifests(journal, record, intake, settings.manifest, sources=sources)
 

@@ -23,6 +23,7 @@ from gateway.manifests.marking import Marking
 from gateway.mapping import serialise
 from gateway.model import Format
 from gateway.ports import Destination
+from gateway.reported import HearReports, unheard
 from gateway.retry import RetryPolicy
 from gateway.route import DestinationRule
 from gateway.settings import Settings
@@ -76,6 +77,7 @@ def make_drainer(
     *,
     gate: PermissionGate,
     sources: Sources,
+    hear_reports: HearReports = unheard,
 ) -> Drainer:
     """What works on the lanes, with the mappings in force now."""
     elsewhere = [each for each in settings.destinations if isinstance(each, ElsewhereSettings)]
@@ -97,6 +99,7 @@ def make_drainer(
         lease=timedelta(seconds=settings.worker.lease_seconds),
         processes=in_force.processes,
         judge_joined=sources.judge_joined,
+        hear_reports=hear_reports,
     )
 
 

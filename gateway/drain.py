@@ -25,6 +25,7 @@ from gateway.journal.times import utc_now
 from gateway.mapping_processes import MappingProcesses
 from gateway.normalise import Normaliser
 from gateway.ports import Destination
+from gateway.reported import HearReports, unheard
 from gateway.retry import RetryPolicy
 from gateway.route import DestinationRule, lane_destination, lane_source
 from gateway.settlement import Settler
@@ -46,8 +47,8 @@ class Drainer:
     told when a permission changes. ``on_postponed`` may be set to a function that is
     called when something was put off to a later time. ``processes`` read and map in the
     place of the draining thread when there is a backlog. ``judge_joined`` holds messages that came
-    in fragments against what their source demands. Raises ValueError when a rule names a
-    destination that is not there.
+    in fragments against what their source demands, ``hear_reports`` is told of validated reports.
+    Raises ValueError when a rule names a destination that is not there.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Drainer:
         draw: Callable[[], float] = random.random,
         processes: MappingProcesses | None = None,
         judge_joined: JudgeJoined = unjudged,
+        hear_reports: HearReports = unheard,
     ) -> None:
         known = {destination.name: destination for destination in destinations}
         if rules is None:
@@ -91,6 +93,7 @@ class Drainer:
             now=now,
             stopping=self._stopping.is_set,
             judge_joined=judge_joined,
+            hear_reports=hear_reports,
         )
         settler = Settler(policies or {}, policy or RetryPolicy(), now=now, random=draw)
         self.shares = shares or Shares(known)

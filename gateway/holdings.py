@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import structlog
+from sqlalchemy import Connection
 
 from adapters.dicom.holdings import (
     PAGE_MAX,
@@ -25,10 +26,14 @@ from adapters.dicom.holdings import (
     matched_at,
 )
 from adapters.dicom.json_model import Attributes
+from adapters.dicom.manifest import KEY_OBJECTS
 from adapters.dicom.matching import condition, instance_columns, series_columns, study_columns
 from adapters.dicom.reading import READING_FAULTS
-from gateway.journal import holdings
+from adapters.dicom.rejection import rejections as rejected_by
+from adapters.dicom.selection import FAULTS, read_file
+from gateway.journal import holdings, rejections
 from gateway.journal.faults import JournalFault, JournalUnavailable
+from gateway.journal.hiding import NOTHING_HIDDEN, Hidden
 from gateway.journal.holdings import Holding, Wanted
 from gateway.journal.journal import Journal
 from gateway.journal.messages import Message, payload
@@ -96,7 +101,30 @@ class JournalHoldings:
             if done:
                 with self._journal.write() as connection:
                     holdings.store(connection, ready, done)
+                    self._reject(connection, {each.study["study_uid"] for each in ready})
         return len(found) == BATCH and bool(done)
+
+    def _reject(self, connection: Connection, studies: Collection[str]) -> None:
+        """Let the rejection notes of studies to which something came take effect."""
+        found = rejections.selections(connection, sorted(studies), KEY_OBJECTS)
+        for study, messages in sorted(found.items()):
+            notes = []
+            for message in messages:
+                try:
+                    said = read_file(payload(self._journal, message))
+                except (KeyError, *FAULTS) as error:
+                    log.warning("a key object selection cannot be read", message=message.id,
+                                error=type(error).__name__)  # fmt: skip
+                    continue
+                if said is not None and (said.rejects or said.revokes):
+                    notes.append(said)
+            if not notes:
+                continue
+            told = rejected_by(study, notes)
+            # A note that rejects is hidden with what it hides.
+            changed = rejections.mark(connection, study, told.hidden_by)
+            if changed:
+                log.info("rejection notes took effect", instances=changed)
 
     def _holding(self, message: Message) -> Holding | None:
         """What goes into the index; None for what cannot be read. Raises OSError."""
@@ -130,11 +158,12 @@ class JournalHoldings:
                 "transfer_syntax": said.transfer_syntax,
                 **instance_columns(said.instance_attributes),
                 "attributes": said.instance_attributes,
+                "rejected": "",
             },
         )
 
-    def _catch_up(self) -> None:
-        """Put in what came before this moment."""
+    def catch_up(self) -> None:
+        """Put in what came before this moment. Raises JournalUnavailable."""
         if self._journal.read_only:
             return
         until = time.monotonic() + ASKER_SECONDS_MAX
@@ -144,9 +173,10 @@ class JournalHoldings:
     # --- asking -----------------------------------------------------------------------
 
     def find(
-        self, level: QueryLevel, keys: Mapping[str, str], *, limit: int = PAGE_MAX, offset: int = 0
-    ) -> Sequence[Match]:
-        """See the protocol."""
+        self, level: QueryLevel, keys: Mapping[str, str], *, limit: int = PAGE_MAX,
+        offset: int = 0, hidden: Hidden = NOTHING_HIDDEN,
+    ) -> Sequence[Match]:  # fmt: skip
+        """See the protocol; without what is ``hidden``."""
         known = matched_at(level)
         for keyword in keys:
             if keyword not in known:
@@ -158,35 +188,35 @@ class JournalHoldings:
             if c is not None
         ]
         with _asked():
-            self._catch_up()
+            self.catch_up()
             with self._journal.read() as connection:
                 rows = holdings.find(
                     connection, _LEVELS[level], wanted,
-                    limit=max(0, min(limit, PAGE_MAX)), offset=max(0, offset),
+                    limit=max(0, min(limit, PAGE_MAX)), offset=max(0, offset), hidden=hidden,
                 )  # fmt: skip
                 studies = list(dict.fromkeys(row.study_uid for row in rows))
                 counts = {}
                 if level is not QueryLevel.PATIENT:
-                    counts = holdings.study_counts(connection, studies)
+                    counts = holdings.study_counts(connection, studies, hidden)
                 pairs: dict[tuple[str, str], int] = {}
                 if level in {QueryLevel.SERIES, QueryLevel.IMAGE}:
                     named = list({(row.study_uid, row.series_uid) for row in rows})
-                    pairs = holdings.series_counts(connection, named)
+                    pairs = holdings.series_counts(connection, named, hidden)
         return [_match(level, row, counts, pairs) for row in rows]
 
     def instances(
         self, *, study: str = "", series: str = "", instance: str = "",
-        limit: int = PAGE_MAX, offset: int = 0,
+        limit: int = PAGE_MAX, offset: int = 0, hidden: Hidden = NOTHING_HIDDEN,
     ) -> Sequence[HeldInstance]:  # fmt: skip
-        """See the protocol."""
+        """See the protocol; without what is ``hidden``."""
         if not (study or series or instance):
             raise ValueError("of which study, series or instance?")
         with _asked():
-            self._catch_up()
+            self.catch_up()
             with self._journal.read() as connection:
                 rows = holdings.instances(
                     connection, study=study, series=series, instance=instance,
-                    limit=max(0, min(limit, PAGE_MAX)), offset=max(0, offset),
+                    limit=max(0, min(limit, PAGE_MAX)), offset=max(0, offset), hidden=hidden,
                 )  # fmt: skip
         return [
             HeldInstance(

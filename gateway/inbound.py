@@ -32,6 +32,7 @@ from gateway.model import Cause, CauseCode, Format, Identifier, Payload, Stage
 from gateway.normalise import Normaliser, Original, Reading, Unusable
 from gateway.pace import Pace
 from gateway.passage import Passage
+from gateway.reported import HearReports, unheard
 from gateway.route import DestinationRule
 from gateway.subjects import Claim, Subjects
 
@@ -75,6 +76,8 @@ class _Turn:
     reads: Reads
     ahead: Ahead
     prepared: dict[int, Prepared] = field(default_factory=dict)
+    heard: set[int] = field(default_factory=set)
+    """Messages of which was told what they report on."""
     unread: int | None = None
     """The message whose bytes the machine could not read."""
 
@@ -98,6 +101,7 @@ class InboundDrain:
         now: Callable[[], datetime],
         stopping: Callable[[], bool],
         judge_joined: JudgeJoined = unjudged,
+        hear_reports: HearReports = unheard,
     ) -> None:
         self.reads = reads
         self.on_outdated: Callable[[], None] = lambda: None
@@ -109,6 +113,7 @@ class InboundDrain:
         self._now = now
         self._stopping = stopping
         self._judge_joined = judge_joined
+        self._hear_reports = hear_reports
         self._accused = Accused()
         self._pace = Pace()
 
@@ -126,6 +131,7 @@ class InboundDrain:
             again = False
             for left in range(TURN_BATCHES - 1, -1, -1):
                 self._prepare(turn, ahead=left > 0)
+                self._tell_reports(turn)
                 again = self._settle(turn, left=left)
                 if not turn.batch:
                     break
@@ -227,6 +233,21 @@ class InboundDrain:
             for attachment in prepared.mapped.attachments:
                 self._journal.blobs.put(attachment.data)
         return prepared
+
+    def _tell_reports(self, turn: _Turn) -> None:
+        """Tell what is reported on. Raises JournalUnavailable."""
+        # A study says nothing by its own objects of whether it is complete.
+        told = [
+            (message.id, reading.reported)
+            for message in turn.batch
+            if message.format is not Format.DICOM
+            and message.id not in turn.heard
+            and isinstance(reading := turn.prepared.get(message.id), Reading)
+            and reading.reported is not None
+        ]
+        if told:
+            self._hear_reports(told)
+            turn.heard.update(number for number, _ in told)
 
     def _payload(self, message: Message) -> Payload:
         return messages.payload(self._journal, message)

@@ -161,6 +161,7 @@ def _flat(answer: Answer) -> Any:
         mapped.digest,
         mapped.attachments,
         mapped.flags,
+        prepared.reported,
     )
 
 
@@ -168,7 +169,7 @@ def _whole(flat: Any) -> Answer:
     """The same answer again."""
     (
         message_id, seconds, subjects, statement, written, mapping, version, digest, attachments,
-        flags,
+        flags, reported,
     ) = flat  # fmt: skip
     reading = Reading(
         mapped=Mapped(
@@ -182,5 +183,6 @@ def _whole(flat: Any) -> Answer:
         subjects=subjects,
         statement=statement,
         written=tuple([WrittenEntries(*each) for each in written]),
+        reported=reported,
     )
     return Answer(message_id=message_id, prepared=reading, seconds=seconds)

@@ -17,6 +17,7 @@ from gateway.mapping.r4.checker import Checker
 from gateway.model import Cause, CauseCode, Embedded, Entry, Format, Mapped, Payload, Stage
 from gateway.permit import Statement, read_statement
 from gateway.ports import Reader, Scope, Unreadable
+from gateway.reported import Reported, read_reported
 from gateway.subjects import Subjects, read_subjects
 from gateway.written import WrittenEntries, write
 
@@ -58,13 +59,14 @@ class Reading:
     """What stage 2 made of a message, and what its entries say of patient and permission.
 
     ``written`` are the entries as bytes, made here because there is no transaction here
-    that others wait for.
+    that others wait for. ``reported`` is what its validated reports are of.
     """
 
     mapped: Mapped
     subjects: Subjects | Cause
     statement: Statement
     written: tuple[WrittenEntries, ...]
+    reported: Reported | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +128,7 @@ class Normaliser:
             subjects=subjects,
             statement=read_statement(entries),
             written=write(entries),
+            reported=read_reported(entries),
         )
 
     def map(self, original: Original, *, depth: int = 0, trace: bool = False) -> Mapped:

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings, CdaSettings
+from adapters.dicom.holding_settings import HoldingsSettings
 from adapters.dicom.settings import DicomSourceSettings
 from adapters.dicom.web.settings import DicomwebSettings, DicomwebSourceSettings
 from adapters.doors.settings import FolderDoorSettings
@@ -223,6 +224,10 @@ class Settings(_Block):
     )
     cda: CdaSettings = Field(
         default_factory=CdaSettings, description="How CDA documents are judged."
+    )
+    holdings: HoldingsSettings = Field(
+        default_factory=HoldingsSettings,
+        description="What of the held studies others may find and retrieve.",
     )
     dicomweb: DicomwebSettings = Field(
         default_factory=DicomwebSettings,

@@ -123,9 +123,10 @@ class Sources:
     """The running sources, in the order of the configuration.
 
     ``contexts`` (what mappings are told of each source), ``quiet`` (how long a study or a
-    continued message must be quiet) and ``patience`` (how long a study waits for what was
-    announced) belong to the stages behind the sources and are kept up to
-    date. Those of a source that is gone stay: its messages may still be on their way.
+    continued message must be quiet), ``patience`` (how long a study waits for what was
+    announced) and ``reported`` (how long it must be quiet once its report is here) belong to
+    the stages behind the sources and are kept up to date. Those of a source that is gone stay:
+    its messages may still be on their way.
     ``return_links`` follow the sources, and are stopped by :meth:`hang_up`. Belongs to one
     event loop.
     """
@@ -144,6 +145,7 @@ class Sources:
         self.contexts = {} if contexts is None else contexts
         self.quiet = {} if quiet is None else quiet
         self.patience = {} if patience is None else patience
+        self.reported: dict[str, timedelta] = {}
         self._return_links = return_links
         self._validator = validator
         self._spool = state / "spool"
@@ -328,6 +330,7 @@ class Sources:
             if isinstance(each, DicomSourceSettings | DicomwebSourceSettings):
                 self.quiet[name] = timedelta(seconds=each.quiet_seconds)
                 self.patience[name] = timedelta(seconds=each.partial_after_seconds)
+                self.reported[name] = timedelta(seconds=each.reported_quiet_seconds)
             elif isinstance(each, Hl7SourceSettings):
                 self.quiet[name] = timedelta(seconds=each.continuation_timeout_seconds)
 

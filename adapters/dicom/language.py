@@ -51,6 +51,9 @@ _COMPUTED: dict[str, tuple[Place, str, Callable[[StudyScope | SeriesScope], Sequ
     "NumberOfStudyRelatedInstances": (
         Place.STUDY, "IS", lambda scope: [str(len(scope.instances()))],
     ),
+    "InstanceAvailability": (
+        Place.STUDY, "CS", lambda scope: ("UNAVAILABLE" if _study(scope).withdrawn else "ONLINE",),
+    ),
     "ModalitiesInStudy": (Place.STUDY, "CS", lambda scope: _study(scope).modalities),
     "SOPClassesInStudy": (Place.STUDY, "UI", lambda scope: _study(scope).sop_classes),
     "NumberOfSeriesRelatedInstances": (

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from adapters.dicom.content_tree import Contents
 from adapters.dicom.dataset import Instance
+from adapters.dicom.manifest import KEY_OBJECTS
 from adapters.dicom.reading import READING_FAULTS
+from adapters.dicom.rejection import rejections
+from adapters.dicom.selection import Selection, read_selection
 from adapters.dicom.study import Findings, InstanceScope, SeriesScope, StudyScope
 from gateway.model import Format, Payload
 from gateway.ports import Unreadable
@@ -24,7 +27,18 @@ class DicomReader:
     format = Format.DICOM
 
     def read(self, payloads: Sequence[Payload], *, encoding: str = "") -> StudyScope:  # noqa: ARG002
-        """All instances of one study; headers only.
+        """The instances of one study, without those that its rejection notes take out (in the
+        order of arrival, in which a later note may lift an earlier one); headers only.
+
+        Otherwise as :meth:`read_all`.
+        """
+        scope = self.read_all(payloads)
+        selections = read_selections(scope.instances(), payloads)
+        notes = [each for each in selections.values() if each.rejects or each.revokes]
+        return _without_rejected(scope, notes) if notes else scope
+
+    def read_all(self, payloads: Sequence[Payload]) -> StudyScope:
+        """All instances of one study, rejected or not.
 
         An instance that cannot be read is flagged ``instance-unreadable`` and left out;
         of two different objects with one SOP Instance UID the one with the lower digest
@@ -50,6 +64,44 @@ class DicomReader:
             raise Unreadable(f"none of {len(payloads)} instances can be read: {first}")
         _one_study(instances.values())
         return _study(instances.values(), findings)
+
+
+def read_selections(
+    members: Iterable[InstanceScope], payloads: Sequence[Payload]
+) -> dict[str, Selection]:
+    """The key object selections among instances, by UID, in the order in which ``payloads``
+    arrived; what cannot be read is flagged and left out."""
+    ordered = [each for each in members if each.instance.sop_class == KEY_OBJECTS]
+    if not ordered:
+        return {}
+    arrived = {payload.sha256: place for place, payload in enumerate(payloads)}
+    found: dict[str, Selection] = {}
+    for member in sorted(ordered, key=lambda each: arrived[each.instance.sha256]):
+        try:
+            read = read_selection(member.instance.level)
+        except READING_FAULTS as fault:
+            member.findings.report("content-not-read", str(fault), member.path)
+            continue
+        found[member.instance.sop_instance] = read
+    return found
+
+
+def _without_rejected(scope: StudyScope, notes: Sequence[Selection]) -> StudyScope:
+    rejected = rejections(scope.study_uid, notes)
+    kept, aside, gone = [], {each.uid for each in notes}, 0
+    for each in scope.instances():
+        if rejected.reason(each.instance.series, each.instance.sop_instance):
+            gone += 1
+        else:
+            kept.append(each.instance)
+    if not gone:
+        return scope
+    withdrawn = all(each.sop_instance in aside for each in kept)
+    # The notes themselves stay: a study of nothing has not even a name.
+    kept = kept or [
+        each.instance for each in scope.instances() if each.instance.sop_instance in aside
+    ]
+    return _study(kept, scope.findings, withdrawn=withdrawn)
 
 
 def _instance(payload: Payload, findings: Findings) -> Instance | None:
@@ -99,7 +151,9 @@ def _one_study(instances: Collection[Instance]) -> None:
         raise Unreadable("the study's instances name more than one patient", "PatientID")
 
 
-def _study(instances: Collection[Instance], findings: Findings) -> StudyScope:
+def _study(
+    instances: Collection[Instance], findings: Findings, *, withdrawn: bool = False
+) -> StudyScope:
     by_series: dict[str, list[Instance]] = {}
     for instance in instances:
         by_series.setdefault(instance.series, []).append(instance)
@@ -116,4 +170,4 @@ def _study(instances: Collection[Instance], findings: Findings) -> StudyScope:
             for number, member in enumerate(members, 1)
         )
         series.append(SeriesScope(path, scopes, findings))
-    return StudyScope(tuple(series), findings)
+    return StudyScope(tuple(series), findings, withdrawn=withdrawn)

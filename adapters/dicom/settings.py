@@ -152,6 +152,12 @@ class DicomSourceSettings(BaseModel):
     quiet_seconds: float = Field(
         default=60.0, gt=0, le=86_400, description="Silence after which a study is taken as whole."
     )
+    reported_quiet_seconds: float = Field(
+        default=5.0,
+        ge=0,
+        le=86_400,
+        description="The same once a validated report of the study has come (ORU, MDM, CDA).",
+    )
     partial_after_seconds: float = Field(
         default=3_600.0,
         gt=0,

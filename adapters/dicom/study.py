@@ -79,11 +79,15 @@ class SeriesScope:
 
 @dataclass(frozen=True, slots=True)
 class StudyScope:
-    """The root: the study's series in order. Its flags grow while values are read."""
+    """The root: the study's series in order. Its flags grow while values are read.
+
+    ``withdrawn``: all that it had was rejected, and what is left are the notes that say so.
+    """
 
     series: tuple[SeriesScope, ...]
     findings: Findings = field(default_factory=Findings)
     path: str = ""
+    withdrawn: bool = False
 
     def instances(self) -> Sequence[InstanceScope]:
         return [instance for series in self.series for instance in series.members]

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from adapters.dicom import selection
 from adapters.dicom.dataset import Level
 from adapters.dicom.manifest import (
-    KEY_OBJECTS,
     Code,
     Issued,
     Issuer,
@@ -22,8 +21,9 @@ from adapters.dicom.manifest import (
     Request,
 )
 from adapters.dicom.paths import parse
-from adapters.dicom.reader import DicomReader
+from adapters.dicom.reader import DicomReader, read_selections
 from adapters.dicom.reading import READING_FAULTS
+from adapters.dicom.rejection import rejections
 from adapters.dicom.selection import Selection, issued, items, value
 from adapters.dicom.study import InstanceScope, SeriesScope, StudyScope, read_at
 from gateway.model import Payload
@@ -65,24 +65,31 @@ def read_study(
 ) -> StudyContents:
     """The contents of a study, from its instances in order of arrival.
 
-    ``only`` are the SOP Instance UIDs that count; None: all. Raises ``gateway.ports.Unreadable``
+    ``only`` are the SOP Instance UIDs that count, beside rejection notes and what they take out;
+    None: all. Raises ``gateway.ports.Unreadable``
     when nothing can be read, or when the instances name more than one study or patient.
     """
-    scope = DicomReader().read(payloads)
-    arrived = {payload.sha256: place for place, payload in enumerate(payloads)}
-    mine = [
-        each for each in scope.instances() if only is None or each.instance.sop_instance in only
-    ]
-    selections = _selections(mine, arrived)
-    notes = [each for each in selections.values() if each.rejects or each.revokes]
-    rejected = selection.rejections(scope.study_uid, notes)
+    scope = DicomReader().read_all(payloads)
+    read = read_selections(scope.instances(), payloads)
+    notes = [each for each in read.values() if each.rejects or each.revokes]
+    rejected = rejections(scope.study_uid, notes)
+    aside = {uid for uid, each in read.items() if _is_aside(each)}
+    noted = {each.uid for each in notes}
+
+    def counts(member: InstanceScope) -> bool:
+        uid = member.instance.sop_instance
+        of_notes = uid in noted or bool(rejected.reason(member.instance.series, uid))
+        return only is None or uid in only or of_notes
+
+    mine = [each for each in scope.instances() if counts(each)]
+    uids = {each.instance.sop_instance for each in mine}
+    selections = {uid: each for uid, each in read.items() if uid in uids}
     series, gone, reason = [], 0, ""
-    aside = {uid for uid, each in selections.items() if _is_aside(each)}
     for one in scope.series:
         kept = []
         for member in one.members:
             uid = member.instance.sop_instance
-            if uid in aside or (only is not None and uid not in only):
+            if uid in aside or uid not in uids:
                 continue
             why = rejected.reason(member.instance.series, uid)
             if why:
@@ -125,23 +132,6 @@ def read_study(
 def _is_aside(one: Selection) -> bool:
     """Whether a selection is about the study and no content of it."""
     return bool(one.is_manifest or one.rejects or one.revokes)
-
-
-def _selections(members: Iterable[InstanceScope], arrived: dict[str, int]) -> dict[str, Selection]:
-    """The key object selections that can be read, by UID, in order of arrival."""
-    found: dict[str, Selection] = {}
-    ordered = sorted(
-        (each for each in members if each.instance.sop_class == KEY_OBJECTS),
-        key=lambda each: arrived[each.instance.sha256],
-    )
-    for member in ordered:
-        try:
-            read = selection.read_selection(member.instance.level)
-        except READING_FAULTS as fault:
-            member.findings.report("content-not-read", str(fault), member.path)
-            continue
-        found[member.instance.sop_instance] = read
-    return found
 
 
 def _instance(member: InstanceScope, selected: Selection | None) -> ManifestInstance:

@@ -20,6 +20,7 @@ from gateway.api.metrics import Exposition
 from gateway.api.security import Gate, policy_for, read_token
 from gateway.journal.faults import JournalUnavailable
 from gateway.release import version
+from gateway.served_holdings import ServedHoldings
 
 if TYPE_CHECKING:
     from gateway.bootstrap import Gateway
@@ -124,7 +125,7 @@ def _dicomweb(gateway: Gateway) -> Iterator[APIRouter]:
     from adapters.dicom.web.routes import dicomweb_routes
 
     service = Service(
-        gateway.holdings,
+        ServedHoldings(gateway.holdings, lambda: gateway.settings.holdings),
         gateway.sources.over_dicomweb,
         lambda: gateway.settings.dicomweb,
         gateway.pictures,

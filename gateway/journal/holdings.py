@@ -28,9 +28,10 @@ from sqlalchemy import (
 from gateway.bulk import insert_rows, json_text
 from gateway.journal import imaging_tables, tables
 from gateway.journal.fitting import fit
+from gateway.journal.hiding import NOTHING_HIDDEN, Hidden
+from gateway.journal.hiding import shown as shown_to
 from gateway.journal.journal import Journal
 from gateway.journal.rows import CONTENT_COLUMNS, MESSAGE_COLUMNS, message_of
-from gateway.journal.states import MessageState
 from gateway.journal.values import Message
 from gateway.model import Payload
 
@@ -41,7 +42,6 @@ _study = imaging_tables.held_study
 _series = imaging_tables.held_series
 _instance = imaging_tables.held_instance
 _unindexed = imaging_tables.unindexed
-_GONE = [s.value for s in (MessageState.REFUSED, MessageState.DISCARDED, MessageState.REPLACED)]
 _WITHOUT_NUMBER = 1 << 62
 _TABLES: Mapping[str, Table] = {t.name: t for t in (_study, _series, _instance)}
 
@@ -155,7 +155,13 @@ def _fitted(column: Column[Any], value: Any) -> Any:
 
 
 def find(
-    connection: Connection, level: str, wanted: Iterable[Wanted], *, limit: int, offset: int
+    connection: Connection,
+    level: str,
+    wanted: Iterable[Wanted],
+    *,
+    limit: int,
+    offset: int,
+    hidden: Hidden = NOTHING_HIDDEN,
 ) -> list[Row[Any]]:
     """Rows with ``study_uid``, ``series_uid`` and ``sop_instance`` and the attributes
     (``study_attributes``, …) as far as the level has them, in a stable order.
@@ -164,15 +170,13 @@ def find(
     study by their number.
     """
     asked = _select(level).where(*(_fulfilled(connection, each) for each in wanted))
+    shown = shown_to(hidden)
     if level in {STUDIES, PATIENTS}:
-        asked = asked.where(_alive(_instance.c.study_uid == _study.c.study_uid))
+        asked = asked.where(_exists(_instance.c.study_uid == _study.c.study_uid, *shown))
     elif level == SERIES:
-        asked = asked.where(_alive(and_(
-            _instance.c.study_uid == _series.c.study_uid,
-            _instance.c.series_uid == _series.c.series_uid,
-        )))  # fmt: skip
+        asked = asked.where(_exists(_of_series(), *shown))
     else:
-        asked = asked.where(_held())
+        asked = asked.where(*shown)
     return list(connection.execute(asked.limit(limit).offset(offset)).all())
 
 
@@ -228,21 +232,15 @@ def _of_series() -> ColumnElement[bool]:
     )
 
 
-def _alive(of: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Whether there is an instance that is still held."""
+def _exists(*of: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Whether there is such an instance."""
     return (
         select(_instance.c.sop_instance)
         .join(_message, _message.c.id == _instance.c.message_id)
-        .where(of, _held())
+        .where(*of)
+        .correlate(_study, _series)
         .exists()
     )
-
-
-def _held() -> ColumnElement[bool]:
-    """Whether an instance's message stands, and its bytes are there."""
-    content = tables.content
-    kept = select(content.c.message_id).where(content.c.message_id == _instance.c.message_id)
-    return and_(_message.c.state.not_in(_GONE), kept.exists())
 
 
 def _fulfilled(connection: Connection, wanted: Wanted) -> ColumnElement[bool]:
@@ -292,14 +290,21 @@ def _compared(
 
 
 def instances(
-    connection: Connection, *, study: str, series: str, instance: str, limit: int, offset: int
+    connection: Connection,
+    *,
+    study: str,
+    series: str,
+    instance: str,
+    limit: int,
+    offset: int,
+    hidden: Hidden = NOTHING_HIDDEN,
 ) -> list[Row[Any]]:
     """Rows of instances, in the order of series and number; what is given must all hold."""
     asked = (
         select(_instance)
         .join(_message, _message.c.id == _instance.c.message_id)
         .join(_series, _of_series())
-        .where(_held())
+        .where(*shown_to(hidden))
         .order_by(
             func.coalesce(_series.c.number, _WITHOUT_NUMBER), _instance.c.series_uid,
             func.coalesce(_instance.c.number, _WITHOUT_NUMBER), _instance.c.sop_instance,
@@ -318,8 +323,10 @@ def instances(
 # --- counting --------------------------------------------------------------------------
 
 
-def study_counts(connection: Connection, studies: Sequence[str]) -> dict[str, StudyCounts]:
-    """What of each study is held."""
+def study_counts(
+    connection: Connection, studies: Sequence[str], hidden: Hidden = NOTHING_HIDDEN
+) -> dict[str, StudyCounts]:
+    """What of each study is held and shown."""
     held = (
         select(
             _instance.c.study_uid, _instance.c.series_uid, _instance.c.sop_class,
@@ -327,7 +334,7 @@ def study_counts(connection: Connection, studies: Sequence[str]) -> dict[str, St
         )
         .join(_message, _message.c.id == _instance.c.message_id)
         .join(_series, _of_series())
-        .where(_instance.c.study_uid.in_(studies), _held())
+        .where(_instance.c.study_uid.in_(studies), *shown_to(hidden))
         .group_by(
             _instance.c.study_uid, _instance.c.series_uid, _instance.c.sop_class,
             _series.c.modality,
@@ -348,15 +355,15 @@ def study_counts(connection: Connection, studies: Sequence[str]) -> dict[str, St
 
 
 def series_counts(
-    connection: Connection, series: Sequence[tuple[str, str]]
+    connection: Connection, series: Sequence[tuple[str, str]], hidden: Hidden = NOTHING_HIDDEN
 ) -> dict[tuple[str, str], int]:
-    """How many instances of each series (study, series) are held."""
+    """How many instances of each series (study, series) are held and shown."""
     if not series:
         return {}
     found = connection.execute(
         select(_instance.c.study_uid, _instance.c.series_uid, func.count().label("instances"))
         .join(_message, _message.c.id == _instance.c.message_id)
-        .where(_instance.c.series_uid.in_({uid for _, uid in series}), _held())
+        .where(_instance.c.series_uid.in_({uid for _, uid in series}), *shown_to(hidden))
         .group_by(_instance.c.study_uid, _instance.c.series_uid)
     )
     wanted = set(series)

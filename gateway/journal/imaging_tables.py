@@ -114,6 +114,8 @@ held_instance = Table(
     Column("sha256", String(64), nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("attributes", JSON, nullable=False),
+    # The code of CID 7011 for which it is rejected, or by which it rejects; empty for neither.
+    Column("rejected", String(16), nullable=False, server_default=""),
     Index("ix_held_instance_study_uid_series_uid", "study_uid", "series_uid"),
     Index("ix_held_instance_series_uid", "series_uid"),
 )

@@ -20,7 +20,7 @@ from gateway.journal.dialects import upsert
 from gateway.journal.states import MessageState
 
 OPEN, COMPLETE, DISCONTINUED = "open", "complete", "discontinued"
-STEP, COMMITMENT, COUNT, REQUEST = "step", "commitment", "count", "request"
+STEP, COMMITMENT, COUNT, REQUEST, REPORT = "step", "commitment", "count", "request", "report"
 WAITING, REPORTED, GIVEN_UP = "waiting", "reported", "given-up"
 
 _evidence = imaging_tables.study_evidence
@@ -80,13 +80,15 @@ class StudyAccount:
     @property
     def why(self) -> str:
         """What it waits for, or why it was let go, for people."""
-        if any(state == OPEN for _, state in self.evidence):
+        reported = any(kind == REPORT for kind, _ in self.evidence)
+        if any(state == OPEN for _, state in self.evidence) and not reported:
             return "the procedure step is in progress"
         if self.missing:
             left = "instances are missing that were announced"
             return left if self.due_at is not None else f"went on although {left}"
         if self.due_at is None:
-            return "complete" if self.evidence else "quiet"
+            told = "complete: its report came" if reported else "complete"
+            return told if self.evidence else "quiet"
         return "instances may still come"
 
 

@@ -360,6 +360,9 @@ Index(
     postgresql_where=text("resolved_at IS NOT NULL"),
 )
 
+DENIED = "feeding = 'opposed' OR record = 'closed'"
+"""Of patients: who opposes, or whose record is closed."""
+
 patient = Table(
     "patient",
     metadata,
@@ -373,6 +376,19 @@ patient = Table(
     Column("record_message_id", _Id),
     Column("created_at", Instant, nullable=False),
     UniqueConstraint("ins_system", "ins_value"),
+    # Those who let nothing in are few, and asked for at each query of what is held.
+    Index(
+        "ix_patient_denied",
+        "id",
+        sqlite_where=text(DENIED),
+        postgresql_where=text(DENIED),
+    ),
+    Index(
+        "ix_patient_merged",
+        "merged_into",
+        sqlite_where=text("merged_into IS NOT NULL"),
+        postgresql_where=text("merged_into IS NOT NULL"),
+    ),
 )
 
 patient_identifier = Table(

@@ -51,6 +51,8 @@ _TAKEN = frozenset(
 )  # fmt: skip
 """States of an instance that is in the record's study, or is being read for it again."""
 
+_NOT_THERE = "the study is not in the record any more"
+
 log = structlog.get_logger("ecluse.manifests")
 
 
@@ -135,14 +137,14 @@ class Manifests:
         identifier = claimed.reference.partition("/")[2]
         with self._journal.read() as connection:
             stored = self._record.read(connection, "ImagingStudy", identifier)
-            if stored is None or stored.resource.get("status") == "entered-in-error":
-                return claimed.study, Wanting("the study is not in the record any more")
+            if stored is None:
+                return claimed.study, Wanting(_NOT_THERE)
             owner = self._record.survivor(connection, claimed.patient_id)
             person = self._record.read(connection, "Patient", owner)
             known = patients.identifiers(connection, owner)
             documents = list(self._documents(connection, owner))
             study, uids = _instances(stored.resource)
-            members = self._members(connection, study, uids) if study else []
+            members = self._members(connection, study) if study else []
         if not members:
             return study, Wanting("no instance of the study is at a DICOM source of this gateway")
         payloads = [messages.payload(self._journal, each) for each in members]
@@ -150,6 +152,8 @@ class Manifests:
             contents = read_study(payloads, only=uids)
         except Unreadable as unreadable:
             return study, Wanting(str(unreadable), stopped=True)
+        if contents.series and stored.resource.get("status") == "entered-in-error":
+            return study, Wanting(_NOT_THERE)
         return study, Exam(
             contents=contents,
             patient=person.resource if person is not None else {},
@@ -168,12 +172,12 @@ class Manifests:
             if not page:
                 return
 
-    def _members(self, connection: Connection, study: str, uids: frozenset[str]) -> list[Message]:
+    def _members(self, connection: Connection, study: str) -> list[Message]:
         found = [
             each
             for source in self._sources()
             for each in gatherings.members(connection, source, study)
-            if each.state in _TAKEN and each.control_id in uids
+            if each.state in _TAKEN
         ]
         return sorted(found, key=lambda each: (each.sequence, each.id))
 

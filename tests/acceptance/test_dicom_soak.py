@@ -21,12 +21,21 @@ import pytest
 
 from tests.acceptance.gateway_process import GatewayProcess
 from tests.eventually import eventually
-from tests.integration.dicom.objects import CT, STUDY, data_set
+from tests.integration.dicom.objects import CT, STUDY, data_set, element
 from tests.integration.dicom.peer import Peer, command, p_data
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "1"))
 MEMORY_GROWTH_MAX = 48 << 20
 """What the gateway may grow by, its own work on the studies included."""
+STUDY_INSTANCES = 200
+"""A sender goes on to its next study after so many; a study may have no more than 20,000."""
+WARMING_MAX = 300.0
+"""Seconds after which nothing should grow any more."""
+AUTHORITY = "1.2.250.1.213.1.4.10"
+"""The test root of the INS, so that the studies go all the way into the record."""
+PATIENT = element(0x00100010, "PN", "PAT-TROIS^DOMINIQUE") + element(
+    0x00100020, "LO", "279035121518989"
+)
 
 
 @dataclass(frozen=True)
@@ -56,9 +65,10 @@ def good(address: Address, ledger: Ledger, who: int, stop: threading.Event) -> N
                 peer.associate(calling=f"GOOD{who}")
                 for _ in range(8):
                     number = next(ledger.numbers)
-                    uid = f"{STUDY}.{who + 1}.{number}"
-                    size = 90_000 if number % 3 == 0 else 600
-                    body = data_set(uid, study=f"{STUDY}.{who + 1}", pixels=bytes(size))
+                    study = f"{STUDY}.{who + 1}.{number // STUDY_INSTANCES}"
+                    uid = f"{study}.{number}"
+                    size = 90_000 if number % 20 == 0 else 600
+                    body = data_set(uid, study=study, patient=PATIENT, pixels=bytes(size))
                     peer.store(body, uid, fragment=60_000)
                     status = peer.status()
                     if status == 0:
@@ -163,18 +173,26 @@ def assert_all_there(gateway: GatewayProcess, ledger: Ledger) -> None:
         journal.close()
 
 
-@pytest.mark.timeout(SECONDS * 2 + 120)
+@pytest.mark.timeout(SECONDS * 2 + 900)
 def test_aborts_and_half_objects_leave_nothing_and_kills_lose_nothing(tmp_path: Path) -> None:
     gateway = GatewayProcess(tmp_path / "gateway")
+    gateway.extra = {
+        "sources": [
+            {
+                "name": "ct", "type": "dicom", "listen": f"127.0.0.1:{gateway.dicom_port}",
+                "quiet_seconds": 1, "patient_id_authority": AUTHORITY,
+            }
+        ]
+    }  # fmt: skip
     ledger = Ledger()
     gateway.start()
     try:
-        run(SECONDS / 3, gateway, ledger, lambda: time.sleep(0.05))
-        eventually(lambda: not spooled(gateway), timeout=20)
+        run(min(SECONDS / 3, WARMING_MAX), gateway, ledger, lambda: time.sleep(0.05))
+        eventually(lambda: not spooled(gateway), timeout=120)
         before, used = descriptors(gateway), memory(gateway)
         run(SECONDS, gateway, ledger, lambda: time.sleep(0.05))
-        eventually(lambda: not spooled(gateway), timeout=20)
-        eventually(lambda: descriptors(gateway) <= before + 4, timeout=20)
+        eventually(lambda: not spooled(gateway), timeout=120)
+        eventually(lambda: descriptors(gateway) <= before + 4, timeout=120)
         assert memory(gateway) - used < MEMORY_GROWTH_MAX
         assert not ledger.errors
         assert ledger.acknowledged
@@ -183,10 +201,10 @@ def test_aborts_and_half_objects_leave_nothing_and_kills_lose_nothing(tmp_path: 
         def kill() -> None:
             time.sleep(0.5)
             gateway.kill()
-            gateway.start()
+            gateway.start(timeout=300)
 
         run(max(1.0, SECONDS / 10), gateway, ledger, kill)
-        eventually(lambda: not spooled(gateway), timeout=20)
+        eventually(lambda: not spooled(gateway), timeout=120)
         assert len(ledger.acknowledged) > undisturbed
         assert_all_there(gateway, ledger)
     finally:

@@ -107,6 +107,12 @@ class DicomwebSourceSettings(BaseModel):
     quiet_seconds: float = Field(
         default=60.0, gt=0, le=86_400, description="Silence after which a study is taken as whole."
     )
+    reported_quiet_seconds: float = Field(
+        default=5.0,
+        ge=0,
+        le=86_400,
+        description="The same once a validated report of the study has come (ORU, MDM, CDA).",
+    )
     request_is_study: bool = Field(
         default=True,
         description="A request with several instances, all of which were kept, brought all of "

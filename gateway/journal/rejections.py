@@ -1,0 +1,69 @@
+"""Rejected instances in the index of what is held (IHE RAD IOCM).
+
+Functions are called inside ``Journal.write()``, after the rows of the same studies were put:
+that locks them, so that a note and what it names never miss each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import Connection, select, update
+
+from gateway.journal import imaging_tables, tables
+from gateway.journal.rows import CONTENT_COLUMNS, MESSAGE_COLUMNS, message_of
+from gateway.journal.states import MessageState
+from gateway.journal.values import Message
+
+NOTES_MAX = 10_000
+"""Selections of one study that are looked at, the oldest first."""
+
+_message = tables.message
+_instance = imaging_tables.held_instance
+_GONE = [s.value for s in (MessageState.REFUSED, MessageState.DISCARDED, MessageState.REPLACED)]
+
+
+def selections(
+    connection: Connection, studies: Sequence[str], sop_class: str
+) -> dict[str, list[Message]]:
+    """The key object selections that are held of each study, in order of arrival, with their
+    bytes when these are short."""
+    found: dict[str, list[Message]] = {}
+    rows = connection.execute(
+        select(*MESSAGE_COLUMNS, *CONTENT_COLUMNS, _instance.c.study_uid.label("of_study"))
+        .join(_instance, _instance.c.message_id == _message.c.id)
+        .join(tables.content, tables.content.c.message_id == _message.c.id)
+        .where(
+            _instance.c.study_uid.in_(studies),
+            _instance.c.sop_class == sop_class,
+            _message.c.state.not_in(_GONE),
+        )
+        .order_by(_message.c.sequence, _message.c.id)
+        .limit(NOTES_MAX)
+    )
+    for row in rows:
+        found.setdefault(row.of_study, []).append(message_of(row, with_content=True))
+    return found
+
+
+def mark(connection: Connection, study: str, reason: Callable[[str, str], str]) -> int:
+    """Write down for what each instance of a study is rejected; ``reason`` gives it, empty for
+    nothing, by series and SOP Instance UID. How many changed."""
+    rows = connection.execute(
+        select(_instance.c.sop_instance, _instance.c.series_uid, _instance.c.rejected).where(
+            _instance.c.study_uid == study
+        )
+    )
+    changed: dict[str, list[str]] = {}
+    for row in rows:
+        code = reason(row.series_uid, row.sop_instance)
+        if code != row.rejected:
+            changed.setdefault(code, []).append(row.sop_instance)
+    for code, uids in sorted(changed.items()):
+        for start in range(0, len(uids), 500):
+            connection.execute(
+                update(_instance)
+                .where(_instance.c.sop_instance.in_(uids[start : start + 500]))
+                .values(rejected=code)
+            )
+    return sum(len(uids) for uids in changed.values())

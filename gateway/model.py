@@ -260,6 +260,39 @@ class Receipt:
     expected_number: int | None = None
 
 
+class RegistryKind(StrEnum):
+    """What a registry of IHE XDS holds (ITI TF-3 section 4.1.1)."""
+
+    DOCUMENT = "document"
+    SUBMISSION_SET = "set"
+    FOLDER = "folder"
+    ASSOCIATION = "association"
+
+
+@value_class(frozen=True, slots=True, kw_only=True)
+class RegistryObject:
+    """What a submission of IHE XDS registered, as it is given back.
+
+    ``id`` is its entryUUID, ``submission`` that of the submission set with which it came;
+    ``unique_id`` the identifier under which it is looked for, ``patient`` a patientId
+    (``value^^^&root&ISO``); ``type``, ``source`` and ``target`` are those of an association and
+    empty for all others. ``facts`` is what searches look at (JSON), ``content`` the object in
+    ebRIM (XML). ``registered_at`` is None before it is registered.
+    """
+
+    id: str
+    kind: RegistryKind
+    submission: str
+    facts: str
+    content: str
+    unique_id: str = ""
+    patient: str = ""
+    type: str = ""
+    source: str = ""
+    target: str = ""
+    registered_at: datetime | None = None
+
+
 @value_class(frozen=True, slots=True, kw_only=True)
 class Attachment:
     """Bytes that an entry points to by ``Binary/<sha256>`` (a PDF, a CDA, an image)."""

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from gateway.model import (
     Cause,
@@ -25,6 +25,8 @@ from gateway.model import (
     Payload,
     Receipt,
     Received,
+    RegistryKind,
+    RegistryObject,
 )
 
 
@@ -386,9 +388,10 @@ class DocumentHeaders(Protocol):
 class SharedDocument:
     """A document of the record, for those who look for documents by another protocol.
 
-    ``resource`` is its DocumentReference, ``patient`` the Patient (empty when the record has
-    none), ``named`` the Practitioners and Organizations whom the document names as author or
-    authenticator, by reference. All are FHIR R4 resources as they are now.
+    ``resource`` is its DocumentReference with its version in ``meta``, ``patient`` the Patient
+    (empty when the record has none), ``named`` the Practitioners and Organizations whom the
+    document names as author or authenticator, by reference. All are FHIR R4 resources as they
+    are now.
     """
 
     resource: Mapping[str, Any]
@@ -396,8 +399,15 @@ class SharedDocument:
     named: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
+class DocumentVersion(NamedTuple):
+    """Which version of a DocumentReference is in force."""
+
+    id: str
+    version: int
+
+
 class TooManyDocuments(Exception):
-    """More documents than the caller wanted to have."""
+    """More documents, or other objects, than the caller wanted to have."""
 
 
 class DocumentRegistry(Protocol):
@@ -406,8 +416,9 @@ class DocumentRegistry(Protocol):
     Raises OSError or ``gateway.ports.RegistryUnavailable`` when it cannot be read.
     """
 
-    def of_patient(self, patient: Identifier, *, limit: int) -> Sequence[SharedDocument]:
-        """The documents of the one patient with this identifier. Raises TooManyDocuments."""
+    def of_patient(self, patient: Identifier, *, limit: int) -> Sequence[DocumentVersion]:
+        """The documents of the one patient with this identifier, the last first.
+        Raises TooManyDocuments."""
         ...
 
     def by_identifier(self, identifiers: Sequence[Identifier]) -> Sequence[SharedDocument]:
@@ -435,9 +446,40 @@ class DocumentRegistry(Protocol):
         """The digest of what the submission set with this identifier holds; None without one."""
         ...
 
-    def note_submission(self, unique_id: str, *, source: str, digest: str) -> str:
-        """Note that a submission set is registered, durably. The digest that stands: another's
-        where another set of this identifier was noted first."""
+    def note_submission(
+        self, unique_id: str, *, source: str, digest: str, objects: Sequence[RegistryObject]
+    ) -> str:
+        """Note that a submission set is registered with all that it holds, durably. The digest
+        that stands: another's where another set of this identifier was noted first."""
+        ...
+
+    def objects(self, ids: Sequence[str]) -> Sequence[RegistryObject]:
+        """What submissions registered under these ids."""
+        ...
+
+    def objects_named(
+        self, kind: RegistryKind, unique_ids: Sequence[str]
+    ) -> Sequence[RegistryObject]:
+        """What submissions registered under these identifiers."""
+        ...
+
+    def object_ids(self, kind: RegistryKind, unique_ids: Sequence[str]) -> Mapping[str, str]:
+        """Only the ids, by the identifier."""
+        ...
+
+    def objects_of(
+        self, kind: RegistryKind, patient: Identifier, *, limit: int
+    ) -> Sequence[RegistryObject]:
+        """What submissions registered of the patient with this identifier, the last first.
+        Raises TooManyDocuments."""
+        ...
+
+    def replaced(self, ids: Sequence[str], types: Sequence[str]) -> Sequence[tuple[str, str]]:
+        """Source and target of the associations of these types whose target is one of these."""
+        ...
+
+    def associations(self, ids: Sequence[str], *, limit: int) -> Sequence[RegistryObject]:
+        """The associations of which one end is one of these. Raises TooManyDocuments."""
         ...
 
 

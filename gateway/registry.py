@@ -17,12 +17,17 @@ from sqlalchemy import Connection, select
 
 from adapters.xds.identifiers import digest_of, identifiers_of, unique_id_of
 from gateway import ins
-from gateway.journal import patients, submission_sets, tables
+from gateway.journal import patients, registry_objects, submission_sets, tables
 from gateway.journal.faults import IdentityConflict, JournalFault, JournalUnavailable
 from gateway.journal.journal import Journal
 from gateway.journal.states import MessageState
-from gateway.model import Identifier, Payload
-from gateway.ports import RegistryUnavailable, SharedDocument, TooManyDocuments
+from gateway.model import Identifier, Payload, RegistryKind, RegistryObject
+from gateway.ports import (
+    DocumentVersion,
+    RegistryUnavailable,
+    SharedDocument,
+    TooManyDocuments,
+)
 from record.faults import BytesMissing
 from record.searching import COUNT_MAX, VALUES_MAX
 from record.store import Record
@@ -44,6 +49,7 @@ class _Note:
     unique_id: str
     source: str
     digest: str
+    objects: Sequence[RegistryObject]
     stands: str = ""
 
 
@@ -63,25 +69,18 @@ class RecordRegistry:
         self._noting = threading.Lock()
         self._waiting: deque[_Note] = deque()
 
-    def of_patient(self, patient: Identifier, *, limit: int) -> Sequence[SharedDocument]:
+    def of_patient(self, patient: Identifier, *, limit: int) -> Sequence[DocumentVersion]:
         """See :meth:`gateway.ports.DocumentRegistry.of_patient`."""
         with self._reading() as connection:
             owner = self._owner(connection, patient)
             if owner is None:
                 return ()
-            found: list[Mapping[str, Any]] = []
-            page = ""
-            while True:
-                asked = [("patient", owner), ("_count", str(COUNT_MAX))]
-                one = self._record.search(
-                    connection, "DocumentReference", [*asked, ("page", page)] if page else asked
-                )
-                found += [each.resource for each in one.entries]
-                if len(found) > limit:
-                    raise TooManyDocuments
-                page = one.next
-                if not page:
-                    return self._shared(connection, found)
+            found = self._record.versions_of(
+                connection, "DocumentReference", owner, limit=limit + 1
+            )
+        if len(found) > limit:
+            raise TooManyDocuments
+        return [DocumentVersion(*each) for each in found]
 
     def by_identifier(self, identifiers: Sequence[Identifier]) -> Sequence[SharedDocument]:
         """See :meth:`gateway.ports.DocumentRegistry.by_identifier`."""
@@ -148,9 +147,11 @@ class RecordRegistry:
         with self._reading() as connection:
             return submission_sets.digest_of(connection, unique_id)
 
-    def note_submission(self, unique_id: str, *, source: str, digest: str) -> str:
+    def note_submission(
+        self, unique_id: str, *, source: str, digest: str, objects: Sequence[RegistryObject]
+    ) -> str:
         """See :meth:`gateway.ports.DocumentRegistry.note_submission`."""
-        mine = _Note(unique_id, source, digest)
+        mine = _Note(unique_id, source, digest, objects)
         self._waiting.append(mine)
         with self._noting:
             # Whoever has the turn writes what has gathered meanwhile: one commit for all of it.
@@ -169,7 +170,12 @@ class RecordRegistry:
                 at = self._journal.now()
                 stands = [
                     submission_sets.note(
-                        connection, each.unique_id, source=each.source, digest=each.digest, at=at
+                        connection,
+                        each.unique_id,
+                        source=each.source,
+                        digest=each.digest,
+                        objects=each.objects,
+                        at=at,
                     )
                     for each in taken
                 ]
@@ -179,6 +185,56 @@ class RecordRegistry:
             raise RegistryUnavailable(type(error).__name__) from None
         for each, digest in zip(taken, stands, strict=True):
             each.stands = digest
+
+    # --- what submissions registered ---------------------------------------------------
+
+    def objects(self, ids: Sequence[str]) -> Sequence[RegistryObject]:
+        """See :meth:`gateway.ports.DocumentRegistry.objects`."""
+        with self._reading() as connection:
+            return registry_objects.by_id(connection, ids)
+
+    def objects_named(
+        self, kind: RegistryKind, unique_ids: Sequence[str]
+    ) -> Sequence[RegistryObject]:
+        """See :meth:`gateway.ports.DocumentRegistry.objects_named`."""
+        with self._reading() as connection:
+            return registry_objects.by_unique_id(connection, kind, unique_ids)
+
+    def object_ids(self, kind: RegistryKind, unique_ids: Sequence[str]) -> Mapping[str, str]:
+        """See :meth:`gateway.ports.DocumentRegistry.object_ids`."""
+        with self._reading() as connection:
+            return registry_objects.ids_by_unique_id(connection, kind, unique_ids)
+
+    def objects_of(
+        self, kind: RegistryKind, patient: Identifier, *, limit: int
+    ) -> Sequence[RegistryObject]:
+        """See :meth:`gateway.ports.DocumentRegistry.objects_of`."""
+        with self._reading() as connection:
+            names = {_patient_id(patient)}
+            owner = self._owner(connection, patient)
+            if owner is not None:
+                survivor = self._record.survivor(connection, owner)
+                for each in self._with_ids(connection, "Patient", [survivor]):
+                    for one in each.get("identifier") or ():
+                        system, value = str(one.get("system", "")), str(one.get("value", ""))
+                        names.add(_patient_id(Identifier(system=system, value=value)))
+            found = registry_objects.of_patients(connection, kind, sorted(names), limit=limit)
+        if len(found) > limit:
+            raise TooManyDocuments
+        return found
+
+    def replaced(self, ids: Sequence[str], types: Sequence[str]) -> Sequence[tuple[str, str]]:
+        """See :meth:`gateway.ports.DocumentRegistry.replaced`."""
+        with self._reading() as connection:
+            return registry_objects.pointing_to(connection, ids, types)
+
+    def associations(self, ids: Sequence[str], *, limit: int) -> Sequence[RegistryObject]:
+        """See :meth:`gateway.ports.DocumentRegistry.associations`."""
+        with self._reading() as connection:
+            found = registry_objects.linked(connection, ids, limit=limit)
+        if len(found) > limit:
+            raise TooManyDocuments
+        return found
 
     # --- reading -------------------------------------------------------------------
 
@@ -232,6 +288,11 @@ class RecordRegistry:
             )
             for resource in found
         ]
+
+
+def _patient_id(patient: Identifier) -> str:
+    """As submissions name a patient."""
+    return f"{patient.value}^^^&{patient.system.removeprefix('urn:oid:')}&ISO"
 
 
 def _subject(resource: Mapping[str, Any]) -> str:

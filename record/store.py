@@ -234,6 +234,25 @@ class Record:
         query = understand(type_name, parameters, surroundings, lenient=lenient)
         return self._page(run(connection, query))
 
+    def versions_of(
+        self, connection: Connection, type_name: str, patient_id: str, *, limit: int
+    ) -> list[tuple[str, int]]:
+        """The ids of the entries of one type in a patient's record, each with its current
+        version, the last first: at most ``limit``. Reads no content."""
+        member = record_member
+        keys = select(member.c.entry_key).where(
+            member.c.patient_id == self.survivor(connection, patient_id),
+            member.c.type == type_name,
+        )
+        statement = (
+            select(record_entry.c.reference, record_entry.c.version)
+            .where(record_entry.c.type == type_name, record_entry.c.key.in_(keys))
+            .order_by(record_entry.c.key.desc())
+            .limit(limit)
+        )
+        rows = connection.execute(statement)
+        return [(row.reference.partition("/")[2], row.version) for row in rows]
+
     def identified(
         self, connection: Connection, type_name: str, identifiers: Sequence[tuple[str, str]]
     ) -> list[Stored]:

@@ -18,7 +18,10 @@ from adapters.ebrim.names import (
     DOCUMENT_CODES,
     DOCUMENT_ID,
     DOCUMENT_PATIENT,
+    FOLDER_CODES,
+    FOLDER_ID,
     FOLDER_NODE,
+    FOLDER_PATIENT,
     RIM,
     SET_CONTENT_TYPE,
     SET_ID,
@@ -83,16 +86,28 @@ class DocumentEntry:
 
 @dataclass(frozen=True, slots=True)
 class Association:
-    """``source`` and ``target`` are ids of the submission, or UUIDs of what is registered."""
+    """``source`` and ``target`` are ids of the submission, or UUIDs of what is registered;
+    ``id`` may be empty."""
 
     type: str
     source: str
     target: str
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder that a submission makes. ``codes`` is its codeList."""
+
+    id: str
+    unique_id: str
+    patient: PatientId
+    codes: tuple[Code, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SubmissionSet:
-    """One submission. ``folders`` are the ids of those that it makes."""
+    """One submission."""
 
     id: str
     unique_id: str
@@ -102,7 +117,7 @@ class SubmissionSet:
     values: Mapping[str, str]
     entries: tuple[DocumentEntry, ...]
     associations: tuple[Association, ...] = ()
-    folders: tuple[str, ...] = ()
+    folders: tuple[Folder, ...] = ()
 
 
 def read_submission(root: etree._Element, location: str) -> SubmissionSet:
@@ -129,7 +144,7 @@ def read_submission(root: etree._Element, location: str) -> SubmissionSet:
         values=_slots(package),
         entries=tuple(_entry(each, location) for each in objects),
         associations=tuple(_association(each, location) for each in associations),
-        folders=tuple(_folders(root)),
+        folders=tuple(_folders(root, location)),
     )
     _check_together(found, location)
     return found
@@ -141,10 +156,34 @@ def bounded(text: str) -> str:
     return cut if cut.isprintable() else "".join(c if c.isprintable() else " " for c in cut)
 
 
-def _folders(root: etree._Element) -> Iterator[str]:
+def folder_ids(root: etree._Element) -> frozenset[str]:
+    """The ids of the packages that are folders (ITI TF-3 section 4.2.1.3.1: the classification
+    stands in the package or beside it)."""
+    found = set()
     for node in root.iter(f"{_RIM}Classification"):
         if node.get("classificationNode") == FOLDER_NODE:
-            yield bounded(node.get("classifiedObject") or "")
+            found.add(bounded(node.get("classifiedObject") or ""))
+            holder = node.getparent()
+            if holder is not None and holder.tag == f"{_RIM}RegistryPackage":
+                found.add(bounded(holder.get("id") or ""))
+    return frozenset(found)
+
+
+def _folders(root: etree._Element, location: str) -> Iterator[Folder]:
+    ids = folder_ids(root)
+    for package in root.iter(f"{_RIM}RegistryPackage"):
+        name = bounded(package.get("id") or "")
+        if name not in ids or _external(package, SET_ID):
+            continue
+        unique_id = _external(package, FOLDER_ID)
+        if not name or not unique_id:
+            raise metadata("a folder has no id or no uniqueId", location)
+        yield Folder(
+            id=name,
+            unique_id=unique_id,
+            patient=PatientId.parse(_external(package, FOLDER_PATIENT), location),
+            codes=_coded(package, FOLDER_CODES),
+        )
 
 
 def _external(element: etree._Element, scheme: str) -> str:
@@ -216,14 +255,18 @@ def _association(element: etree._Element, location: str) -> Association:
     for name, value in found.items():
         if not value:
             raise metadata(f"an association has no {name}", location)
-    return Association(found["associationType"], found["sourceObject"], found["targetObject"])
+    return Association(
+        found["associationType"], found["sourceObject"], found["targetObject"],
+        bounded(element.get("id") or ""),
+    )  # fmt: skip
 
 
 def _check_together(found: SubmissionSet, location: str) -> None:
     """One patient for all, each id once (ITI TF-3 table 4.2.4.1-2)."""
-    if any(entry.patient != found.patient for entry in found.entries):
+    made: tuple[DocumentEntry | Folder, ...] = (*found.entries, *found.folders)
+    if any(each.patient != found.patient for each in made):
         raise mismatch(
-            "a document entry and the submission set name different patients",
+            "a document entry or folder and the submission set name different patients",
             location,
             "XDSPatientIdDoesNotMatch",
         )
@@ -239,6 +282,7 @@ def _check_together(found: SubmissionSet, location: str) -> None:
 
 
 def _identities(found: SubmissionSet) -> Iterator[tuple[str, list[str]]]:
-    yield "uniqueId", [found.unique_id, *(entry.unique_id for entry in found.entries)]
-    yield "id", [entry.id for entry in found.entries]
+    made: tuple[DocumentEntry | Folder, ...] = (*found.entries, *found.folders)
+    yield "uniqueId", [found.unique_id, *(each.unique_id for each in made)]
+    yield "id", [each.id for each in made]
     yield "URI", [entry.uri for entry in found.entries if entry.uri]

@@ -9,21 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from adapters.ebrim.faults import Refused, metadata, mismatch
+from adapters.ebrim.faults import Refused, metadata
 from adapters.ebrim.names import (
     DOCUMENT_CODES,
     HAS_MEMBER,
     RELATIONS,
-    REPLACING,
-    SIGNS,
     STABLE_DOCUMENT,
 )
 from adapters.ebrim.submission import Association, Code, DocumentEntry, SubmissionSet
-from adapters.xds.entries import Describing
-from adapters.xds.identifiers import is_oid, patient_of, resource_id_of
+from adapters.xds.identifiers import is_oid, resource_id_of
 from adapters.xds.settings import XdsSourceSettings
 from gateway.model import CauseCode
-from gateway.ports import DocumentRegistry
 
 UNIQUE_ID_MAX = 128
 _OID_MAX = 64
@@ -48,6 +44,11 @@ def check_submission(submission: SubmissionSet, settings: XdsSourceSettings) -> 
         raise unknown_patient("the patientId is of an authority that is not taken here", submission)
     for entry in submission.entries:
         _check_entry(entry, settings)
+    for folder in submission.folders:
+        _check_unique_id(folder.unique_id, folder.id)
+        if not any(each.code for each in folder.codes):
+            raise metadata("a folder has no codeList", folder.id)
+        _check_codes({"codeList": folder.codes}, settings.codes, folder.id)
     _check_associations(submission)
 
 
@@ -112,9 +113,7 @@ def _check_codes(
 
 
 def _check_associations(submission: SubmissionSet) -> None:
-    """Each document is a member of the submission set; relations go from one that is submitted
-    to one that is registered already (a signature: to what is submitted, too)."""
-    mine = {entry.id for entry in submission.entries}
+    """Each document and folder is a member of the submission set."""
     members = {
         each.target
         for each in submission.associations
@@ -123,57 +122,11 @@ def _check_associations(submission: SubmissionSet) -> None:
     for entry in submission.entries:
         if entry.id not in members:
             raise metadata("a document entry is no member of the submission set", entry.id)
-    for each in relations_of(submission):
-        if each.source not in mine:
-            raise metadata(
-                "a relation does not begin at a document of the submission", "Association",
-                value=each.source,
-            )  # fmt: skip
-        if each.target in mine and each.type != SIGNS:
-            raise metadata(
-                "a document cannot replace, append to or transform one of the same submission",
-                "Association", value=each.target,
-            )  # fmt: skip
+    for folder in submission.folders:
+        if folder.id not in members:
+            raise metadata("a folder is no member of the submission set", folder.id)
 
 
 def relations_of(submission: SubmissionSet) -> Iterator[Association]:
     """The associations between documents."""
     return (each for each in submission.associations if each.type in RELATIONS)
-
-
-def check_targets(
-    submission: SubmissionSet, documents: DocumentRegistry, describing: Describing
-) -> dict[str, str]:
-    """What is replaced, appended to or transformed is registered, approved and the same
-    patient's. Returned are the uniqueIds of the targets by entryUUID. Raises Refused."""
-    inside = {entry.id for entry in submission.entries} | {submission.id}
-    wanted = {each.target for each in relations_of(submission) if each.target not in inside}
-    if not wanted:
-        return {}
-    ids = [resource_id_of(each) for each in wanted]
-    found = documents.by_id([each for each in ids if each])
-    known = {one.uuid: one for each in found if (one := describing.registered(each)) is not None}
-    for each in relations_of(submission):
-        if each.target in inside:
-            continue
-        target = known.get(f"urn:uuid:{resource_id_of(each.target)}")
-        if target is None:
-            raise metadata(
-                "an association names a document that is not registered here", "Association",
-                value=each.target,
-            )  # fmt: skip
-        if target.status.endswith("Deprecated"):
-            raise mismatch(
-                "an association names a document that is deprecated",
-                "Association", "XDSRegistryDeprecatedDocumentError", each.target,
-            )  # fmt: skip
-        owner = patient_of(submission.patient)
-        identifiers = target.document.patient.get("identifier") or ()
-        same = [each["value"] for each in identifiers if each.get("system") == owner.system]
-        if each.type in REPLACING and same and owner.value not in same:
-            raise mismatch(
-                "a document of another patient would be replaced",
-                "Association", "XDSPatientIdDoesNotMatch",
-            )  # fmt: skip
-    return {f"{each.target}": known[f"urn:uuid:{resource_id_of(each.target)}"].unique_id
-            for each in relations_of(submission) if each.target not in inside}  # fmt: skip

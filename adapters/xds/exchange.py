@@ -17,12 +17,13 @@ from lxml import etree
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 
-from adapters.doors.reception import EVIDENCE_BYTES_MAX, Arrived, Contents, Reception
+from adapters.doors.reception import Arrived, Contents, Reception
 from adapters.ebrim.faults import Refused
 from adapters.ebrim.names import QUERY
 from adapters.xds import soap
 from adapters.xds.answers import XDS, Problem, registry_response, retrieve_response
-from adapters.xds.entries import Describing
+from adapters.xds.catalogue import Catalogue, Memory
+from adapters.xds.evidence import pieces
 from adapters.xds.faults import SoapFault, too_large
 from adapters.xds.incoming import Bounds, Expected, Incoming
 from adapters.xds.mtom import content_type
@@ -30,6 +31,7 @@ from adapters.xds.provide import From, Providing, Submission, outcome, problem_o
 from adapters.xds.registry import Registry
 from adapters.xds.retrieve import Package, retrieve
 from adapters.xds.settings import XdsSourceSettings
+from adapters.xds.writing import Describing
 from gateway.model import Cause, CauseCode, Payload, Received
 from gateway.ports import (
     Clock,
@@ -60,6 +62,7 @@ class Endpoint(Protocol):
     clock: Clock
     documents: DocumentRegistry
     headers: DocumentHeaders
+    memory: Memory
 
     @property
     def large(self) -> asyncio.Semaphore: ...
@@ -240,6 +243,7 @@ class Exchange:
             self._source.documents,
             self._source.describing(settings),
             self._source.headers,
+            self._source.memory,
         )
         action = f"{PROVIDE}Response"
         try:
@@ -260,13 +264,15 @@ class Exchange:
         problems, kept = await self._handed_over(submission, received, incoming)
         if all(each.warning for each in problems):
             problems += [*unsaid, *await asyncio.to_thread(providing.noted, submission)]
-        self._source.count("submissions" if kept else "submissions-not-kept")
+        self._source.count("submissions" if kept or not received else "submissions-not-kept")
         return _Said(registry_response(problems), action), kept
 
     async def _handed_over(
         self, submission: Submission, received: Sequence[Received], incoming: Incoming
     ) -> tuple[list[Problem], bool]:
         """Hand over and wait for the commits: no positive word before them."""
+        if not received:
+            return [], False
         reception = self._reception
         said = "nothing can be kept at the moment: send it again"
         try:
@@ -298,7 +304,10 @@ class Exchange:
         describing = source.describing(settings)
         if message.action == STORED_QUERY:
             source.count("queries")
-            registry = Registry(source.documents, describing, results_max=settings.results_max)
+            catalogue = Catalogue(source.documents, describing, source.memory)
+            registry = Registry(
+                source.documents, catalogue, describing, results_max=settings.results_max
+            )
             body = await asyncio.to_thread(registry.answer, message.body)
             return _Said(body, f"{STORED_QUERY}Response")
         source.count("retrievals")
@@ -358,7 +367,7 @@ class Exchange:
         Waits until it is kept, because the spooled parts go afterwards. Without a journal there
         is no evidence, and the refusal is told all the same.
         """
-        pieces = await asyncio.to_thread(_pieces, incoming, cause)
+        found = await asyncio.to_thread(pieces, incoming, cause)
         attributes = {"transaction": "XDS"}
         if origin.message_id:
             attributes["soap_message"] = origin.message_id[:255]
@@ -372,36 +381,12 @@ class Exchange:
                 ),
                 cause,
             )
-            for name, payload in pieces
+            for name, payload in found
         ]
         try:
             await self._reception.receipts(await self._reception.hand_over(Contents(refused)))
         except IntakeUnavailable:
             self._source.count("evidence-not-kept")
-
-
-def _pieces(incoming: Incoming, cause: Cause) -> list[tuple[str, Payload]]:
-    """The parts as far as they came. Of a request that is too large, or whose parts could not be
-    told, only the beginning: 1 MiB of all of it."""
-    envelope = incoming.envelope()
-    if envelope is None:
-        head = incoming.head()
-        return [("beginning", Payload.from_bytes(head))] if head else []
-    found = [("envelope", envelope)]
-    found += [
-        (f"document {number}", spool.payload())
-        for number, spool in enumerate(incoming.parts.values(), 1)
-    ]
-    if cause.code not in (CauseCode.FRAME_OVERSIZED, CauseCode.FRAME_TRUNCATED):
-        return found
-    left, cut = EVIDENCE_BYTES_MAX, []
-    for name, payload in found:
-        with payload.open() as stream:
-            beginning = stream.read(left)
-        left -= len(beginning)
-        if beginning:
-            cut.append((name, Payload.from_bytes(beginning)))
-    return cut
 
 
 def _boundary() -> str:

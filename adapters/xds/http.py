@@ -15,11 +15,12 @@ from starlette.responses import Response
 
 from adapters.doors.http import HttpSource
 from adapters.doors.reception import Reception
-from adapters.xds.entries import Describing
+from adapters.xds.catalogue import Memory
 from adapters.xds.exchange import Exchange
 from adapters.xds.faults import SoapFault
 from adapters.xds.settings import XdsSourceSettings
 from adapters.xds.soap import MEDIA_TYPE
+from adapters.xds.writing import Describing
 from gateway.ports import Clock, DocumentHeaders, DocumentRegistry
 
 
@@ -45,6 +46,7 @@ class XdsSource(HttpSource):
         self._make = make_reception
         self.documents = documents
         self.headers = headers
+        self.memory = Memory()
         self._schemes = schemes
         self._counted: Counter[str] = Counter()
 

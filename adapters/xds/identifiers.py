@@ -34,6 +34,12 @@ def identifiers_of(unique_id: str) -> tuple[Identifier, ...]:
     return tuple(found)
 
 
+def unique_id_key(unique_id: str) -> str:
+    """The same for all ways to write one uniqueId: ``root^extension``, or both as one OID."""
+    plain = unique_id.strip().removeprefix("urn:oid:").removeprefix("urn:uuid:").replace("^", ".")
+    return plain.lower() if _UUID.match(plain.lower()) else plain
+
+
 def unique_id_of(resource: Mapping[str, Any]) -> str:
     """The uniqueId of a DocumentReference; empty when it has no worldwide identifier."""
     master = resource.get("masterIdentifier") or {}
@@ -62,6 +68,12 @@ def resource_id_of(entry_uuid: str) -> str:
     """The id of the DocumentReference with this entryUUID; empty for what is no UUID."""
     plain = entry_uuid.strip().lower().removeprefix("urn:uuid:")
     return plain if _UUID.match(plain) else ""
+
+
+def uuid_urn(text: str) -> str:
+    """A UUID in the form of an entryUUID; empty for a name within a submission."""
+    plain = text.strip().lower()
+    return plain if plain.startswith("urn:uuid:") and _UUID.match(plain[9:]) else ""
 
 
 def is_oid(text: str) -> bool:

@@ -7,10 +7,9 @@ submission set, a PDF) is kept and goes no further, and the answer says so in a 
 
 from __future__ import annotations
 
-import base64
-import binascii
+import asyncio
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -21,57 +20,64 @@ from adapters.doors.spool import Spool
 from adapters.ebrim.agreeing import check_agreement
 from adapters.ebrim.faults import Refused, metadata, mismatch
 from adapters.ebrim.names import (
-    APPENDS,
+    HAS_MEMBER,
     LCM,
     REPLACES,
-    SIGNS,
-    TRANSFORMS,
+    REPLACING,
     TRANSFORMS_AND_REPLACES,
 )
 from adapters.ebrim.submission import DocumentEntry, SubmissionSet, read_submission
-from adapters.xds.answers import XDS, Problem
-from adapters.xds.checking import check_submission, check_targets, relations_of, unknown_patient
-from adapters.xds.entries import Describing
-from adapters.xds.faults import SoapFault, hostile, too_large
+from adapters.xds.answers import Problem
+from adapters.xds.catalogue import Catalogue, Memory
+from adapters.xds.checking import check_submission, relations_of, unknown_patient
 from adapters.xds.identifiers import (
     control_ids_of,
     patient_of,
     same_document,
 )
-from adapters.xds.mtom import part_named
+from adapters.xds.parts import Provided, check_bytes, may_be_xml, paired, payloads_of, sha1_of
+from adapters.xds.registering import Plan, Registering
 from adapters.xds.settings import XdsSourceSettings
-from adapters.xds.soap import packed_only_once
-from gateway.model import Cause, CauseCode, Disposition, Payload, Receipt, Received
+from adapters.xds.writing import Describing
+from gateway.model import (
+    Cause,
+    CauseCode,
+    Disposition,
+    Payload,
+    Receipt,
+    Received,
+    RegistryObject,
+)
 from gateway.ports import DocumentHeaders, DocumentRegistry, RegistryUnavailable
 
 _IDENTIFIER_MAX = 255
-_HASHED_BYTES = 1 << 20
-_LOOKED_AT = 256
-_BLANKS = b"\xef\xbb\xbf \t\r\n"
-
-
-@dataclass(frozen=True, slots=True)
-class Provided:
-    """One document of a submission: its entry and its bytes."""
-
-    entry: DocumentEntry
-    payload: Payload
 
 
 @dataclass(slots=True)
 class Submission:
-    """A submission that was understood. ``known``: it was registered before. ``replaced`` are the
-    uniqueIds of the documents that its associations point to, by entryUUID."""
+    """A submission that was understood. ``known``: it was registered before, and adds nothing.
+    ``replaced`` are the uniqueIds of the documents that its associations point to, by entryUUID;
+    ``objects`` is what it registers."""
 
     set: SubmissionSet
     documents: list[Provided]
+    request: etree._Element
     known: bool = False
+    plan: Plan | None = None
     replaced: Mapping[str, str] = field(default_factory=dict)
+    objects: Sequence[RegistryObject] = ()
 
     def digest(self) -> str:
         """Of what makes it the same submission: its patient, source and documents."""
         said = [self.set.patient.text, self.set.source_id]
         said += sorted(f"{each.entry.unique_id} {each.payload.sha256}" for each in self.documents)
+        said += sorted(f"folder {each.unique_id}" for each in self.set.folders)
+        mine = {entry.id for entry in self.set.entries} | {self.set.id}
+        said += sorted(
+            f"member {each.source} {each.target}"
+            for each in self.set.associations
+            if each.type == HAS_MEMBER and not {each.source, each.target} <= mine
+        )
         return hashlib.sha256("\n".join(said).encode()).hexdigest()
 
 
@@ -103,11 +109,13 @@ class Providing:
         documents: DocumentRegistry,
         describing: Describing,
         headers: DocumentHeaders,
+        memory: Memory,
     ) -> None:
         self._settings = settings
         self._headers = headers
         self._documents = documents
-        self._describing = describing
+        catalogue = Catalogue(documents, describing, memory)
+        self._registering = Registering(documents, catalogue, settings.repository_unique_id)
 
     def understood(
         self, request: etree._Element, parts: Mapping[str, Spool], inline: list[Payload]
@@ -121,13 +129,13 @@ class Providing:
         if len(holders) != 1:
             raise metadata("the request does not hold exactly one SubmitObjectsRequest", "Body")
         found = read_submission(holders[0], "SubmitObjectsRequest")
-        payloads = self._payloads(request, parts, inline)
-        if not found.entries:
-            raise metadata("the submission holds no document entry", "SubmitObjectsRequest")
+        payloads = payloads_of(request, parts, inline, bytes_max=self._settings.document_bytes_max)
+        if not (found.entries or found.folders or found.associations):
+            raise metadata("the submission set holds nothing", "SubmitObjectsRequest")
         check_submission(found, self._settings)
-        submission = Submission(found, list(_paired(found, payloads)))
+        submission = Submission(found, list(paired(found, payloads)), holders[0])
         for each in submission.documents:
-            _check_bytes(each)
+            check_bytes(each)
         patient = patient_of(found.patient)
         if self._settings.unknown_patients == "refuse" and not self._documents.knows(patient):
             raise unknown_patient("the patient is not known here", found)
@@ -136,52 +144,15 @@ class Providing:
         if registered is not None and not submission.known:
             raise taken_set(found)
         self._check_registered(submission)
-        submission.replaced = check_targets(found, self._documents, self._describing)
+        if not submission.known:
+            submission.plan = plan = self._registering.plan(found)
+            self._registering.check_new(found, plan)
+            submission.replaced = {
+                each.target: plan.targets[plan.named(each.target)].unique_id
+                for each in relations_of(found)
+                if plan.named(each.target) in plan.targets
+            }
         return submission
-
-    def _payloads(
-        self, request: etree._Element, parts: Mapping[str, Spool], inline: list[Payload]
-    ) -> dict[str, Payload]:
-        """The bytes of each Document by its id (MTOM, or Base64 in the envelope)."""
-        found: dict[str, Payload] = {}
-        used: set[str] = set()
-        for element in request.iterfind(f"{{{XDS}}}Document"):
-            name = (element.get("id") or "").strip()
-            if not name or name in found:
-                raise metadata("a Document has no id, or one that another has", "Document")
-            href = packed_only_once(element)
-            if href is None:
-                payload = self._inline(element.text or "")
-                inline.append(payload)
-            else:
-                part = part_named(href)
-                if part not in parts:
-                    raise SoapFault("an xop:Include points to a part that is not there",
-                                    cause=CauseCode.REQUIRED_FIELD_MISSING)  # fmt: skip
-                if part in used:
-                    raise hostile("two xop:Include point to one part")
-                used.add(part)
-                payload = parts[part].payload()
-            if payload.size == 0:
-                raise metadata("a Document is empty", name, "XDSMissingDocument")
-            found[name] = payload
-        if len(used) != len(parts):
-            raise metadata(
-                "a part of the request is the document of no entry", "Body",
-                "XDSMissingDocumentMetadata",
-            )  # fmt: skip
-        return found
-
-    def _inline(self, text: str) -> Payload:
-        try:
-            data = base64.b64decode("".join(text.split()), validate=True)
-        except (binascii.Error, ValueError):
-            raise Refused(
-                CauseCode.UNREADABLE, "a Document is no Base64", "Document", "XDSRepositoryError"
-            ) from None
-        if len(data) > self._settings.document_bytes_max:
-            raise too_large("a document", self._settings.document_bytes_max)
-        return Payload.from_bytes(data)
 
     def _check_registered(self, submission: Submission) -> None:
         """A uniqueId comes again with the same bytes only (ITI TF-3 table 4.2.4.1-2)."""
@@ -213,12 +184,30 @@ class Providing:
             await self._judge(submission, each, reception, origin, f"{number} of {total}")
             for number, each in enumerate(submission.documents, 1)
         ]
-        if not any(each.refusal is None for each in received):
+        if received and not any(each.refusal is None for each in received):
             raise Refused(
                 CauseCode.UNSUPPORTED_TYPE, "no document of the submission is a CDA R2",
                 "SubmissionSet", "XDSRepositoryError",
             )  # fmt: skip
+        submission.objects = await asyncio.to_thread(self._objects, submission, received)
         return received
+
+    def _objects(
+        self, submission: Submission, received: Sequence[Received]
+    ) -> Sequence[RegistryObject]:
+        """What is to be registered: not the entries of what is no CDA."""
+        if submission.plan is None:
+            return ()
+        contents, without = {}, set()
+        for document, one in zip(submission.documents, received, strict=True):
+            if one.refusal is not None:
+                without.add(document.entry.id)
+                continue
+            sha1 = document.entry.sha1 or sha1_of(document.payload)
+            contents[document.entry.id] = (sha1, document.payload.size)
+        return self._registering.objects(
+            submission.request, submission.set, submission.plan, contents, without=without
+        )
 
     async def _judge(
         self,
@@ -239,7 +228,7 @@ class Providing:
             attributes=attributes,
         )
         received = None
-        if _may_be_xml(document.payload):
+        if may_be_xml(document.payload):
             [received] = (await reception.open(arrived)).received
         if received is None or (
             received.refusal is not None and received.refusal.code is CauseCode.NOT_THE_FORMAT
@@ -259,55 +248,56 @@ class Providing:
         return replace(received, control_id_unique=True)
 
     def noted(self, submission: Submission) -> list[Problem]:
-        """Note that the submission set is registered, once its documents are. Blocks."""
+        """Register the submission set and all that is said in it, once its documents are kept.
+        Blocks."""
         if submission.known:
             return []
         digest = submission.digest()
         try:
             stands = self._documents.note_submission(
-                submission.set.unique_id, source=self._settings.name, digest=digest
-            )
+                submission.set.unique_id, source=self._settings.name, digest=digest,
+                objects=submission.objects,
+            )  # fmt: skip
         except RegistryUnavailable:
             said = "the submission set cannot be registered at the moment: send it again"
             return [Problem("XDSRegistryNotAvailable", said)]
         return [] if stands == digest else [problem_of(taken_set(submission.set))]
 
     def unsaid(self, submission: Submission) -> list[Problem]:
-        """The associations that the documents themselves do not say. Blocks.
+        """The replacements that the documents themselves do not say. Blocks.
 
         The record goes by the documents: whatever road a document takes, it becomes the same
-        entry. So an association that stands in the metadata alone changes nothing, and that is
-        said in a warning. Only for documents that were read without a fault.
+        entry. So a replacement that stands in the metadata alone deprecates a document in the
+        registry, but not in the record, and that is said in a warning. Only for documents that
+        were read without a fault.
         """
         problems = []
-        inside = {each.entry.id for each in submission.documents} | {submission.set.id}
         for document in submission.documents:
             mine = [
                 each
                 for each in relations_of(submission.set)
-                if each.source == document.entry.id and each.target not in inside
+                if each.type in REPLACING
+                and each.source == document.entry.id
+                and each.target in submission.replaced
             ]
             header = self._headers.header(document.payload.read()) if mine else None
             said = header.related if header is not None else ()
             for each in mine:
-                code, warning = _RELATIONS[each.type]
+                code, warning = _REPLACING[each.type]
                 target = submission.replaced[each.target]
                 if not any(code == one and same_document(target, other) for one, other in said):
                     context = (
                         f"document {document.entry.unique_id} does not name {target} as the one "
-                        f"that it is related to (relatedDocument, {code}); the record goes by the "
-                        "document"
+                        f"that it replaces (relatedDocument, {code}): it is deprecated in the "
+                        "registry, while the record goes by the document"
                     )
                     problems.append(Problem(warning, context, document.entry.id, warning=True))
         return problems
 
 
-_RELATIONS = {
+_REPLACING = {
     REPLACES: ("RPLC", "PartialReplaceContentNotProcessed"),
-    APPENDS: ("APND", "PartialAppendContentNotProcessed"),
-    TRANSFORMS: ("XFRM", "PartialTransformNotProcessed"),
     TRANSFORMS_AND_REPLACES: ("RPLC", "PartialTransformReplaceNotProcessed"),
-    SIGNS: ("", "XDSExtraMetadataNotSaved"),
 }
 
 
@@ -367,42 +357,3 @@ def problem_of(refused: Refused) -> Problem:
         f"{refused.detail}{shown}",
         refused.cause.location,
     )
-
-
-def _paired(found: SubmissionSet, payloads: dict[str, Payload]) -> Iterator[Provided]:
-    left = dict(payloads)
-    for entry in found.entries:
-        payload = left.pop(entry.id, None)
-        if payload is None:
-            raise metadata(
-                "a document entry has no Document", entry.id, "XDSMissingDocument", entry.unique_id
-            )
-        yield Provided(entry, payload)
-    if left:
-        raise metadata(
-            "a Document has no document entry", next(iter(left)), "XDSMissingDocumentMetadata"
-        )
-
-
-def _check_bytes(document: Provided) -> None:
-    """ITI TF-2 section 3.41.4.1.3: what is said of size and hash must be so."""
-    entry = document.entry
-    if entry.size is not None and entry.size != document.payload.size:
-        raise mismatch("the size of a document is not that in its entry", entry.id)
-    if entry.sha1 and sha1_of(document.payload) != entry.sha1:
-        raise mismatch("the hash of a document is not that in its entry", entry.id)
-
-
-def sha1_of(payload: Payload) -> str:
-    """Lower-case hexadecimal; the standard's choice, and no seal. Constant memory."""
-    digest = hashlib.sha1(usedforsecurity=False)
-    with payload.open() as stream:
-        while block := stream.read(_HASHED_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _may_be_xml(payload: Payload) -> bool:
-    with payload.open() as stream:
-        beginning = stream.read(_LOOKED_AT).lstrip(_BLANKS)
-    return not beginning or beginning.startswith(b"<") or b"\0" in beginning

@@ -1,7 +1,8 @@
-"""The Document Registry: stored queries over the documents of the record (ITI-18).
+"""The Document Registry: stored queries over the documents of the record and what was submitted
+with them (ITI-18).
 
-ITI TF-2 section 3.18.4.1.2.3.7. Folders and submission sets are not kept as objects, so that
-no query returns any; associations are those between documents.
+ITI TF-2 section 3.18.4.1.2.3.7. What a document says itself of others (``relatesTo``) is an
+association as well as what a submission said.
 """
 
 from __future__ import annotations
@@ -10,45 +11,53 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from lxml import etree
 
-from adapters.ebrim.names import STABLE_DOCUMENT
+from adapters.ebrim.names import APPROVED, HAS_MEMBER
 from adapters.ebrim.submission import PatientId
 from adapters.xds.answers import Problem, query_response
-from adapters.xds.entries import Describing, Registered, Relation
-from adapters.xds.identifiers import identifiers_of, patient_of, resource_id_of
-from adapters.xds.people import author_texts
-from adapters.xds.queries import Query, QueryId, QueryRefused, earliest, read_query
-from gateway.ports import DocumentRegistry, RegistryUnavailable, SharedDocument, TooManyDocuments
+from adapters.xds.catalogue import Catalogue
+from adapters.xds.conditions import ENTRY, coded_as, matching, of_stable, written_by
+from adapters.xds.entries import Registered, Relation
+from adapters.xds.identifiers import patient_of
+from adapters.xds.packages import FOLDER, SUBMISSION_SET, Packages
+from adapters.xds.queries import Query, QueryId, QueryRefused, read_query
+from adapters.xds.writing import Describing
+from gateway.model import RegistryKind, RegistryObject
+from gateway.ports import DocumentRegistry, RegistryUnavailable, TooManyDocuments
 
 IDS_MAX = 500
-_ENTRY = "$XDSDocumentEntry"
-_CODES = {
-    "ClassCode": "classCode",
-    "TypeCode": "typeCode",
-    "PracticeSettingCode": "practiceSettingCode",
-    "HealthcareFacilityTypeCode": "healthcareFacilityTypeCode",
-    "EventCodeList": "eventCodeList",
-    "ConfidentialityCode": "confidentialityCode",
-    "FormatCode": "formatCode",
-}
-_TIMES = ("creationTime", "serviceStartTime", "serviceStopTime")
+Objects = Iterable[etree._Element]
 
 
 class Registry:
     """Answers stored queries. Blocks: one per thread, as many as there are threads."""
 
     def __init__(
-        self, documents: DocumentRegistry, describing: Describing, *, results_max: int
+        self,
+        documents: DocumentRegistry,
+        catalogue: Catalogue,
+        describing: Describing,
+        *,
+        results_max: int,
     ) -> None:
         self._documents = documents
+        self._catalogue = catalogue
         self._describing = describing
         self._results_max = results_max
-        self._answers: dict[QueryId, Callable[[Query], Iterable[etree._Element]]] = {
+        self._packages = Packages(documents, describing, results_max=results_max)
+        self._answers: dict[QueryId, Callable[[Query], Objects]] = {
             QueryId.FIND_DOCUMENTS: self._find,
             QueryId.FIND_BY_REFERENCE: self._find_by_reference,
+            QueryId.FIND_SUBMISSION_SETS: lambda query: self._packages.found(query, SUBMISSION_SET),
+            QueryId.FIND_FOLDERS: lambda query: self._packages.found(query, FOLDER),
             QueryId.GET_ALL: self._all,
             QueryId.GET_DOCUMENTS: self._get,
+            QueryId.GET_FOLDERS: self._get_folders,
             QueryId.GET_ASSOCIATIONS: self._associations,
             QueryId.GET_DOCUMENTS_AND_ASSOCIATIONS: self._get_with_associations,
+            QueryId.GET_SUBMISSION_SETS: self._get_submission_sets,
+            QueryId.GET_SUBMISSION_SET_AND_CONTENTS: self._get_set_and_contents,
+            QueryId.GET_FOLDER_AND_CONTENTS: self._get_folder_and_contents,
+            QueryId.GET_FOLDERS_FOR_DOCUMENT: self._get_folders_for_document,
             QueryId.GET_RELATED_DOCUMENTS: self._related,
         }
 
@@ -66,46 +75,31 @@ class Registry:
             said = "the record does not answer: ask again"
             return query_response((), (Problem("XDSRegistryBusy", said),))
 
-    # --- the queries ---------------------------------------------------------------
+    # --- documents -----------------------------------------------------------------
 
-    def _find(self, query: Query) -> Iterator[etree._Element]:
-        patient = query.patient(f"{_ENTRY}PatientId")
+    def _find(self, query: Query) -> Objects:
+        patient = query.patient(f"{ENTRY}PatientId")
         matches = matching(query)
-        found = self._documents.of_patient(patient_of(patient), limit=self._results_max)
-        return self._shown(query, [each for each in self._registered(found) if matches(each)])
+        every = self._catalogue.of_patient(patient_of(patient), limit=self._results_max)
+        found = [each for each in every if matches(each)]
+        patterns = query.values(f"{ENTRY}AuthorPerson")
+        if patterns:
+            people = self._catalogue.people(found)
+            found = [each for each in found if written_by(patterns, people.get(each.uuid, ()))]
+        return self._shown(query, found)
 
-    def _find_by_reference(self, query: Query) -> Iterator[etree._Element]:
-        query.needed(f"{_ENTRY}ReferenceIdList")
+    def _find_by_reference(self, query: Query) -> Objects:
+        query.needed(f"{ENTRY}ReferenceIdList")
         return self._find(query)
 
-    def _all(self, query: Query) -> Iterator[etree._Element]:
-        patient = query.patient("$patientId")
-        statuses = set(query.needed(f"{_ENTRY}Status"))
-        query.needed("$XDSSubmissionSetStatus")
-        query.needed("$XDSFolderStatus")
-        found = self._documents.of_patient(patient_of(patient), limit=self._results_max)
-        every = self._registered(found)
-        kept = [each for each in every if each.status in statuses]
-        formats, labels = _coded(query, "FormatCode"), _coded(query, "ConfidentialityCode")
-        kept = [each for each in kept if formats(each) and labels(each)]
-        yield from self._shown(query, kept)
-        uuids = {each.uuid for each in kept}
-        yield from self._shown_relations(query, relations_of(every, uuids, both=True))
-
-    def _get(self, query: Query) -> Iterator[etree._Element]:
+    def _get(self, query: Query) -> Objects:
         return self._shown(query, self._asked(query))
 
     def _get_with_associations(self, query: Query) -> Iterator[etree._Element]:
         asked = self._asked(query)
         yield from self._shown(query, asked)
-        every = self._neighbours(asked)
-        yield from self._shown_relations(query, relations_of(every, {each.uuid for each in asked}))
-
-    def _associations(self, query: Query) -> Iterator[etree._Element]:
-        ids = [resource_id_of(each) for each in query.needed("$uuid")]
-        asked = self._registered(self._documents.by_id(_few([each for each in ids if each])))
-        every = self._neighbours(asked)
-        return self._shown_relations(query, relations_of(every, {each.uuid for each in asked}))
+        ids = [each.uuid for each in asked]
+        yield from self._shown_relations(query, self._relations(ids, self._neighbours(asked)))
 
     def _related(self, query: Query) -> Iterator[etree._Element]:
         types = set(query.needed("$AssociationTypes"))
@@ -113,63 +107,153 @@ class Registry:
         if len(asked) > 1:
             raise QueryRefused("XDSStoredQueryParamNumber", "one document is asked for at a time")
         every = self._neighbours(asked)
-        near = [
-            each for each in relations_of(every, {one.uuid for one in asked}) if each.type in types
-        ]
+        ids = [one.uuid for one in asked]
+        near = [each for each in self._relations(ids, every) if each.type in types]
         if not near:
             return
         ends = {end for each in near for end in (each.source, each.target)}
         yield from self._shown(query, [each for each in every if each.uuid in ends])
         yield from self._shown_relations(query, near)
 
-    # --- what they have in common --------------------------------------------------
+    # --- associations ----------------------------------------------------------------
 
-    def _registered(self, documents: Iterable[SharedDocument]) -> list[Registered]:
-        made = (self._describing.registered(each) for each in documents)
-        return [each for each in made if each is not None]
+    def _associations(self, query: Query) -> Objects:
+        ids = _few([each.strip().lower() for each in query.needed("$uuid")])
+        asked = self._catalogue.by_uuid(ids)
+        return self._shown_relations(query, self._relations(ids, self._neighbours(asked)))
+
+    def _relations(
+        self, ids: Sequence[str], documents: Sequence[Registered], *, both: bool = False
+    ) -> list[Relation]:
+        """Those of which the record, or the registry, has both ends."""
+        found = self._catalogue.relations(ids, documents, both=both)
+        there = {each.uuid for each in documents}
+        ends = sorted({end for each in found for end in (each.source, each.target)} - there)
+        if ends:
+            objects = self._documents.objects(ends)
+            there |= {each.id for each in objects if each.kind is not RegistryKind.DOCUMENT}
+            there |= {each.uuid for each in self._catalogue.by_uuid(
+                [end for end in ends if end not in there])}  # fmt: skip
+        return [each for each in found if each.source in there and each.target in there]
+
+    # --- submission sets and folders ---------------------------------------------------
+
+    def _get_folders(self, query: Query) -> Objects:
+        return self._packages.shown(query, self._packages.asked(query, FOLDER))
+
+    def _get_submission_sets(self, query: Query) -> Iterator[etree._Element]:
+        ids = _few([each.strip().lower() for each in query.needed("$uuid")])
+        links = [
+            each
+            for each in self._relations(ids, self._catalogue.by_uuid(ids))
+            if each.type == HAS_MEMBER and each.target in ids
+        ]
+        sets = self._packages.of_kind(RegistryKind.SUBMISSION_SET, [each.source for each in links])
+        mine = {each.id for each in sets}
+        yield from self._packages.shown(query, sets)
+        yield from self._shown_relations(query, [each for each in links if each.source in mine])
+
+    def _get_folders_for_document(self, query: Query) -> Objects:
+        asked = self._asked(query)
+        ids = [each.uuid for each in asked]
+        links = [each for each in self._relations(ids, asked) if each.type == HAS_MEMBER]
+        folders = self._packages.of_kind(RegistryKind.FOLDER, [each.source for each in links])
+        return self._packages.shown(query, folders)
+
+    def _get_set_and_contents(self, query: Query) -> Iterator[etree._Element]:
+        return self._contents(query, self._packages.asked(query, SUBMISSION_SET))
+
+    def _get_folder_and_contents(self, query: Query) -> Iterator[etree._Element]:
+        return self._contents(query, self._packages.asked(query, FOLDER))
+
+    def _contents(
+        self, query: Query, packages: Sequence[RegistryObject]
+    ) -> Iterator[etree._Element]:
+        """The package, what is in it, and the memberships (3.18.4.1.2.3.7.10 and .11)."""
+        if len(packages) > 1:
+            raise QueryRefused("XDSStoredQueryParamNumber", "one object is asked for at a time")
+        ids = [each.id for each in packages]
+        links = [
+            each
+            for each in self._relations(ids, ())
+            if each.type == HAS_MEMBER and each.source in ids
+        ]
+        members = [each.target for each in links]
+        kept = [
+            each
+            for each in self._catalogue.by_uuid(members)
+            if of_stable(query)
+            and all(coded_as(query, name)(each) for name in ("FormatCode", "ConfidentialityCode"))
+        ]
+        folders = self._packages.of_kind(RegistryKind.FOLDER, members)
+        inner = [
+            each
+            for each in self._documents.objects(members)
+            if each.kind is RegistryKind.ASSOCIATION
+        ]
+        there = {each.uuid for each in kept} | {each.id for each in (*folders, *inner)}
+        yield from self._packages.shown(query, packages)
+        yield from self._packages.shown(query, folders)
+        yield from self._shown(query, kept)
+        yield from self._shown_relations(query, [each for each in links if each.target in there])
+        yield from self._shown_relations(
+            query, [Relation(each.type, each.source, each.target, each) for each in inner]
+        )
+
+    def _all(self, query: Query) -> Iterator[etree._Element]:
+        patient = patient_of(query.patient("$patientId"))
+        statuses = set(query.needed(f"{ENTRY}Status"))
+        asked = {
+            RegistryKind.SUBMISSION_SET: query.needed("$XDSSubmissionSetStatus"),
+            RegistryKind.FOLDER: query.needed("$XDSFolderStatus"),
+        }
+        every = self._catalogue.of_patient(patient, limit=self._results_max)
+        holds = [coded_as(query, name) for name in ("FormatCode", "ConfidentialityCode")]
+        kept = [
+            each
+            for each in every
+            if each.status in statuses and of_stable(query) and all(one(each) for one in holds)
+        ]
+        packages = [
+            each
+            for kind, wanted in asked.items()
+            if APPROVED in wanted
+            for each in self._documents.objects_of(kind, patient, limit=self._results_max)
+        ]
+        ids = [*(each.uuid for each in kept), *(each.id for each in packages)]
+        yield from self._packages.shown(query, packages)
+        yield from self._shown(query, kept)
+        yield from self._shown_relations(
+            query, self._catalogue.relations(ids, every, both=True)
+        )  # fmt: skip
+
+    # --- what they have in common --------------------------------------------------
 
     def _asked(self, query: Query) -> list[Registered]:
         """The documents of $XDSDocumentEntryEntryUUID or $XDSDocumentEntryUniqueId."""
-        uuids = query.values(f"{_ENTRY}EntryUUID")
-        unique_ids = query.values(f"{_ENTRY}UniqueId")
-        if not uuids and not unique_ids:
-            raise QueryRefused(
-                "XDSStoredQueryMissingParam",
-                f"{_ENTRY}EntryUUID or {_ENTRY}UniqueId is needed",
-            )
-        if uuids and unique_ids:
-            raise QueryRefused(
-                "XDSStoredQueryParamNumber",
-                f"either {_ENTRY}EntryUUID or {_ENTRY}UniqueId, not both",
-            )
+        uuids, unique_ids = query.either(f"{ENTRY}EntryUUID", f"{ENTRY}UniqueId")
         if uuids:
-            ids = [resource_id_of(each) for each in _few(uuids)]
-            found = self._documents.by_id([each for each in ids if each])
+            asked = self._catalogue.by_uuid(_few(uuids))
         else:
-            wanted = [one for each in _few(unique_ids) for one in identifiers_of(each)]
-            found = self._documents.by_identifier(wanted)
-        asked = self._registered(found)
-        if query.objects and len({each.patient_id for each in asked}) > 1:
+            asked = self._catalogue.by_unique_id(_few(unique_ids))
+        if query.objects and len(set(self._catalogue.patients(asked).values())) > 1:
             raise QueryRefused("XDSResultNotSinglePatient", "the documents are of several patients")
         return asked
 
     def _neighbours(self, asked: Sequence[Registered]) -> list[Registered]:
         """All documents of the patients of these."""
         every: dict[str, Registered] = {each.uuid: each for each in asked}
-        owners = {each.patient_id for each in asked if each.patient_id}
-        for owner in sorted(owners):
-            patient = patient_of(PatientId.parse(owner, ""))
-            found = self._documents.of_patient(patient, limit=self._results_max)
-            every.update((each.uuid, each) for each in self._registered(found))
+        for owner in sorted(set(self._catalogue.patients(asked).values())):
+            if owner:
+                patient = patient_of(PatientId.parse(owner, ""))
+                found = self._catalogue.of_patient(patient, limit=self._results_max)
+                every.update((each.uuid, each) for each in found)
         return list(every.values())
 
-    def _shown(self, query: Query, found: Sequence[Registered]) -> Iterator[etree._Element]:
-        for each in found:
-            yield (
-                self._describing.leaf(each)
-                if query.objects
-                else self._describing.reference(each.uuid)
-            )
+    def _shown(self, query: Query, found: Sequence[Registered]) -> Objects:
+        if query.objects:
+            return self._catalogue.entries(found)
+        return (self._describing.reference(each.uuid) for each in found)
 
     def _shown_relations(self, query: Query, found: Iterable[Relation]) -> Iterator[etree._Element]:
         for each in found:
@@ -178,100 +262,6 @@ class Registry:
                 if query.objects
                 else self._describing.reference(each.uuid)
             )
-
-
-def relations_of(
-    every: Sequence[Registered], uuids: set[str], *, both: bool = False
-) -> list[Relation]:
-    """The associations between documents of ``every`` of which one end, or ``both``, is among
-    ``uuids``. One whose other end the record does not have is none."""
-    known = {each.uuid for each in every}
-    found = [
-        Relation(kind, each.uuid, target)
-        for each in every
-        for kind, target in each.relations
-        if target in known
-    ]
-    return [
-        each
-        for each in found
-        if (each.source in uuids) + (each.target in uuids) >= (2 if both else 1)
-    ]
-
-
-def matching(query: Query) -> Callable[[Registered], bool]:
-    """The conditions of FindDocuments and FindDocumentsByReferenceId. Raises QueryRefused."""
-    statuses = set(query.needed(f"{_ENTRY}Status"))
-    kinds = query.values(f"{_ENTRY}Type")
-    conditions: list[Callable[[Registered], bool]] = [
-        lambda one: one.status in statuses,
-        lambda _: not kinds or STABLE_DOCUMENT in kinds,
-    ]
-    conditions += [_coded(query, name) for name in _CODES]
-    conditions += [_during(query, name) for name in _TIMES]
-    patterns = query.values(f"{_ENTRY}AuthorPerson")
-    if patterns:
-        conditions.append(
-            lambda one: any(
-                like(pattern, person)
-                for person in author_texts(one.document)[0]
-                for pattern in patterns
-            )
-        )
-    references = query.every(f"{_ENTRY}ReferenceIdList")
-    conditions.append(
-        lambda one: all(any(each in one.references for each in slot) for slot in references)
-    )
-    return lambda one: all(condition(one) for condition in conditions)
-
-
-def _coded(query: Query, name: str) -> Callable[[Registered], bool]:
-    """Codes as ``code^^scheme``; each slot must hold, by one of its values."""
-    slots = query.every(f"{_ENTRY}{name}")
-    wanted = [[each.partition("^^")[::2] for each in slot] for slot in slots]
-    attribute = _CODES[name]
-
-    def holds(one: Registered) -> bool:
-        has = {(each.code.code, each.code.scheme) for each in one.codes[attribute]}
-        plain = {code for code, _ in has}
-        return all(
-            any((code, scheme) in has if scheme else code in plain for code, scheme in slot)
-            for slot in wanted
-        )
-
-    return holds
-
-
-def _during(query: Query, name: str) -> Callable[[Registered], bool]:
-    """From is included, To is not (3.18.4.1.2.3.7.1). What has no such time is not found."""
-    stem = f"{_ENTRY}{name[0].upper()}{name[1:]}"
-    first, last = query.time(f"{stem}From"), query.time(f"{stem}To")
-
-    def holds(one: Registered) -> bool:
-        if not first and not last:
-            return True
-        digits = one.times.get(name, "")
-        return bool(digits) and first <= earliest(digits) and (not last or earliest(digits) < last)
-
-    return holds
-
-
-def like(pattern: str, text: str) -> bool:
-    """SQL's LIKE: % any characters, _ one (3.18.4.1.2.3.5). Takes time in proportion to both,
-    whatever the pattern."""
-    at = place = 0
-    star, resume = -1, 0
-    while at < len(text):
-        if place < len(pattern) and pattern[place] == "%":
-            star, resume, place = place, at, place + 1
-        elif place < len(pattern) and pattern[place] in ("_", text[at]):
-            at, place = at + 1, place + 1
-        elif star >= 0:
-            resume += 1
-            at, place = resume, star + 1
-        else:
-            return False
-    return all(each == "%" for each in pattern[place:])
 
 
 def _few(ids: Sequence[str]) -> Sequence[str]:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from lxml import etree
 
 from adapters.xds.answers import XDS, Fetched, Problem
-from adapters.xds.entries import Describing
+from adapters.xds.entries import registered
 from adapters.xds.identifiers import identifiers_of, same_document
 from adapters.xds.mtom import closing, part_head, root_part
+from adapters.xds.writing import Describing
 from gateway.model import Payload
 from gateway.ports import DocumentRegistry, RegistryUnavailable
 
@@ -75,7 +76,7 @@ def _one(
     wanted = said["DocumentUniqueId"]
     candidates = identifiers_of(wanted) if wanted else ()
     for document in documents.by_identifier(candidates) if candidates else ():
-        one = describing.registered(document)
+        one = registered(document, describing.schemes)
         if one is None or not same_document(wanted, one.unique_id):
             continue
         payload = documents.content(one.sha256)
@@ -84,7 +85,7 @@ def _one(
         fetched = Fetched(
             repository=describing.repository,
             unique_id=wanted,
-            media_type=one.media_type,
+            media_type=one.facts.media_type,
             part=f"document{number}@ecluse",
             home=said["HomeCommunityId"],
         )

@@ -12,7 +12,7 @@ from adapters.ebrim.names import DOCUMENT_CODES
 
 _OID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+\Z")
 _OID_MAX = 64
-CODED = frozenset({*DOCUMENT_CODES, "contentTypeCode"})
+CODED = frozenset({*DOCUMENT_CODES, "contentTypeCode", "codeList"})
 
 
 class XdsSourceSettings(HttpDoorSettings):
@@ -44,8 +44,8 @@ class XdsSourceSettings(HttpDoorSettings):
         default_factory=dict,
         description="The codes of the affinity domain by attribute (classCode, typeCode, "
         "formatCode, confidentialityCode, eventCodeList, healthcareFacilityTypeCode, "
-        "practiceSettingCode, contentTypeCode), each as code^^codingScheme. Other codes in these "
-        "attributes are refused; attributes that are not named take any.",
+        "practiceSettingCode, contentTypeCode, codeList of folders), each as code^^codingScheme. "
+        "Other codes in these attributes are refused; attributes that are not named take any.",
     )
     queries: bool = Field(
         default=True,

@@ -6,14 +6,16 @@ same set again, and what it holds is then known by its digest.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection, select
 
-from gateway.journal import tables
+from gateway.journal import registry_objects, tables
 from gateway.journal.dialects import upsert
 from gateway.journal.fitting import fit
 from gateway.journal.tables import KEY_MAX
+from gateway.model import RegistryObject
 
 _table = tables.submission_set
 
@@ -24,11 +26,23 @@ def digest_of(connection: Connection, unique_id: str) -> str | None:
     return connection.execute(statement).scalar()
 
 
-def note(connection: Connection, unique_id: str, *, source: str, digest: str, at: datetime) -> str:
-    """Note a set; the digest that stands, which is another's where another came first."""
+def note(
+    connection: Connection,
+    unique_id: str,
+    *,
+    source: str,
+    digest: str,
+    objects: Sequence[RegistryObject] = (),
+    at: datetime,
+) -> str:
+    """Note a set and register what it holds; the digest that stands, which is another's where
+    another came first (then nothing of this one is registered)."""
     statement = upsert(connection, _table).on_conflict_do_nothing()
     key = fit(unique_id, KEY_MAX)
     connection.execute(
         statement, {"unique_id": key, "source": source, "digest": digest, "registered_at": at}
     )
-    return digest_of(connection, unique_id) or digest
+    stands = digest_of(connection, unique_id) or digest
+    if stands == digest:
+        registry_objects.add(connection, objects, at=at)
+    return stands

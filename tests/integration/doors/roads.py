@@ -55,6 +55,8 @@ def until_open(house: House) -> None:
     """Wait until the HTTP server takes connections, which is a moment after it has an address."""
 
     def answers() -> bool:
+        if not hasattr(house, "http"):
+            return False  # it has no address yet
         try:
             return HTTP.get(f"{house.url}/livez", timeout=30).status_code == 200
         except httpx2.TransportError:

@@ -36,7 +36,9 @@ def test_the_first_of_a_name_stands_whoever_comes_at_the_same_time(journal: Jour
     with ThreadPoolExecutor(8) as pool:
         stands = list(
             pool.map(
-                lambda n: noted.note_submission(f"2.999.{n % 10}", source="x", digest=f"{n:064d}"),
+                lambda n: noted.note_submission(
+                    f"2.999.{n % 10}", source="x", digest=f"{n:064d}", objects=()
+                ),
                 range(40),
             )
         )
@@ -51,7 +53,7 @@ def test_nothing_is_noted_without_a_journal(journal: Journal) -> None:
     journal.read_only = True
     for _ in range(2):
         with pytest.raises(RegistryUnavailable):
-            noted.note_submission("2.999.1", source="x", digest="0" * 64)
+            noted.note_submission("2.999.1", source="x", digest="0" * 64, objects=())
     journal.read_only = False
     assert noted.note_submission("2.999.2", source="x", digest="1" * 64) == "1" * 64
     # What was refused is not written by the one that comes after it.

@@ -217,15 +217,36 @@ def test_a_document_that_replaces_another(house: House, url: str) -> None:
     third = cda(document="2.999.6.3", replaces="2.999.6.1")
     refused = provide(url, [third], association("Document1", target, REPLACES))
     assert refused.codes == ["XDSRegistryDeprecatedDocumentError"]
-    # What stands in the metadata alone changes nothing, and is said to.
+    # What stands in the metadata alone is an association of the registry.
     alone = cda(document="2.999.6.5")
     answer = provide(url, [alone], association("Document1", uuid_of(url, new), APPENDS))
-    assert (answer.outcome, answer.codes) == ("Success", ["PartialAppendContentNotProcessed"])
+    assert (answer.outcome, answer.codes) == ("Success", [])
+    house.wait()
+    related = {"$XDSDocumentEntryUniqueId": "'2.999.6.5'", "$AssociationTypes": f"('{APPENDS}')"}
+    assert {uuid_of(url, alone), uuid_of(url, new)} < set(
+        ask(url, RELATED, related, "ObjectRef").ids
+    )
+    # A replacement deprecates in the registry; that the record goes by the document is said.
+    other = cda(document="2.999.6.6")
+    answer = provide(url, [other], association("Document1", uuid_of(url, alone), REPLACES))
+    assert (answer.outcome, answer.codes) == ("Success", ["PartialReplaceContentNotProcessed"])
+    house.wait()
+    assert statuses(url, alone, other) == {"2.999.6.5": DEPRECATED, "2.999.6.6": APPROVED}
     unknown = association("Document1", "urn:uuid:00000000-0000-4000-8000-000000000000", APPENDS)
     assert provide(url, [third], unknown).codes == ["XDSRepositoryMetadataError"]
     other = cda(document="2.999.6.4", ins="188102B17295264")
     strange = association("Document1", uuid_of(url, new), REPLACES)
     assert provide(url, [other], strange).codes == ["XDSPatientIdDoesNotMatch"]
+
+
+def statuses(url: str, *documents: bytes) -> dict[str, str]:
+    """The availabilityStatus of documents by their uniqueIds."""
+    wanted = ",".join(f"'{unique_id(each)}'" for each in documents)
+    answer = ask(url, GET, {"$XDSDocumentEntryUniqueId": f"({wanted})"})
+    return {
+        each.findall(f"{RIM}ExternalIdentifier")[-1].get("value"): each.get("status")
+        for each in answer.body.iter(f"{RIM}ExtrinsicObject")
+    }
 
 
 def test_a_unique_id_comes_again_with_the_same_bytes_only(house: House, url: str) -> None:

@@ -16,7 +16,15 @@ import pytest
 from adapters.cda.transmitted import CdaHeaders
 from adapters.xds.http import XdsSource
 from adapters.xds.settings import XdsSourceSettings
-from gateway.model import Cause, CauseCode, Identifier, Payload, Received
+from gateway.model import (
+    Cause,
+    CauseCode,
+    Identifier,
+    Payload,
+    Received,
+    RegistryKind,
+    RegistryObject,
+)
 from gateway.ports import RegistryUnavailable, SharedDocument
 from gateway.sources import xds_reception
 from tests.integration.doors.running import served
@@ -60,6 +68,7 @@ class Registry:
 
     digests: dict[str, frozenset[str]] = field(default_factory=dict)
     away: bool = False
+    noted: list[list[RegistryObject]] = field(default_factory=list)
 
     def knows(self, patient: Identifier) -> bool:
         if self.away:
@@ -68,9 +77,6 @@ class Registry:
 
     def known(self, source: str, control_ids: Sequence[str]) -> Mapping[str, frozenset[str]]:
         return {each: self.digests[each] for each in control_ids if each in self.digests}
-
-    def of_patient(self, patient: Identifier, *, limit: int) -> Sequence[SharedDocument]:
-        return ()
 
     def by_identifier(self, identifiers: Sequence[Identifier]) -> Sequence[SharedDocument]:
         return ()
@@ -84,8 +90,20 @@ class Registry:
     def submission(self, unique_id: str) -> str | None:
         return None
 
-    def note_submission(self, unique_id: str, *, source: str, digest: str) -> str:
+    def note_submission(
+        self, unique_id: str, *, source: str, digest: str, objects: Sequence[RegistryObject]
+    ) -> str:
+        self.noted.append(list(objects))
         return digest
+
+    def object_ids(self, kind: RegistryKind, unique_ids: Sequence[str]) -> Mapping[str, str]:
+        return {}
+
+    def objects(self, ids: Sequence[str]) -> Sequence[RegistryObject]:
+        return ()
+
+    def replaced(self, ids: Sequence[str], types: Sequence[str]) -> Sequence[tuple[str, str]]:
+        return ()
 
 
 @dataclass

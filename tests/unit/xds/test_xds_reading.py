@@ -15,14 +15,22 @@ from lxml import etree
 from adapters.ebrim.faults import Refused
 from adapters.ebrim.xml import XmlLimits, parsed
 from adapters.xds.answers import Problem, registry_response
-from adapters.xds.entries import Describing, utc_digits
+from adapters.xds.catalogue import Catalogue, Memory
+from adapters.xds.conditions import like
+from adapters.xds.entries import registered, utc_digits
 from adapters.xds.faults import SoapFault
 from adapters.xds.identifiers import control_ids_of, identifiers_of, same_document, unique_id_of
 from adapters.xds.mtom import MultipartReader, PartHeaders, part_named
 from adapters.xds.queries import QueryRefused, decoded, read_query
-from adapters.xds.registry import Registry, like
-from gateway.model import Identifier, Payload
-from gateway.ports import RegistryUnavailable, SharedDocument, TooManyDocuments
+from adapters.xds.registry import Registry
+from adapters.xds.writing import Describing
+from gateway.model import Identifier, Payload, RegistryKind, RegistryObject
+from gateway.ports import (
+    DocumentVersion,
+    RegistryUnavailable,
+    SharedDocument,
+    TooManyDocuments,
+)
 from tests.integration.xds.submissions import RS, Part, packed
 
 
@@ -166,8 +174,8 @@ class Fixed:
             raise self.fault
         return self.documents
 
-    def of_patient(self, patient: Identifier, *, limit: int) -> Sequence[SharedDocument]:
-        return self._given()
+    def of_patient(self, patient: Identifier, *, limit: int) -> Sequence[DocumentVersion]:
+        return [DocumentVersion(each.resource["id"], 1) for each in self._given()]
 
     def by_identifier(self, identifiers: Sequence[Identifier]) -> Sequence[SharedDocument]:
         return self._given()
@@ -181,8 +189,32 @@ class Fixed:
     def submission(self, unique_id: str) -> str | None:
         return None
 
-    def note_submission(self, unique_id: str, *, source: str, digest: str) -> str:
+    def note_submission(
+        self, unique_id: str, *, source: str, digest: str, objects: Sequence[RegistryObject]
+    ) -> str:
         return digest
+
+    def objects(self, ids: Sequence[str]) -> Sequence[RegistryObject]:
+        return ()
+
+    def objects_named(
+        self, kind: RegistryKind, unique_ids: Sequence[str]
+    ) -> Sequence[RegistryObject]:
+        return ()
+
+    def object_ids(self, kind: RegistryKind, unique_ids: Sequence[str]) -> Mapping[str, str]:
+        return {}
+
+    def objects_of(
+        self, kind: RegistryKind, patient: Identifier, *, limit: int
+    ) -> Sequence[RegistryObject]:
+        return ()
+
+    def associations(self, ids: Sequence[str], *, limit: int) -> Sequence[RegistryObject]:
+        return ()
+
+    def replaced(self, ids: Sequence[str], types: Sequence[str]) -> Sequence[tuple[str, str]]:
+        return ()
 
     def knows(self, patient: Identifier) -> bool:
         return True
@@ -198,6 +230,7 @@ def document(number: int, patient: str = "1", **changes: Any) -> SharedDocument:
     resource = {
         "resourceType": "DocumentReference",
         "id": f"00000000-0000-5000-8000-{number:012d}",
+        "meta": {"versionId": "1"},
         "status": "current",
         "masterIdentifier": {"system": "urn:ietf:rfc:3986", "value": f"urn:oid:2.999.{number}"},
         "content": [{"attachment": {"contentType": "text/xml", "url": f"Binary/{number:064d}"}}],
@@ -221,7 +254,8 @@ def asked(registry: Fixed, query: str, returns: str = "LeafClass", /, **slots: s
         f'<q:ResponseOption returnType="{returns}"/><r:AdhocQuery id="urn:uuid:{query}">{body}'
         "</r:AdhocQuery></q:AdhocQueryRequest>"
     )
-    return Registry(registry, DESCRIBING, results_max=10).answer(request)
+    catalogue = Catalogue(registry, DESCRIBING, Memory())
+    return Registry(registry, catalogue, DESCRIBING, results_max=10).answer(request)
 
 
 def code(answer: Any) -> str | None:
@@ -250,6 +284,13 @@ PATIENT, STATUS = "XDSDocumentEntryPatientId", "XDSDocumentEntryStatus"
         ("d90e5407-b356-4d91-a89f-873917b4b0e6", {"XDSDocumentEntryUniqueId": "'b'"}, "XDSStoredQueryMissingParam"),
         ("10b545ea-725c-446d-9b95-8aeb444eddf3", {"patientId": "'1^^^&amp;2.999.3&amp;ISO'"}, "XDSStoredQueryMissingParam"),
         ("12941a89-e02e-4be5-967c-ce4bfc8fe492", {PATIENT: "'1^^^&amp;2.999.3&amp;ISO'", STATUS: "('x')"}, "XDSStoredQueryMissingParam"),
+        ("f26abbcb-ac74-4422-8a30-edb644bbc1a9", {"XDSSubmissionSetPatientId": "'1^^^&amp;2.999.3&amp;ISO'"}, "XDSStoredQueryMissingParam"),
+        ("958f3006-baad-4929-a4de-ff1114824431", {"XDSFolderStatus": "('x')"}, "XDSStoredQueryMissingParam"),
+        ("5737b14c-8a1a-4539-b659-e03a34a5e1e4", {}, "XDSStoredQueryMissingParam"),
+        ("51224314-5390-4169-9b91-b1980040715a", {}, "XDSStoredQueryMissingParam"),
+        ("e8e3cb2c-e39c-46b9-99e4-c12f57260b83", {"XDSSubmissionSetEntryUUID": "'a'", "XDSSubmissionSetUniqueId": "'b'"}, "XDSStoredQueryParamNumber"),
+        ("b909a503-523d-4517-8acf-8e5834dfc4c7", {}, "XDSStoredQueryMissingParam"),
+        ("10cae35a-c7f9-4cf5-b61e-fc3278ffb578", {}, "XDSStoredQueryMissingParam"),
     ],
 )  # fmt: skip
 def test_queries_that_cannot_be_answered(query: str, slots: dict[str, str], wanted: str) -> None:
@@ -270,19 +311,20 @@ def test_other_refusals_of_queries() -> None:
 
 
 def test_what_xds_has_no_word_for_is_not_registered() -> None:
-    assert DESCRIBING.registered(document(1)) is not None
+    assert registered(document(1), {}) is not None
     for changes in (
         {"status": "entered-in-error"}, {"masterIdentifier": {}}, {"content": []}, {"id": "x"},
         {"content": [{"attachment": {"url": "http://elsewhere/x"}}]},
     ):  # fmt: skip
-        assert DESCRIBING.registered(document(1, **changes)) is None
+        assert registered(document(1, **changes), {}) is None
 
 
 def test_the_affinity_domains_own_patient_id_is_preferred() -> None:
-    made = DESCRIBING.registered(document(1, patient="77"))
+    whole = document(1, patient="77")
+    made = registered(whole, {})
     assert made is not None
-    assert made.patient_id == "77^^^&2.999.3&ISO"
-    leaf = DESCRIBING.leaf(made)
+    assert DESCRIBING.patient_id(whole.patient) == "77^^^&2.999.3&ISO"
+    leaf = DESCRIBING.entry(made, whole, None)
     assert leaf.get("home") == "urn:oid:2.999.2"
 
 

@@ -1,8 +1,9 @@
 """Takes out what is past its time: the steps of a purge, and when one begins by itself.
 
 A purge goes through stages: the months of a PostgreSQL journal are cut; entries, bytes and whole
-messages that are past their time go; then the files that nothing names any more. Each step is one
-short transaction, so that arrivals and deliveries go on between them.
+messages that are past their time go; then what was noted of entries elsewhere and is not needed
+any more, and the files that nothing names any more. Each step is one short transaction, so that
+arrivals and deliveries go on between them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import structlog
 from sqlalchemy import Connection, Text, cast, select
 
 from gateway import shapes
-from gateway.journal import partitions, purges, purging, tables
+from gateway.journal import partitions, placed, purges, purging, tables
 from gateway.journal.journal import Journal, JournalUnavailable
 from gateway.journal.purges import Purge
 from gateway.journal.purging import Step
@@ -34,7 +35,7 @@ _PAGE = 500
 _SLOW_MONTH_DAYS = 35
 """A month that leaves too much behind is emptied row by row when it is so much past its time."""
 
-_STAGES = ("cut", "normalised", "content", "message", "files")
+_STAGES = ("cut", "normalised", "content", "message", "placed", "files")
 
 Named = Callable[[Connection, Sequence[str]], Iterable[str]]
 """Which of some digests the record names."""
@@ -84,6 +85,8 @@ class Purging:
         after = purge.position.get("after")
         if stage == Part.MESSAGE.value:
             return purging.take_links(connection, purge, now, after or [])
+        if stage == "placed":
+            return _taken_notes(connection, purge, after)
         part = Part(stage)
         if self._journal.dialect != "postgresql":
             return purging.take_rows(connection, purge, part, now, after=after or 0)
@@ -171,6 +174,18 @@ def _take_months(
             return step
     step = purging.take_rows(connection, purge, part, now, after=0, of=kept)
     step.after = [kept, step.after or 0]
+    return step
+
+
+def _taken_notes(connection: Connection, purge: Purge, after: Any) -> Step:
+    """One step of what was noted of entries elsewhere. ``after`` is the place before which no
+    message can go again, and the note that was looked at last."""
+    if not purge.policy.of(Part.CONTENT):
+        return Step()
+    before, *last = after or [placed.first_that_may_go(connection), "", ""]
+    gone, following = placed.forget(connection, before, (last[0], last[1]))
+    step = Step(after=[before, *following] if following else None)
+    step.counts["placed"] = gone
     return step
 
 

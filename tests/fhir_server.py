@@ -19,7 +19,8 @@ Fault = Callable[["Handler"], bool]
 
 class FhirServer:
     """``resources`` by reference with their version; ``puts`` in the order in which they were
-    applied; ``faults`` are used up one per request of the kind that changes something."""
+    applied; ``faults`` are used up one per request of the kind that changes something.
+    A transaction of which ``refuses`` says so is answered with 422."""
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.resources: dict[str, tuple[int, dict[str, Any]]] = {}
@@ -30,6 +31,7 @@ class FhirServer:
         self.headers: list[dict[str, str]] = []
         self.faults: list[Fault] = []
         self.always: Fault | None = None
+        self.refuses: Callable[[dict[str, Any]], bool] = lambda _bundle: False
         self.lock = threading.Lock()
         self.released = threading.Event()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -142,9 +144,11 @@ class Handler(BaseHTTPRequestHandler):
                 status, said = 201, None
             elif self.command == "PUT":
                 status, said = owner.put(path, json.loads(data)), None
+            elif owner.refuses(bundle := json.loads(data)):
+                status, said = 422, outcome("business-rule")
             else:
                 owner.bundles.append(data)
-                status, said = 200, self._transaction(json.loads(data))
+                status, said = 200, self._transaction(bundle)
         if answered:
             self.answer(status, said)
 

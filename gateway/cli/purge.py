@@ -134,7 +134,9 @@ def _say_counts(counts: Mapping[str, int]) -> None:
         if ending:
             rows.append((_PARTS[part], ending, count))
     table(["what", "of", "count"], rows, numbers=("count",))
-    facts([(name, counts.get(name)) for name in ("bytes", "files", "links", "partitions")])
+    facts(
+        [(name, counts.get(name)) for name in ("bytes", "files", "links", "partitions", "placed")]
+    )
 
 
 def _show_history(effective: Settings, *, json_output: bool) -> None:

@@ -4,6 +4,9 @@ A destination that replaces entries by name cannot know which of two contents is
 after a dead letter is replayed, an older content may go after a newer one. So what was put is
 noted with the message's place in the order of arrival, in the transaction that marks the
 delivery delivered.
+
+Such a note is needed for as long as a message that came before may still go: while its bytes or
+its entries are kept, or while it is unresolved. Afterwards a purge takes the note.
 """
 
 from __future__ import annotations
@@ -11,11 +14,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, delete, func, select, tuple_
 
 from gateway.bulk import Statement, insert_rows
 from gateway.journal import tables
+from gateway.journal.retention import UNRESOLVED
 from gateway.journal.tables import KEY_MAX
+
+ROWS_LOOKED_AT = 5_000
+"""Notes that one transaction of a purge looks at."""
 
 _COLUMNS = ("destination", "reference", "sequence", "revision", "provisional")
 _FOUND = Statement(
@@ -71,3 +78,56 @@ def note(connection: Connection, destination: str, put: Sequence[tuple[str, Plac
         columns=_COLUMNS,
         conflict=_LATER,
     )
+
+
+def first_that_may_go(connection: Connection) -> int:
+    """The place in the order of arrival before which no message can go again.
+
+    A repaired copy has its parent's place, any other message that of its own number. Where
+    nothing can go at all, it is the place after the last one.
+    """
+    message, content, normalised = tables.message, tables.content, tables.normalised
+    unresolved = [state.value for state in UNRESOLVED]
+    # First, so that what arrives meanwhile comes after it.
+    last = connection.execute(select(func.max(message.c.id))).scalar_one()
+    if last is None:
+        last = connection.execute(select(func.max(tables.placed.c.sequence))).scalar_one()
+    asked = [select(func.min(kept.c.message_id)) for kept in (content, normalised)]
+    asked += [select(func.min(message.c.id)).where(message.c.state == each) for each in unresolved]
+    asked += [
+        select(func.min(message.c.sequence))
+        .outerjoin(content, content.c.message_id == message.c.id)
+        .outerjoin(normalised, normalised.c.message_id == message.c.id)
+        .where(
+            message.c.parent_id.is_not(None),
+            content.c.message_id.is_not(None)
+            | normalised.c.message_id.is_not(None)
+            | message.c.state.in_(unresolved),
+        )
+    ]
+    found = [connection.execute(each).scalar_one() for each in asked]
+    return min((place for place in found if place is not None), default=(last or 0) + 1)
+
+
+def forget(
+    connection: Connection, before: int, after: tuple[str, str]
+) -> tuple[int, tuple[str, str] | None]:
+    """Delete the notes of messages whose place is before ``before``, among those that follow the
+    destination and reference ``after``: how many went, and where the next step begins (None:
+    there is no next)."""
+    table = tables.placed
+    key = tuple_(table.c.destination, table.c.reference)
+    found = connection.execute(
+        select(table.c.destination, table.c.reference, table.c.sequence)
+        .where(key > after)
+        .order_by(table.c.destination, table.c.reference)
+        .limit(ROWS_LOOKED_AT)
+    ).all()
+    if not found:
+        return 0, None
+    last = (found[-1].destination, found[-1].reference)
+    gone = 0
+    if any(each.sequence < before for each in found):
+        old = delete(table).where(key > after, key <= last, table.c.sequence < before)
+        gone = connection.execute(old).rowcount
+    return gone, last if len(found) == ROWS_LOOKED_AT else None

@@ -49,6 +49,7 @@ def main() -> int:
         pause=(0.2, 4.0),
         only=options.only,
         backlog=options.backlog,
+        messages_each=500,
         settle_seconds=300 + options.backlog / 50,
         tell=tell,
     )
@@ -69,7 +70,7 @@ def _run(store: str, seed: int, plan: Plan) -> Report:
     tell(f"— {store} —")
     with (
         tempfile.TemporaryDirectory(prefix="ecluse-chaos-") as folder,
-        house(store, Path(folder), movable_clock=True) as built,
+        house(store, Path(folder), movable_clock=True, lease_seconds=15) as built,
     ):
         return run(built, seed, plan)
 

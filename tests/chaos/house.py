@@ -8,23 +8,29 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from tests.acceptance.gateway_process import GatewayProcess
+from tests.chaos import region
+from tests.chaos.region import Region
 from tests.chaos.relay import Relay
 from tests.chaos.senders import Sender
-from tests.servers import Postgres, Redis, running_postgres, running_redis
+from tests.servers import Postgres, Redis, free_port, running_postgres, running_redis
 
 STORES = ("sqlite", "postgresql")
 
 
 @dataclass
 class House:
-    """``store`` is sqlite (embedded, alone) or postgresql (with Redis behind a relay)."""
+    """``store`` is sqlite (embedded, alone) or postgresql (with Redis behind a relay). Messages of
+    the source that listens on ``ward_port`` go to the region, too."""
 
     store: str
     gateway: GatewayProcess
+    region: Region
+    ward_port: int
     postgres: Postgres | None = None
     redis: Redis | None = None
     relay: Relay | None = None
@@ -68,15 +74,23 @@ class House:
 
 @contextlib.contextmanager
 def house(
-    store: str, folder: Path, *, launcher: Sequence[str] = (), movable_clock: bool = False
+    store: str,
+    folder: Path,
+    *,
+    launcher: Sequence[str] = (),
+    movable_clock: bool = False,
+    lease_seconds: float = 5.0,
 ) -> Iterator[House]:
     """A house that stands; everything in it ends with the block.
 
-    ``launcher`` replaces ``-m gateway.cli`` (a gateway with a seeded defect).
+    ``launcher`` replaces ``-m gateway.cli`` (a gateway with a seeded defect). For up to
+    ``lease_seconds`` nobody touches a lane whose worker was killed.
     """
     with contextlib.ExitStack() as stack:
         gateway = GatewayProcess(folder / "gateway", launcher=tuple(launcher))
-        built = House(store, gateway)
+        built = House(store, gateway, Region(), free_port())
+        stack.callback(built.region.close)
+        gateway.extra = _configured(built, lease_seconds)
         if movable_clock:
             folder.mkdir(parents=True, exist_ok=True)
             built.clock = folder / "clock"
@@ -91,6 +105,29 @@ def house(
             gateway.broker_url = f"redis://127.0.0.1:{built.relay.port}/0"
         stack.callback(_end, gateway)
         yield built
+
+
+def _configured(house: House, lease_seconds: float) -> dict[str, Any]:
+    """What differs from a gateway's configuration in other tests."""
+    listen = {"type": "mllp"}
+    return {
+        "worker": {"lease_seconds": lease_seconds},
+        "sources": [
+            {"name": "lab", "listen": f"127.0.0.1:{house.gateway.mllp_port}", **listen},
+            {"name": region.SOURCE, "listen": f"127.0.0.1:{house.ward_port}", **listen},
+        ],
+        "destinations": [
+            {"name": "record"},
+            {
+                "name": region.NAME, "type": "fhir", "url": house.region.url,
+                "sources": [region.SOURCE],
+                "timeout_seconds": 3, "connect_timeout_seconds": 2, "connections": 2,
+                "breaker": {"failures": 3, "open_seconds": 1, "open_max_seconds": 4},
+                # A run is a bad day: nothing is given up.
+                "retry": {"base_seconds": 0.2, "cap_seconds": 2, "attempts_max": 1000},
+            },
+        ],
+    }  # fmt: skip
 
 
 def _end(gateway: GatewayProcess) -> None:

@@ -18,8 +18,9 @@ import psutil
 import psycopg
 import redis
 
-from tests.chaos.house import STORES, House
-from tests.chaos.relay import Line
+from tests import fhir_server
+from tests.chaos.house import STORES, House, strace
+from tests.chaos.relay import Line, Relay
 from tests.eventually import eventually
 from tests.servers import Postgres, Redis
 
@@ -55,6 +56,7 @@ class Nemesis:
     weight: int = 4
     stores: Sequence[str] = STORES
     needs_clock: bool = False
+    needs_strace: bool = False
 
 
 def draw(house: House, chance: random.Random, only: Sequence[str] = ()) -> Nemesis:
@@ -64,6 +66,7 @@ def draw(house: House, chance: random.Random, only: Sequence[str] = ()) -> Nemes
         for each in NEMESES
         if house.store in each.stores
         and (house.clock is not None or not each.needs_clock)
+        and (strace() is not None or not each.needs_strace)
         and (not only or each.name in only)
     ]
     if not possible:
@@ -149,6 +152,61 @@ def move_clock(house: House, chance: random.Random, length: Length) -> None:
     house.move_clock(0)
 
 
+def _calls_fail(calls: str, error: str) -> Strike:
+    """For a while the kernel answers these calls of the gateway's with an error, as it does for
+    every file of a disk that is full, was mounted read-only after an error, or is failing."""
+
+    def strike(house: House, chance: random.Random, length: Length) -> None:
+        program = strace()
+        assert program is not None, "it is drawn only where strace is"
+        injecting = subprocess.Popen(
+            [
+                program, "-f", "-qq", "-o", "/dev/null", "-p", str(house.process().pid),
+                "-e", f"trace={calls}", "-e", f"inject={calls}:error={error}",
+            ],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(length.some(chance))
+        injecting.terminate()
+        injecting.wait(timeout=30)
+
+    return strike
+
+
+_WRITING = "pwrite64,pwritev,ftruncate,fallocate,rename,renameat2,unlink,unlinkat,mkdir"
+_FLUSHING = "fsync,fdatasync"
+
+
+# --- the destination elsewhere -----------------------------------------------------
+
+
+def _region(fault: fhir_server.Fault) -> Strike:
+    """For a while every request there ends like this; now and then the gateway dies over it."""
+
+    def strike(house: House, chance: random.Random, length: Length) -> None:
+        house.region.always = fault
+        time.sleep(length.some(chance))
+        if chance.random() < 0.3:
+            kill_gateway(house, chance, length)
+        house.region.always = None
+
+    return strike
+
+
+def hide_region(house: House, chance: random.Random, length: Length) -> None:
+    """Its connections are cut and new ones are refused."""
+    with _line(house.region.relay, Line.REFUSED) as relay_cut:
+        relay_cut()
+        time.sleep(length.some(chance))
+
+
+def mute_region(house: House, chance: random.Random, length: Length) -> None:
+    """It does what it is told and its answers are lost; then the connections are cut."""
+    with _line(house.region.relay, Line.MUTE) as relay_cut:
+        time.sleep(length.some(chance))
+        relay_cut()
+
+
 # --- Redis ------------------------------------------------------------------------
 
 
@@ -186,22 +244,21 @@ def freeze_redis(house: House, chance: random.Random, length: Length) -> None:
 
 def hide_redis(house: House, chance: random.Random, length: Length) -> None:
     """Its connections are cut and new ones are refused."""
-    with _line(house, Line.REFUSED) as relay_cut:
+    with _line(_redis_relay(house), Line.REFUSED) as relay_cut:
         relay_cut()
         time.sleep(length.some(chance))
 
 
 def mute_redis(house: House, chance: random.Random, length: Length) -> None:
     """It does what it is told and its answers are lost; then the connections are cut."""
-    with _line(house, Line.MUTE) as relay_cut:
+    with _line(_redis_relay(house), Line.MUTE) as relay_cut:
         time.sleep(length.some(chance))
         relay_cut()
 
 
 def cut_redis(house: House, chance: random.Random, length: Length) -> None:
     """Its connections are cut in the middle; new ones go through."""
-    assert house.relay is not None
-    house.relay.cut()
+    _redis_relay(house).cut()
 
 
 # --- PostgreSQL -------------------------------------------------------------------
@@ -250,6 +307,10 @@ def fill_disk_of_postgres(house: House, chance: random.Random, length: Length) -
         house.postgres.start()
 
 
+def _on_sqlite(name: str, strike: Strike) -> Nemesis:
+    return Nemesis(name, strike, 2, stores=("sqlite",), needs_strace=True)
+
+
 NEMESES = (
     Nemesis("kill-gateway", kill_gateway, 12),
     Nemesis("kill-at-answer", kill_at_answer, 12),
@@ -258,7 +319,20 @@ NEMESES = (
     Nemesis("kill-mapping-process", kill_mapping_process),
     Nemesis("freeze-gateway", freeze_gateway, 1),
     Nemesis("fill-disk", fill_disk, stores=("sqlite",)),
+    _on_sqlite("full-disk", _calls_fail(_WRITING, "ENOSPC")),
+    _on_sqlite("read-only-disk", _calls_fail(_WRITING, "EROFS")),
+    _on_sqlite("failing-disk", _calls_fail(_FLUSHING, "EIO")),
     Nemesis("move-clock", move_clock, needs_clock=True),
+    Nemesis("region-answers-500", _region(fhir_server.says(500)), 1),
+    Nemesis("region-silent-after-applying", _region(fhir_server.silent_after_applying), 2),
+    Nemesis("region-hangs", _region(fhir_server.hangs), 1),
+    Nemesis("region-resets", _region(fhir_server.resets), 1),
+    Nemesis("region-resets-after-applying", _region(fhir_server.resets_after_applying), 2),
+    Nemesis("region-answers-garbage", _region(fhir_server.garbage), 1),
+    Nemesis("region-drips", _region(fhir_server.drips), 1),
+    Nemesis("region-is-slow", _region(fhir_server.slowly(1.0)), 1),
+    Nemesis("hide-region", hide_region, 1),
+    Nemesis("mute-region", mute_region, 1),
     Nemesis("kill-redis", kill_redis, stores=("postgresql",)),
     Nemesis("forget-redis", forget_redis, stores=("postgresql",)),
     Nemesis("flush-redis", flush_redis, stores=("postgresql",)),
@@ -307,13 +381,17 @@ def _limit(process: psutil.Process, soft: int) -> None:
 
 
 @contextlib.contextmanager
-def _line(house: House, line: Line) -> Iterator[Callable[[], int]]:
-    assert house.relay is not None
-    house.relay.line = line
+def _line(relay: Relay, line: Line) -> Iterator[Callable[[], int]]:
+    relay.line = line
     try:
-        yield house.relay.cut
+        yield relay.cut
     finally:
-        house.relay.line = Line.OPEN
+        relay.line = Line.OPEN
+
+
+def _redis_relay(house: House) -> Relay:
+    assert house.relay is not None
+    return house.relay
 
 
 def _as_administrator(house: House, statement: str, *, writing: bool = False) -> None:

@@ -25,7 +25,7 @@ class Sender(threading.Thread):
     """A stop-and-wait MLLP client that resends until it is answered positively.
 
     With ``messages_each`` it goes on to other patients after so many messages of one.
-    ``limit`` ends it after so many acknowledged messages.
+    ``limit`` ends it after so many acknowledged messages; ``every`` is a pause after each.
     """
 
     number: int
@@ -33,6 +33,7 @@ class Sender(threading.Thread):
     stop: threading.Event
     messages_each: int = 0
     limit: int = 0
+    every: float = 0.0
     acknowledged: dict[str, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
     resent: int = 0
@@ -71,7 +72,7 @@ class Sender(threading.Thread):
                 self._patients[place] = self._next_patient()
             connection = self._send(connection, self._patients[place])
             turn += 1
-            if self.limit and self.total >= self.limit:
+            if (self.limit and self.total >= self.limit) or self.stop.wait(self.every):
                 break
         if connection is not None:
             connection.close()

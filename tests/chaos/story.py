@@ -10,19 +10,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tests.acceptance.gateway_process import GatewayProcess
+from gateway.model import CauseCode
+from tests.acceptance.gateway_process import HTTP, GatewayProcess
 from tests.chaos.house import House
 from tests.chaos.nemeses import SHORT, Length, draw
+from tests.chaos.region import SOURCE, judge_region, refused_of
 from tests.chaos.senders import PoisonSender, Sender
 from tests.chaos.verdict import Verdict, account, judge
 from tests.eventually import eventually
 
 CONNECTIONS = 6
+WARD_CONNECTIONS = 2
+WARD_EVERY_SECONDS = 0.05
 
 
 @dataclass
 class Report:
-    """What was done and what came of it; ``faults`` counts each nemesis by its name."""
+    """What was done and what came of it; ``faults`` counts each nemesis by its name.
+
+    ``verdict`` is on the record, ``elsewhere`` on the FHIR server, which refused ``refused``.
+    ``quarantined`` were set apart because the gateway died over them again and again, as it must
+    be where nobody knows who killed it; they were let go again at the end."""
 
     store: str
     seed: int
@@ -32,15 +40,18 @@ class Report:
     acknowledged: int = 0
     sent_again: int = 0
     poison: int = 0
+    refused: int = 0
+    quarantined: int = 0
     dead: int = 0
     backlog: int = 0
     verdict: Verdict = field(default_factory=Verdict)
+    elsewhere: Verdict = field(default_factory=Verdict)
     wrong: list[str] = field(default_factory=list)
 
     @property
     def faultless(self) -> bool:
         """Whether the promises held."""
-        return self.verdict.faultless and not self.wrong
+        return self.verdict.faultless and self.elsewhere.faultless and not self.wrong
 
     def shape(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -76,6 +87,14 @@ def run(house: House, seed: int, plan: Plan) -> Report:
         Sender(len(senders) + number, gateway.mllp_port, stop, plan.messages_each)
         for number in range(CONNECTIONS)
     ]
+    ward = [
+        Sender(
+            len(senders) + len(fresh) + number, house.ward_port, stop, plan.messages_each,
+            every=WARD_EVERY_SECONDS,
+        )
+        for number in range(WARD_CONNECTIONS)
+    ]  # fmt: skip
+    fresh += ward
     senders += fresh
     house.senders = fresh
     poison = PoisonSender(gateway.mllp_port, stop)
@@ -95,17 +114,32 @@ def run(house: House, seed: int, plan: Plan) -> Report:
     report.seconds = round(time.monotonic() - began, 1)
     _calm(house, fresh, poison, stop, report)
     _settle(house, plan, report)
+    late = _let_go_again(house, plan, report)
     report.starts = gateway.starts
     report.acknowledged = sum(sender.total for sender in senders)
     report.sent_again = sum(sender.resent for sender in senders)
     report.poison = poison.acknowledged
-    report.dead = sum(line["dead"] for line in gateway.ledger().values())
-    if not report.poison <= report.dead <= report.poison + 1:
-        report.wrong.append(f"{report.poison} poisoned acknowledged, {report.dead} dead letters")
+    dead = {name: line["dead"] for name, line in gateway.ledger().items()}
+    report.dead = sum(dead.values())
+    wards = _ledger(ward)
+    report.refused = refused_of(wards)
+    _compare(report, "refused by the region", report.refused, dead.pop(SOURCE), len(ward))
+    _compare(report, "poisoned", report.poison, sum(dead.values()), 1)
     report.wrong += account(gateway)
-    ledger = {patient: n for sender in senders for patient, n in sender.acknowledged.items()}
-    report.verdict = judge(gateway, ledger)
+    report.verdict = judge(gateway, _ledger(senders), late)
+    report.elsewhere = judge_region(house.region, wards, late)
     return report
+
+
+def _ledger(senders: Sequence[Sender]) -> dict[str, int]:
+    return {patient: n for sender in senders for patient, n in sender.acknowledged.items()}
+
+
+def _compare(report: Report, what: str, acknowledged: int, dead: int, unread: int) -> None:
+    """As many dead letters as were acknowledged of what must die; for ``unread`` of them at most
+    the answer was not read."""
+    if not acknowledged <= dead <= acknowledged + unread:
+        report.wrong.append(f"{acknowledged} {what} and acknowledged, {dead} dead letters")
 
 
 def _backlog(house: House, plan: Plan, report: Report) -> list[Sender]:
@@ -116,7 +150,7 @@ def _backlog(house: House, plan: Plan, report: Report) -> list[Sender]:
         house.gateway.folder,
         house.gateway.journal_url,
         house.gateway.broker_url,
-        {"worker": {"threads": 0}},
+        {**house.gateway.extra, "worker": {"threads": 0}},
         house.gateway.mllp_port,
         house.gateway.dicom_port,
         house.gateway.http_port,
@@ -156,6 +190,23 @@ def _calm(
         if each.is_alive():
             report.wrong.append("a sender did not end")
     report.wrong += [f"answered {text!r}" for each in senders for text in each.wrong]
+
+
+def _let_go_again(house: House, plan: Plan, report: Report) -> list[str]:
+    """As an operator does with what was quarantined; the control ids of it."""
+    gateway = house.gateway
+    cause = CauseCode.UNFINISHED_ATTEMPTS.value
+    found = gateway.get("/api/v1/dead-letters", cause=cause, limit="500")["items"]
+    if not found:
+        return []
+    report.quarantined = len(found)
+    answer = HTTP.post(f"{gateway.url}/api/v1/dead-letters/replay", json={"cause": cause})
+    if answer.status_code != 200:
+        report.wrong.append(f"the quarantined were not let go: {answer.status_code}")
+    _settle(house, plan, report)
+    return [
+        str(gateway.get(f"/api/v1/messages/{each['message_id']}")["control_id"]) for each in found
+    ]
 
 
 def _settle(house: House, plan: Plan, report: Report) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.demo.people import TEST_ROOT
@@ -27,17 +27,29 @@ class Verdict:
         """Whether everything is there once, in its order."""
         return not (self.lost or self.doubled or self.out_of_order or self.where)
 
-    def take(self, patient: str, acknowledged: int, values: Sequence[int]) -> None:
+    def take(
+        self,
+        patient: str,
+        acknowledged: int,
+        values: Sequence[int],
+        wanted: Callable[[int], bool] = lambda _value: True,
+        late: Container[int] = (),
+    ) -> None:
         """One patient: ``values`` are those of the observation's versions, the oldest first.
 
         A message may have been kept without its answer having been read: so there may be
-        one value more than was acknowledged, the last one sent.
+        one value more than was acknowledged, the last one sent. ``wanted`` says which of
+        them belong there; ``late`` are those that went when later ones were there already, so
+        that they may have changed nothing any more.
         """
-        lost = set(range(1, acknowledged + 1)) - set(values)
+        due = {value for value in range(1, acknowledged + 1) if wanted(value)}
+        lost = {value for value in due - set(values) if value not in late}
         doubled = sum(count - 1 for count in Counter(values).values())
         disorder = sum(1 for before, after in itertools.pairwise(values) if after < before)
-        invented = [value for value in values if not 1 <= value <= acknowledged + 1]
-        self.acknowledged += acknowledged
+        invented = [
+            value for value in values if not 1 <= value <= acknowledged + 1 or not wanted(value)
+        ]
+        self.acknowledged += len(due)
         self.in_the_record += len(values)
         self.lost += len(lost)
         self.doubled += doubled
@@ -70,14 +82,23 @@ def history(gateway: GatewayProcess, patient: str) -> list[int]:
     return [versions[version] for version in sorted(versions)]
 
 
-def judge(gateway: GatewayProcess, ledger: Mapping[str, int]) -> Verdict:
-    """Read every patient's history; ``ledger`` is how many messages of each were acknowledged."""
+def judge(
+    gateway: GatewayProcess, ledger: Mapping[str, int], late: Collection[str] = ()
+) -> Verdict:
+    """Read every patient's history; ``ledger`` is how many messages of each were acknowledged,
+    ``late`` the control ids of those that went when later ones were there."""
     verdict = Verdict()
     for patient, acknowledged in ledger.items():
         values = history(gateway, patient)
         if values or acknowledged:
-            verdict.take(patient, acknowledged, values)
+            verdict.take(patient, acknowledged, values, late=values_of(patient, late))
     return verdict
+
+
+def values_of(patient: str, control_ids: Collection[str]) -> frozenset[int]:
+    """The values of a patient's messages that are among these."""
+    parts = [each.partition("-") for each in control_ids]
+    return frozenset(int(value) for who, _, value in parts if who == patient)
 
 
 def account(gateway: GatewayProcess) -> list[str]:

@@ -21,12 +21,14 @@ from gateway.journal import (
     gatherings,
     messages,
     partitions,
+    placed,
     purges,
     purging,
 )
 from gateway.journal.blobs import Blobs
 from gateway.journal.chain import Fault, Verified
 from gateway.journal.journal import Journal
+from gateway.journal.placed import Placed
 from gateway.journal.purges import Purge
 from gateway.journal.retention import Ending, Part, Policy
 from gateway.journal.states import DeliveryState, MessageState
@@ -573,3 +575,65 @@ def test_metadata_outlast_the_rest() -> None:
     with pytest.raises(ValueError, match="nothing of a message outlasts"):
         KeepSettings(metadata_days=60)
     assert KeepSettings(bytes_days=30, entries_days=30, metadata_days=30).metadata_days == 30
+
+
+def note(bench: Bench, *given: tuple[str, int]) -> None:
+    """That entries of these messages stand at a server elsewhere."""
+    with bench.journal.write() as connection:
+        placed.note(connection, "region", [(name, Placed(at, 0, False)) for name, at in given])
+
+
+def noted(bench: Bench) -> set[str]:
+    with bench.journal.read() as connection:
+        return set(connection.execute(text("SELECT reference FROM placed")).scalars())
+
+
+def test_what_stands_elsewhere_is_forgotten_when_nothing_older_can_go(
+    both: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placed, "ROWS_LOOKED_AT", 2)
+    bench = both
+    first, held, *_, last = accept(bench, 6)
+    for each in range(first, last + 1):
+        if each != held:
+            deliver(bench, each)
+    move(bench, held, MessageState.HELD)
+    note(bench, *((f"Observation/{each}", each) for each in range(first, last + 1)))
+    bench.clock.advance(100 * DAY)
+    # Without bytes_days nothing is forgotten.
+    assert purge(bench, Policy({Part.NORMALISED: ALL})).counts.get("placed", 0) == 0
+    # The one that is held may still go, after those that came later.
+    done = purge(bench, BYTES)
+    assert done.counts["placed"] == 1
+    assert noted(bench) == {f"Observation/{each}" for each in range(held, last + 1)}
+    move(bench, held, MessageState.DISCARDED)
+    bench.clock.advance(100 * DAY)
+    (fresh,) = accept(bench, 1)
+    note(bench, ("Observation/fresh", fresh), (f"Observation/{last}", fresh))
+    assert purge(bench, BYTES).counts["placed"] == last - held
+    assert noted(bench) == {"Observation/fresh", f"Observation/{last}"}
+    in_order(bench)
+
+
+def test_a_repaired_copy_keeps_the_notes_of_what_came_after_its_original(bench: Bench) -> None:
+    original, later = accept(bench, 2)
+    letter = bury(bench, original)
+    with bench.journal.write() as connection:
+        child = messages.append_child(
+            connection, bench.journal.blobs, original, Payload.from_bytes(b"MSH|repaired"),
+            actor="anna", reason="a wrong date",
+        )  # fmt: skip
+        deadletters.resolve(
+            connection, letter, Resolution.REPLAYED, actor="anna", child_message_id=child.id
+        )
+    deliver(bench, later)
+    note(bench, ("Observation/later", later))
+    bench.clock.advance(100 * DAY)
+    purge(bench, BYTES)
+    assert noted(bench) == {"Observation/later"}
+    deliver(bench, child.id)
+    bench.clock.advance(100 * DAY)
+    purge(bench, EVERYTHING)
+    # Nothing is left of any of them.
+    assert noted(bench) == set()
+    assert ids(bench, "message") == set()

@@ -29,8 +29,6 @@ from gateway.retry import Bury, Decision, Retry, RetryPolicy, Settled, decide
 EVERY_SECONDS = 1.0
 """How often is looked for messages that have ended."""
 BATCH = 32
-HEAD_BYTES = (64 << 10) + 16
-"""As much of a message as holds its header."""
 
 log = structlog.get_logger("ecluse.acknowledgements")
 
@@ -134,9 +132,10 @@ class Acknowledgements:
             message = messages.get(connection, ended.message_id)
         if message is None:
             return Wording(message_id=ended.message_id)
+        cause = None if positive else ended.cause or _UNEXPLAINED[ended.state]
         try:
             with messages.payload(self._journal, message).open() as stream:
-                head = stream.read(HEAD_BYTES)
+                worded = self._link.word(stream, message.encoding, cause)
         except (KeyError, OSError) as error:
             log.warning(
                 "no acknowledgement: a message's bytes are gone",
@@ -144,8 +143,6 @@ class Acknowledgements:
                 error=type(error).__name__,
             )
             return Wording(message_id=ended.message_id)
-        cause = None if positive else ended.cause or _UNEXPLAINED[ended.state]
-        worded = self._link.word(head, message.encoding, cause)
         if worded is None:
             return Wording(message_id=ended.message_id)
         return Wording(

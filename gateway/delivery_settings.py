@@ -115,6 +115,11 @@ class RecordDestinationSettings(_Destination):
 
     type: Literal["record"] = Field(default="record", description="The built-in shared record.")
     name: str = Field(default="record", pattern=NAME, description="Its name.")
+    same_author: bool = Field(
+        default=True,
+        description="Whether a document of the CI-SIS profile may be replaced or deleted only by "
+        "its author or the author's organisation, as PRT names the sender (901).",
+    )
 
 
 class _Elsewhere(_Destination):

@@ -31,15 +31,24 @@ from gateway.shares import Shares
 from gateway.sources import Sources, SystemClock
 from gateway.worker import WorkerPool
 from record.destination import RecordDestination
+from record.feeding import untold
 from record.store import Record
 
 
 def make_record(settings: Settings, journal: Journal) -> Record:
     """The built-in record, which tells of its changes when manifests are made of them."""
-    now = SystemClock().now
-    if settings.manifest is None:
-        return Record(journal.blobs, now=now, json=serialise)
-    return Record(journal.blobs, now=now, json=serialise, changed=Marking(journal.now))
+    same_author = all(
+        each.same_author
+        for each in settings.destinations
+        if isinstance(each, RecordDestinationSettings)
+    )
+    return Record(
+        journal.blobs,
+        now=SystemClock().now,
+        json=serialise,
+        changed=untold if settings.manifest is None else Marking(journal.now),
+        same_author=same_author,
+    )
 
 
 def retry_policy(settings: Settings) -> RetryPolicy:

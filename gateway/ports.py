@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, BinaryIO, NamedTuple, Protocol, runtime_checkable
 
 from gateway.model import (
     Cause,
@@ -120,11 +120,12 @@ class ReturnLink(Protocol):
     hold_seconds: float
     """The longest that one attempt may take."""
 
-    def word(self, head: bytes, encoding: str, cause: Cause | None) -> Worded | None:
+    def word(self, content: BinaryIO, encoding: str, cause: Cause | None) -> Worded | None:
         """The acknowledgement of a message: positive without a cause.
 
-        ``head`` is the beginning of its bytes, ``encoding`` the character set in which
-        it was read. None when it has no header to answer to.
+        ``content`` is its bytes from their beginning, of which no more is read than the answer
+        needs; ``encoding`` the character set in which it was read. None when it has no header
+        to answer to. Raises OSError when the bytes cannot be read.
         """
         ...
 

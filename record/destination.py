@@ -10,9 +10,12 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from gateway.model import Again, Cause, CauseCode, Delivered, Delivery, Outcome, Refused
-from record.faults import BytesMissing, EntryRefused, MergeRefused, VersionRefused
+from record.faults import AuthorRefused, BytesMissing, EntryRefused, MergeRefused, VersionRefused
 from record.feeding import Put, PutResult
 from record.store import Record
+
+_WRONG_VERSION, _AUTHOR_NOT_ALLOWED = "900", "901"
+"""Of the table applicationErrorCondition of the CI-SIS, for an acknowledgement that is due."""
 
 
 class RecordDestination:
@@ -42,6 +45,15 @@ class RecordDestination:
                 code=CauseCode.CONTROL_ID_REUSED,
                 detail=str(fault),
                 location="/ClinicalDocument/versionNumber",
+                protocol_code=_WRONG_VERSION,
+            )
+            return Refused(cause=cause)
+        except AuthorRefused as fault:
+            cause = Cause(
+                code=CauseCode.DESTINATION_REFUSED,
+                detail=str(fault),
+                location="PRT-8",
+                protocol_code=_AUTHOR_NOT_ALLOWED,
             )
             return Refused(cause=cause)
         except MergeRefused as fault:

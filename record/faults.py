@@ -15,6 +15,10 @@ class VersionRefused(RecordFault):
     """Another document has the id, or the version in its set, of the one that was given."""
 
 
+class AuthorRefused(RecordFault):
+    """A document may be replaced or deleted by its author or the author's organisation only."""
+
+
 class BytesMissing(RecordFault):
     """A document's bytes are not in the blob store, where they must be first."""
 

@@ -12,6 +12,7 @@ from gateway.model import Entry
 from gateway.ports import BlobStore
 from record.content import Prepared, ResourceText, prepare, prepare_resource, provenance
 from record.deriving import Deriving
+from record.document_authors import DocumentAuthors
 from record.document_versions import DocumentVersions
 from record.faults import BytesMissing, MergeRefused
 from record.indexing import attachments
@@ -82,8 +83,11 @@ class Feeding:
         json: ResourceText,
         zone: tzinfo,
         changed: Changed = untold,
+        *,
+        same_author: bool = True,
     ) -> None:
         self._changed = changed
+        self._same_author = same_author
         self._blobs = blobs
         self._now = now
         self._json = json
@@ -95,8 +99,8 @@ class Feeding:
         Idempotent: what is known makes no version. ``sequence`` is the message's place in
         the order of arrival, which alone decides what is current, but for versions of a
         document (:mod:`record.document_versions`). Entries of a patient who was merged go to
-        the survivor. Raises EntryRefused, VersionRefused and BytesMissing, before anything is
-        written.
+        the survivor. Raises EntryRefused, VersionRefused, AuthorRefused and BytesMissing, before
+        anything is written.
         """
         at = micros(self._now())
         ready = [self._ready(put, at) for put in puts]
@@ -109,6 +113,10 @@ class Feeding:
                 for put, prepared in zip(puts, ready, strict=True)
             ]
         )
+        if self._same_author:
+            DocumentAuthors(connection, self._json).admit(
+                [(put.sequence, prepared) for put, prepared in zip(puts, ready, strict=True)]
+            )
         gone = self._withdraw(connection, puts, ready)
         work = [
             (

@@ -68,8 +68,9 @@ class Record:
     ``now`` gives aware instants. ``json`` writes and reads resources with decimals that
     keep their text (``gateway.mapping.serialise``). ``zone`` is where a date without an
     offset is read, in what is stored and in what is asked. ``changed`` is told, in the same
-    transaction, what a put or a merge changed. Holds no state of its own: one may be shared by
-    all threads.
+    transaction, what a put or a merge changed. ``same_author``: whether a document is replaced
+    and deleted by its author's organisation only (:mod:`record.document_authors`). Holds no state
+    of its own: one may be shared by all threads.
     """
 
     def __init__(
@@ -79,11 +80,13 @@ class Record:
         json: ResourceText,
         zone: tzinfo = DEFAULT_ZONE,
         changed: Changed = untold,
+        *,
+        same_author: bool = True,
     ) -> None:
         self._blobs = blobs
         self.json = json
         self._zone = zone
-        self._feeding = Feeding(blobs, now, json, zone, changed)
+        self._feeding = Feeding(blobs, now, json, zone, changed, same_author=same_author)
 
     # --- feeding -------------------------------------------------------------------
 

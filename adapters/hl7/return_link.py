@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import BinaryIO
 from zoneinfo import ZoneInfo
 
 import structlog
 
 from adapters.hl7.acknowledge import Acknowledger, Code, code_for
 from adapters.hl7.answer import COMMIT, NOTHING, code_of, control_id_of
-from adapters.hl7.business import BusinessAcknowledger, profile_of
-from adapters.hl7.charset import ASCII, charset_named
+from adapters.hl7.business import BusinessAcknowledger, profile_of, wanted
+from adapters.hl7.charset import ASCII, Charset, charset_named
 from adapters.hl7.header import Header, header_line
 from adapters.hl7.modes import Condition
+from adapters.hl7.profiles import in_words_of_the_profile
 from adapters.hl7.release2_sender import Release2Client
 from adapters.hl7.sender import MllpClient, NoAnswer
 from adapters.hl7.settings import MllpSourceSettings
@@ -30,6 +32,9 @@ from gateway.ports import Clock, Unreadable, Worded
 log = structlog.get_logger("ecluse.return_link")
 
 _TAKEN = frozenset({"CA", "AA"})
+
+HEAD_BYTES = (64 << 10) + 16
+"""As much of a message as holds its header."""
 
 
 class MllpReturnLink:
@@ -57,17 +62,20 @@ class MllpReturnLink:
         self._business = (
             BusinessAcknowledger(ZoneInfo(settings.zone)) if settings.tells_deposits else None
         )
+        self._frame_bytes_max = settings.frame_bytes_max
         self._clock = clock
         self._runner: asyncio.Runner | None = None
 
-    def word(self, head: bytes, encoding: str, cause: Cause | None) -> Worded | None:
+    def word(self, content: BinaryIO, encoding: str, cause: Cause | None) -> Worded | None:
         """See :meth:`gateway.ports.ReturnLink.word`."""
+        head = content.read(HEAD_BYTES)
         header = _header(head)
         if header is None:
             return None
         charset = charset_named(encoding) or ASCII
         now = self._clock.now()
-        if self._business is not None and profile_of(header) is not None:
+        cause = in_words_of_the_profile(header, cause)
+        if self._business is not None and self._asks_for_deposit(header, charset, head, content):
             body = self._business.word(header, charset, now, cause)
             code_told = "N" if cause else "Y"
             return Worded(control_id_of(body).decode("ascii"), code_told, body)
@@ -79,6 +87,15 @@ class MllpReturnLink:
             code = code_for(cause)
             body = self._acknowledger.refuse(header, charset, now, cause, asking=asking)
         return Worded(control_id_of(body).decode("ascii"), code.value, body)
+
+    def _asks_for_deposit(
+        self, header: Header, charset: Charset, head: bytes, content: BinaryIO
+    ) -> bool:
+        """Whether a message asks for a business acknowledgement; what asks stands behind the
+        document. One that owes an application acknowledgement only gets that."""
+        if profile_of(header) is None:
+            return False
+        return wanted(head + content.read(self._frame_bytes_max), header, charset)
 
     def send(self, acknowledgement: bytes) -> Outcome:
         """See :meth:`gateway.ports.ReturnLink.send`."""

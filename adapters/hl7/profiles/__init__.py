@@ -11,11 +11,12 @@ from adapters.hl7.continuation import joined_alone
 from adapters.hl7.header import Header
 from adapters.hl7.message import Message
 from adapters.hl7.profiles import coherence, documents
+from adapters.hl7.profiles.errors import INS_DIFFERENT
 from adapters.hl7.profiles.transmission import FAMILIES, ProfileVersion, Refusal, read_request
-from gateway.model import Cause, Identifier
+from gateway.model import Cause, CauseCode, Identifier
 from gateway.ports import DocumentHeaders, Unreadable
 
-__all__ = ["BYTES_MAX", "ProfileChecks"]
+__all__ = ["BYTES_MAX", "ProfileChecks", "in_words_of_the_profile", "named_profile"]
 
 BYTES_MAX = 8 << 20
 """Default size up to which the documents inside a message are looked into at the door."""
@@ -70,3 +71,19 @@ def named_profile(header: Header) -> ProfileVersion | None:
         if family in FAMILIES:
             return ProfileVersion.of(family, version)
     return None
+
+
+def in_words_of_the_profile(header: Header, cause: Cause | None) -> Cause | None:
+    """The cause with the profile's own code, where the gateway found after the door what its
+    table applicationErrorCondition has a code for: 904, the INS and what stands beside it are not
+    as they are held here. Others, and those of messages without the profile, stay as they are."""
+    if cause is None or cause.code is not CauseCode.IDENTITY_CONFLICT:
+        return cause
+    if named_profile(header) is None:
+        return cause
+    return Cause(
+        code=cause.code,
+        detail=cause.detail,
+        location=cause.location,
+        protocol_code=INS_DIFFERENT,
+    )

@@ -142,7 +142,7 @@ def running_house(
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    started.wait(60)
+    started.wait(180)
     if faults:
         raise faults[0]
     try:

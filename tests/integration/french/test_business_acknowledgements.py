@@ -11,9 +11,16 @@ from tests.acceptance.return_listener import ReturnListener, part
 from tests.eventually import eventually
 from tests.integration.faces.house import House, running_house
 from tests.integration.french.sending import accept, answers, told
-from tests.integration.french.test_documents import FIRST, report, request, someone
+from tests.integration.french.test_documents import (
+    FIRST,
+    document,
+    identifiers,
+    report,
+    request,
+    someone,
+)
 from tests.servers import free_port
-from tests.unit.hl7.transmissions import encoded
+from tests.unit.hl7.transmissions import DOCTOR, PATIENT, SENDER, encoded
 
 
 @dataclass
@@ -97,3 +104,67 @@ def test_nobody_is_told_who_did_not_ask(laboratory: Laboratory) -> None:
             " ON m.id = a.message_id WHERE m.control_id LIKE 'ZAM64%'"
         ).scalar_one()
     assert owed == 0
+
+
+OTHER_SENDER = SENDER.replace("1120459876", "1120459999").replace("801234567866", "801234567000")
+IN_ENHANCED_MODE = {"|P|2.6|||||": "|P|2.6|||AL|AL|", "|P|2.5|||||": "|P|2.5|||AL|AL|"}
+
+
+def enhanced(body: bytes) -> bytes:
+    text = body.decode()
+    for plain, asking in IN_ENHANCED_MODE.items():
+        text = text.replace(plain, asking)
+    return text.encode()
+
+
+@pytest.mark.parametrize("status", ["C", "D"])
+def test_somebody_else_may_neither_replace_nor_delete(laboratory: Laboratory, status: str) -> None:
+    house, who = laboratory.house, someone(67 if status == "C" else 68)
+    one, two = f"{FIRST}.{who.ipp[3:]}", f"2.999.78.{who.ipp[3:]}"
+    accept(house, request(who, documents=(encoded(report(who, one)),), number=one,
+                          control_id=f"OWN{status}"))  # fmt: skip
+    number, parent = (two, one) if status == "C" else (one, "")
+    mailbox = PATIENT.replace("279035121518989", who.ins)
+    changes = {"status": status, "number": number, "parent": parent,
+               "documents": (encoded(report(who, number, replaces=parent)),)}  # fmt: skip
+    wrong = request(who, **changes, participations=(OTHER_SENDER, DOCTOR, mailbox),
+                    control_id=f"ELSE{status}", metadata=WANTED)  # fmt: skip
+    [answer] = answers(house, wrong)
+    assert told(answer)[0] == "AA"  # who asks is known there, who wrote it only in the record
+    [later] = eventually(lambda: laboratory.of(f"ELSE{status}"), timeout=30)
+    assert part(later, "OBX", 5) == "N^^expandedYes-NoIndicator"
+    assert part(later, "ERR", 5).split("^")[::2] == ["901", "applicationErrorCondition"]
+    assert document(house, who, one)["status"] == "current"
+    # The same from its author is done.
+    accept(house, request(who, **changes, control_id=f"AGAIN{status}"))
+    after = {"C": "superseded", "D": "entered-in-error"}
+    assert document(house, who, one)["status"] == after[status]
+
+
+def test_an_ins_that_is_not_the_one_held_here(laboratory: Laboratory) -> None:
+    """904; and an application acknowledgement where nobody asked for a business one."""
+    house, known, other = laboratory.house, someone(69), someone(70)
+    number = f"{FIRST}.69"
+    accept(house, request(known, documents=(encoded(report(known, number)),), number=number,
+                          control_id="KNOWN69"))  # fmt: skip
+    # A good INS beside the local number of somebody else.
+    mixed = identifiers(other).split("~")[0] + "~" + identifiers(known).split("~")[1]
+    text = report(other, f"{FIRST}.70").replace(other.ipp.encode(), known.ipp.encode())
+    for control_id, metadata in (("MIXED1", WANTED), ("MIXED2", {})):
+        body = request(other, identifiers=mixed, documents=(encoded(text),), number=f"{FIRST}.70",
+                       control_id=control_id, metadata=metadata)  # fmt: skip
+        [answer] = answers(house, enhanced(body))
+        assert told(answer)[0] == "CA"
+
+    [business] = eventually(lambda: laboratory.of("MIXED1"), timeout=30)
+    assert part(business, "ERR", 5).split("^")[::2] == ["904", "applicationErrorCondition"]
+
+    def given() -> list[bytes]:
+        return [each for each in laboratory.back.taken if part(each, "MSA", 2) == "MIXED2"]
+
+    [application] = eventually(given, timeout=30)
+    assert part(application, "MSH", 9) == "ACK^T02^ACK"
+    assert part(application, "MSA", 1) == "AE"
+    assert part(application, "ERR", 3).split("^")[0] == "207"
+    assert part(application, "ERR", 5).split("^")[::2] == ["904", "applicationErrorCondition"]
+    assert laboratory.of("MIXED2") == []

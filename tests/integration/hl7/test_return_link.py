@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,7 +73,7 @@ def link_to(listener: ReturnListener, **more: Any) -> Iterator[MllpReturnLink]:
 
 
 def give(link: MllpReturnLink, control_id: str) -> object:
-    worded = link.word(adt(control_id), "ASCII", None)
+    worded = link.word(io.BytesIO(adt(control_id)), "ASCII", None)
     assert worded is not None
     return link.send(worded.body)
 

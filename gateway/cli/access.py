@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
+    import httpx2
+
     from gateway.journal.journal import Journal
     from gateway.settings import Settings
 
@@ -90,6 +92,16 @@ def writing(settings: Settings) -> Iterator[Journal]:
         yield journal
     finally:
         journal.close()
+
+
+def account() -> str:
+    """Who acts from the command line: the system's account."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "command line"
 
 
 def log_to_standard_error(settings: Settings) -> None:
@@ -173,11 +185,21 @@ def fetch(
         ) as answer:
             if answer.status_code >= 400:
                 answer.read()
-                raise Refused(answer.status_code, str(answer.json().get("detail", "")))
+                raise Refused(answer.status_code, _detail(answer))
             for block in answer.iter_bytes():
                 stream.write(block)
     except httpx2.HTTPError as error:
         raise ConnectionError(f"{gateway.http}: {type(error).__name__}") from None
+
+
+def _detail(answer: httpx2.Response) -> str:
+    """What an answer says of an error; whoever answered may be no gateway."""
+    try:
+        found = answer.json()
+    except ValueError:
+        found = None
+    detail = found.get("detail") if isinstance(found, dict) else None
+    return str(detail or f"HTTP {answer.status_code}")
 
 
 def read_bounded(path: Path, limit: int) -> bytes:

@@ -111,9 +111,9 @@ def _without_password(url: str) -> str:
         user, _, host = netloc.rpartition("@")
         name, colon, password = user.partition(":")
         netloc = f"{name}{':' + MASK if colon and password else ''}@{host}"
-    if "password=" in query:
-        query = "&".join(
-            f"password={MASK}" if pair.startswith("password=") else pair
-            for pair in query.split("&")
-        )
+    pairs = [pair.partition("=") for pair in query.split("&")]
+    query = "&".join(
+        f"{name}={MASK}" if value and _secret(name.lower()) else name + equals + value
+        for name, equals, value in pairs
+    )
     return urlunsplit(parts._replace(netloc=netloc, query=query))

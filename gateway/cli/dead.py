@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.access import account
 from gateway.cli.asking import asked
 from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
 from gateway.cli.output import Code, data, facts, fail, heading, say, table
@@ -341,16 +342,6 @@ def _done(action: Any) -> dict[str, Any]:
     except (ValueError, LookupError) as error:
         fail(Code.USAGE if isinstance(error, ValueError) else Code.FAILED, str(error))
     return report.as_json()
-
-
-def account() -> str:
-    """Who acts from the command line: the system's account."""
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "command line"
 
 
 def print_report(report: dict[str, Any], *, json_output: bool) -> None:

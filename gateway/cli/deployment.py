@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.access import account
 from gateway.cli.checking import show, shown
 from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
 from gateway.cli.output import Code, data, fail, say, table
@@ -139,7 +140,7 @@ def rollback(
         if gateway is None:
             with _deployer(effective) as deployer:
                 told = shapes.deployed(
-                    deployer.rollback(version, actor=_actor(), reason=reason, expected=expected)
+                    deployer.rollback(version, actor=account(), reason=reason, expected=expected)
                 )
         else:
             body = {"version": version, "reason": reason, "expected": expected}
@@ -226,10 +227,13 @@ def export(
         packed = kept.content(connection, version)
     if packed is None:
         fail(Code.FAILED, f"the files of version {version} are not kept")
-    for name, content in FileSet.unpack(packed).files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+    try:
+        for name, content in FileSet.unpack(packed).files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    except OSError as error:
+        fail(Code.FAILED, f"{error.filename or folder}: {error.strerror}")
     say(f"Version {version} is in {folder}.")
 
 
@@ -274,7 +278,7 @@ def _alone(
             return {**told, "current": deployer.current_version()}
         try:
             done = deployer.deploy(
-                files, actor=_actor(), reason=reason, expected=expected, overwrite=overwrite
+                files, actor=account(), reason=reason, expected=expected, overwrite=overwrite
             )
         except Conflict as conflict:
             raise Refused(409, str(conflict), {"current": conflict.current}) from None
@@ -282,16 +286,6 @@ def _alone(
             found = shapes.checked(error.checked) if error.checked is not None else {}
             raise Refused(422, str(error), found) from None
         return shapes.deployed(done)
-
-
-def _actor() -> str:
-    """Who runs this command, by the system's word."""
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "local"
 
 
 def _say_findings(files: FileSet, told: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +11,11 @@ from urllib.parse import quote
 
 import typer
 
+from gateway.cli.access import account
 from gateway.cli.dead import (
     REPAIR_BYTES_MAX,
     GroupOption,
     KeyOption,
-    account,
     print_report,
     repair_with,
     words_of,
@@ -198,18 +199,26 @@ def export(
         fail(Code.USAGE, "give numbers, or --group")
     effective = settings(config, state_folder)
     try:
-        with output.open("xb") as stream:
-            said = _export(
-                effective, stream, numbers or [], group, limit=limit, deidentify=deidentify
-            )
+        # Readable by its owner only: it may hold data of patients.
+        stream = os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
     except FileExistsError:
         fail(Code.USAGE, f"{output} is there already")
     except OSError as error:
-        output.unlink(missing_ok=True)
-        fail(Code.FAILED, str(error))
-    if said:
-        output.unlink()
-        fail(Code.FAILED, said)
+        fail(Code.FAILED, f"{output}: {error.strerror}")
+    try:
+        with stream:
+            said = _export(
+                effective, stream, numbers or [], group, limit=limit, deidentify=deidentify
+            )
+        if said:
+            fail(Code.FAILED, said)
+    except BaseException as error:
+        output.unlink(missing_ok=True)  # half of it is worse than nothing
+        if isinstance(error, ConnectionError):
+            fail(Code.UNREACHABLE, f"the gateway does not answer: {error}")
+        if isinstance(error, OSError):
+            fail(Code.FAILED, f"{output}: {error.strerror or error}")
+        raise
     say(f"{output} is written{', de-identified' if deidentify else ''}")
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.access import account
 from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
 from gateway.cli.output import Code, data, facts, fail, say, table
 
@@ -93,7 +93,7 @@ def _done(effective: Settings, reason: str, compact: bool) -> dict[str, Any]:
         with journal.write() as connection:
             purge = purges.begin(
                 connection, f"wanted {secrets.token_hex(8)}", effective.retention.policy(),
-                actor=f"{getpass.getuser()} (command)", reason=reason,
+                actor=f"{account()} (command)", reason=reason,
             )  # fmt: skip
         for after in run(journal, opened_record(journal).named, purge):
             purge = after

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from gateway.cli.access import account
 from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
 from gateway.cli.output import Code, data, fail, say
 
@@ -116,6 +116,6 @@ def _write(
         ):
             fail(Code.USAGE, f"there is no {kind} {name} in the configuration")
         return standstills.change(
-            connection, Kind(kind), name, mode, actor=f"{getpass.getuser()} (command)",
+            connection, Kind(kind), name, mode, actor=f"{account()} (command)",
             reason=reason,
         )  # fmt: skip

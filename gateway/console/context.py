@@ -86,7 +86,8 @@ class Console:
     def error(self, status: int, detail: str) -> HTMLResponse:
         """The page for an error. ``detail`` holds no value of a patient."""
         headings = {404: "Not found", 409: "It has changed", 503: "Not available"}
-        context = {"heading": headings.get(status, "It cannot be done"), "detail": detail}
+        said = {"Not Found": "There is no page at this address."}.get(detail, detail)
+        context = {"heading": headings.get(status, "It cannot be done"), "detail": said}
         return pages.page(
             "error.html", context, items=pages.navigation("", dead=0, held=0), status=status
         )

@@ -150,7 +150,8 @@ def course(
     """The large plot of one analyte over time (1000 by 320).
 
     ``ticks`` are the values that the left axis names, ``days`` the instants that
-    the lower axis names. Values that a correction replaced are shown hollow.
+    the lower axis names. Values that a correction replaced are shown hollow; the label
+    is that of the newest value that none replaced.
     """
     shown = _latest(points)
     if not shown:
@@ -175,7 +176,8 @@ def course(
     places = [(across.of(p.at.timestamp()), up.of(p.value)) for p in shown]
     parts.append(_line([xy for xy, p in zip(places, shown, strict=True) if not p.superseded]))
     parts += [_dot(x, y, p, 4.2) for (x, y), p in zip(places, shown, strict=True)]
-    (x, y), last = places[-1], shown[-1]
+    in_force = [(xy, p) for xy, p in zip(places, shown, strict=True) if not p.superseded]
+    (x, y), last = in_force[-1] if in_force else (places[-1], shown[-1])
     parts.append(
         f'<text class="plot-label" x="{min(x, 960):.1f}" y="{max(y - 10, 14):.1f}" '
         f'text-anchor="middle">{escape(last.label.split(" : ")[-1])}</text>'

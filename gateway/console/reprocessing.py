@@ -241,5 +241,5 @@ def _instant(text: str) -> datetime | None:
         return None
     try:
         return datetime.fromisoformat(text.strip()).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):
         raise HTTPException(422, "A time is written as 2026-11-22T08:00.") from None

@@ -7,6 +7,7 @@ hexadecimal. Every view has a limit and says when it was cut.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -25,12 +26,18 @@ LONG_VALUE = 600
 """Characters of one field or one XML text; longer ones (a document in Base64) are cut."""
 HEX_ROWS = 64
 
+# Written so that no text takes more than one look at each character: what is never closed ends
+# with the text, and a name or a run is only begun at its beginning.
 _XML_PART = re.compile(
-    r"(?P<comment><!--.*?-->|<\?.*?\?>|<!\[CDATA\[.*?\]\]>)|(?P<tag></?[^<>]*/?>)|(?P<text>[^<]+|<)",
+    r"(?P<comment><!--.*?(?:-->|\Z)|<\?.*?(?:\?>|\Z)|<!\[CDATA\[.*?(?:\]\]>|\Z))"
+    r"|(?P<tag></?[^<>]*+>)|(?P<text>[^<]+|<)",
     re.DOTALL,
 )
-_XML_ATTRIBUTE = re.compile(r"([^\s=\"'/<>]+)(\s*=\s*)(\"[^\"]*\"|'[^']*')")
-_BASE64_RUN = re.compile(r"(?:[A-Za-z0-9+/=]{60,}\s*){3,}|[A-Za-z0-9+/=]{400,}")
+_XML_ATTRIBUTE = re.compile(r"(?<![^\s=\"'/<>])([^\s=\"'/<>]++)(\s*+=\s*+)(\"[^\"<]*+\"|'[^'<]*+')")
+_BASE64_RUN = re.compile(
+    r"(?<![A-Za-z0-9+/=])(?:[A-Za-z0-9+/=]{400,}+|(?:[A-Za-z0-9+/=]{60,}+\s++){2,}+"
+    r"[A-Za-z0-9+/=]*+)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +177,7 @@ def _xml(payload: Payload, data: bytes) -> View:
     encoding = declared.group(1).decode("ascii") if declared else "utf-8"
     try:
         text = data.decode(encoding)
-    except (LookupError, UnicodeDecodeError):
+    except (LookupError, UnicodeError):
         return _hexadecimal(payload, f"Not readable as {encoding}.")
     lines: list[tuple[tuple[str, str], ...]] = []
     current: list[tuple[str, str]] = []
@@ -189,7 +196,7 @@ def _xml(payload: Payload, data: bytes) -> View:
                 lines=tuple(lines[:LINES_MAX]))  # fmt: skip
 
 
-def _tokens(text: str) -> list[tuple[str, str]]:
+def _tokens(text: str) -> Iterator[tuple[str, str]]:
     text = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     text = _BASE64_RUN.sub(
         lambda run: f"{run.group()[:48]} … {number(len(run.group()) - 48)} characters …", text
@@ -197,7 +204,8 @@ def _tokens(text: str) -> list[tuple[str, str]]:
     if "\n" not in text.strip():
         # One line for a whole document is no reading: break between elements.
         text = re.sub(r">\s*<", ">\n<", text)
-    return [token for part in _XML_PART.finditer(text) for token in _part(part)]
+    for part in _XML_PART.finditer(text):
+        yield from _part(part)
 
 
 def _part(part: re.Match[str]) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from itertools import pairwise
 
+EXPONENT_MAX = 100
 NARROW = "\u202f"
 NO_BREAK = "\u00a0"
 MONTHS = (
@@ -117,7 +118,7 @@ def authority(system: str) -> str:
 def french_decimal(text: str) -> str:
     """A decimal's own digits with a comma and grouped thousands: ``12345.60`` is ``12 345,60``."""
     match = re.fullmatch(r"([+-]?)(\d+)(?:\.(\d+))?", text.strip())
-    if match is None:
+    if match is None or len(text) > EXPONENT_MAX:
         return text
     sign, whole, fraction = match.groups()
     grouped = f"{int(whole):,}".replace(",", NARROW) if len(whole) > 4 else whole
@@ -126,12 +127,12 @@ def french_decimal(text: str) -> str:
 
 
 def decimal(text: object) -> Decimal | None:
-    """A finite number of a resource, or None."""
+    """A finite number of a resource, or None; one that no axis could hold is none."""
     try:
         value = Decimal(str(text))
     except InvalidOperation:
         return None
-    return value if value.is_finite() else None
+    return value if value.is_finite() and abs(value.adjusted()) < EXPONENT_MAX else None
 
 
 def french_date(text: str, *, short: bool = False) -> str:

@@ -12,12 +12,11 @@ from sqlalchemy import Connection
 
 from gateway.deployment.force import InForce
 from gateway.journal import messages, sweeps
-from gateway.journal.journal import Journal
+from gateway.journal.journal import Journal, JournalUnavailable
 from gateway.journal.states import MessageState
 from gateway.journal.values import Message
 from gateway.model import Stage
 from gateway.originals import original_of
-from gateway.ports import Unreadable
 
 STEP_MESSAGES = 50
 STEP_BYTES_MAX = 16 << 20
@@ -73,10 +72,12 @@ class UnmappedSweep:
             original = original_of(self._journal, message)
             root = reader.read(original.payloads, encoding=original.encoding)
             return now.library.match(root, message.format) is not None
-        except (Unreadable, KeyError, OverflowError):
-            return True
+        except JournalUnavailable:
+            raise
         except OSError:
             return False
+        except Exception:  # noqa: BLE001  one message's fault stops no other: its own stage says it
+            return True
 
     def _release(self, connection: Connection, message: Message, now: InForce) -> None:
         found = messages.get(connection, message.id)

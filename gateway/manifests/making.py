@@ -9,6 +9,7 @@ hands in the same bytes again.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -42,7 +43,7 @@ LEASE = timedelta(minutes=15)
 LATER = timedelta(seconds=10)
 COMMIT_SECONDS = 60.0
 DOCUMENTS_MAX = 2_000
-"""Documents and reports of one patient that are looked at, the oldest first."""
+"""Documents and reports of one patient that are looked at, the newest."""
 
 _TAKEN = frozenset(
     {
@@ -142,7 +143,7 @@ class Manifests:
             owner = self._record.survivor(connection, claimed.patient_id)
             person = self._record.read(connection, "Patient", owner)
             known = patients.identifiers(connection, owner)
-            documents = list(self._documents(connection, owner))
+            documents = deque(self._documents(connection, owner), DOCUMENTS_MAX)
             study, uids = _instances(stored.resource)
             members = self._members(connection, study) if study else []
         if not members:
@@ -162,13 +163,14 @@ class Manifests:
         )
 
     def _documents(self, connection: Connection, patient_id: str) -> Iterator[dict[str, Any]]:
-        page, seen = "", 0
-        while seen < DOCUMENTS_MAX:
+        """Oldest first."""
+        page = ""
+        while True:
             found = self._record.everything(
                 connection, patient_id, types=("DocumentReference", "DiagnosticReport"), page=page
             )
             yield from (each.resource for each in found.entries)
-            seen, page = seen + len(found.entries), found.next
+            page = found.next
             if not page:
                 return
 

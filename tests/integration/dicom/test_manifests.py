@@ -19,8 +19,10 @@ from gateway.api import create_app
 from gateway.cli.application import app
 from gateway.journal import manifests, messages
 from gateway.journal.ledger import ledger
+from gateway.manifests import making
 from gateway.model import Received
 from gateway.ports import IntakeUnavailable
+from record import store
 from tests.eventually import eventually
 from tests.integration.dicom.department import (
     PUBLISHED,
@@ -180,6 +182,20 @@ def test_a_study_waits_for_its_report_and_a_contradiction_stops_it(department: D
     department.tell(unrelated.report(replacing, "X2"))
     department.make()
     assert department.account(unrelated).state == "made"
+
+
+def test_the_newest_of_many_documents_are_looked_at(
+    department: Department, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = Exam(31, "185031729526434")
+    exam = Exam(32, old.ins, local=old.local)
+    department.tell(old.report(old.cda("1.2.3.31.0", "20210409140000+0200"), "M0"))
+    department.send(exam.instance(department.folder, 1, 1))
+    department.tell(exam.report(exam.cda("1.2.3.32.0", "20210409150000+0200"), "M1"))
+    monkeypatch.setattr(making, "DOCUMENTS_MAX", 1)
+    monkeypatch.setattr(store, "COUNT_MAX", 1)
+    department.make()
+    assert department.account(exam).state == "made"
 
 
 def test_a_maker_that_dies_between_its_two_commits_hands_in_the_same_bytes(

@@ -14,6 +14,7 @@ import pytest
 from gateway.cli import main
 from gateway.cli.output import Code
 from gateway.deployment.files import FileSet, MappingFolders
+from gateway.deployment.unmapped import UnmappedSweep
 from gateway.journal import messages
 from gateway.journal.reprocessing import JobState
 from gateway.journal.states import MessageState
@@ -266,6 +267,25 @@ def test_unmapped_messages_go_by_themselves(house: House) -> None:
         events = messages.events(connection, numbers[0])
     (again,) = [each for each in events if each.what == "read-again"]
     assert again.detail["mappings"] == 2
+
+
+def test_one_message_that_no_reader_bears_stops_no_other(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.send(hl7.admission("A1"))
+    house.send(hl7.results("V1", "V1", {GLUCOSE: "5"}).replace(b"ORU^R01^ORU_R01", b"ORU^R02"))
+    eventually(lambda: house.state(house.number("V1")) is MessageState.UNMAPPED)
+    sweep = UnmappedSweep(house.gateway.journal)
+    sweep.again()
+
+    def fail(*_: object) -> object:
+        raise RuntimeError
+
+    monkeypatch.setattr("gateway.deployment.unmapped.original_of", fail)
+    assert not sweep.step(house.gateway.mappings.now)
+    with house.gateway.journal.read() as connection:
+        events = messages.events(connection, house.number("V1"))
+    assert [each.what for each in events].count("read-again") == 1
 
 
 def test_a_job_is_paused_by_another_deployment_and_stopped_by_hand(

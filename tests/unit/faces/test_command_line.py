@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -115,6 +116,29 @@ def test_the_configuration_is_printed_with_secrets_masked(
 def test_a_token_file_is_named_and_a_token_is_not() -> None:
     tree = mask({"token_file": "/etc/token", "token": "abc", "nested": [{"password": "x"}]})
     assert tree == {"token_file": "/etc/token", "token": "***", "nested": [{"password": "***"}]}
+
+
+def test_a_password_in_a_url_is_not_shown() -> None:
+    given = "postgresql://e:p@h/db?sslpassword=x&sslmode=require&password=y&flag"
+    assert mask({"url": given}) == {
+        "url": "postgresql://e:***@h/db?sslpassword=***&sslmode=require&password=***&flag"
+    }
+    assert mask("https://h/hook?access_token=x") == "https://h/hook?access_token=***"
+
+
+def test_an_export_that_breaks_off_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gateway.json").write_text(
+        json.dumps({"pid": os.getpid(), "http": "127.0.0.1:9", "sources": {}}), encoding="utf-8"
+    )
+    wanted = tmp_path / "ticket.zip"
+    given = ("dead", "export", "1", "-o", str(wanted), "--state-folder", str(tmp_path))
+    code, _, err = run(capsys, *given)
+    assert (code, wanted.exists()) == (Code.UNREACHABLE, False), err
+    code, _, err = run(capsys, *given[:4], str(tmp_path / "no" / "t.zip"), *given[5:])
+    assert code == Code.FAILED
+    assert "No such file" in err
 
 
 def test_the_schema_describes_every_setting(capsys: pytest.CaptureFixture[str]) -> None:

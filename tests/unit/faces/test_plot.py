@@ -62,6 +62,17 @@ def test_superseded_values_are_hollow_and_off_the_line() -> None:
     assert line.get("d", "").count("L") == 1
 
 
+def test_the_label_is_that_of_the_value_in_force() -> None:
+    found = [
+        plot.Point(at=START, value=6.1, label="d : 6,1"),
+        plot.Point(at=START + timedelta(days=1), value=4.7, label="e : 4,7"),
+        plot.Point(at=START + timedelta(days=1), value=5.0, label="e : 5,0", superseded=True),
+    ]
+    root = parsed(plot.course(found, low=None, high=None, ticks=[], days=[], title="x"))
+    said = [each.text for each in root.iter("text") if each.get("class") == "plot-label"]
+    assert said == ["4,7"]
+
+
 def test_shares_fill_the_line_and_small_ones_stay_visible() -> None:
     root = parsed(
         plot.proportions([("done", 99_999, "a"), ("dead", 1, "b"), ("held", 0, "c")], "t")

@@ -144,3 +144,22 @@ def test_no_bytes_make_a_view_fail(form: Format, data: bytes) -> None:
     }
     view(form, data)
     view(form, head[form] + data)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "data",
+    [b"<!--" * 50_000, b"<?" * 100_000, b"<![CDATA[" * 20_000, b"<" + b"a" * 200_000 + b">",
+     b"<a " + b"a=" * 100_000 + b">", b'<a a="' * 30_000, b"<a " + b' a="' * 50_000 + b">",
+     (b"A" * 179 + b"<") * 1_000, (b"A" * 399 + b"<") * 500,
+     (b"A" * 76 + b"\n" + b"A" * 76 + b"\n<") * 1_000, b"<" * 200_000, b"<a " + b" " * 200_000],
+    ids=lambda data: data[:9].decode(),
+)  # fmt: skip
+def test_nothing_takes_long_to_lay_out(data: bytes) -> None:
+    assert view(Format.CDA, data).kind == "xml"
+
+
+@pytest.mark.parametrize("encoding", ["idna", "punycode", "undefined", "hex", "utf-7", "none"])
+def test_a_declared_encoding_makes_no_view_fail(encoding: str) -> None:
+    data = f'<?xml version="1.0" encoding="{encoding}"?><a>'.encode() + b"\xff.\xe9" * 40
+    assert view(Format.CDA, data).kind == "hex"

@@ -52,8 +52,10 @@ class _Later:
         if scope["type"] != "http" or scope["path"] in PATHS:
             await self._app(scope, receive, send)
             return
-        application = self._application or await asyncio.to_thread(self._made)
-        await application(scope, receive, send)
+        made = self._application
+        if made is None:
+            made = await asyncio.to_thread(self._made)
+        await made(scope, receive, send)
 
     def _made(self) -> ASGIApp:
         with self._lock:  # another request may want it too

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Without kept bytecode every process would compile 300 modules again: a second of each start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup servers demo run test test-compiled compiled lint quality bench validate-r4 compare-mappings fuzz soak docs clean peers fuzz-guided chaos rabbitmq
+.PHONY: help setup servers demo run test test-compiled compiled lint quality bench validate-r4 compare-mappings fuzz soak docs clean peers fuzz-guided chaos rabbitmq tests
 
 help: ## Say what can be made
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -29,7 +29,10 @@ run: setup ## Run the gateway with ecluse.yaml or the embedded default
 
 test: setup servers ## Lint, types, import contracts and every test, real servers included
 	@tools/setup tests $(VENV)
-	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory -j2 lint tests
+
+# The type checker has one thread, and the tests mostly wait: each has the time of the other.
+tests: setup
 	@tools/run_tests $(BIN)/pytest
 
 lint: setup ## Style, types, import arrows

@@ -82,11 +82,14 @@ class EmbeddedBroker(StubBroker):
 
 
 class ServerBroker(Protocol):
-    """A broker outside the process, as the bell sees it. ``name`` is what log lines call it;
-    ``unreachable`` is what it raises when it is away, as opposed to broken."""
+    """A broker outside the process, as the bell sees it. ``name`` is what log lines call it."""
 
     name: str
-    unreachable: tuple[type[Exception], ...]
+
+    @property
+    def unreachable(self) -> tuple[type[Exception], ...]:
+        """What it raises when it is away, as opposed to broken."""
+        ...
 
     def answers(self) -> bool:
         """Whether it answers now."""

@@ -145,8 +145,10 @@ def start(
 
 def _load() -> None:
     """All that a gateway or a command may want; nothing that starts a thread."""
+
     import adapters.dicom.web.routes  # noqa: F401
     import gateway.api.app
+    import gateway.api.application
     import gateway.api.configuration
     import gateway.api.dead_letters
     import gateway.api.desk

@@ -36,7 +36,19 @@ def _tables(name: str) -> ModuleType:
 _dictionary = _tables("_dicom_dict")
 _ATTRIBUTES: dict[int, Attribute] = _dictionary.DicomDictionary
 _REPEATING: dict[str, Attribute] = _dictionary.RepeatersDictionary
-UIDS: dict[str, Attribute] = _tables("_uid_dict").UID_dictionary
+_UIDS_SINCE: dict[str, Attribute] = {
+    "1.2.840.10008.1.2.4.110": ("JPEG XL Lossless", "Transfer Syntax", "", "", "JPEGXLLossless"),
+    "1.2.840.10008.1.2.4.111": (
+        "JPEG XL JPEG Recompression", "Transfer Syntax", "", "", "JPEGXLJPEGRecompression",
+    ),
+    "1.2.840.10008.1.2.4.112": ("JPEG XL", "Transfer Syntax", "", "", "JPEGXL"),
+    "1.2.840.10008.1.2.8.1": (
+        "Deflated Image Frame Compression", "Transfer Syntax", "", "",
+        "DeflatedImageFrameCompression",
+    ),
+}  # fmt: skip
+"""Of later editions than pydicom's tables (PS3.6 table A-1)."""
+UIDS: dict[str, Attribute] = _UIDS_SINCE | _tables("_uid_dict").UID_dictionary
 """Of a UID its name, its type ("SOP Class", "Transfer Syntax", …), information, "Retired" or "",
 keyword."""
 TAGS: dict[str, int] = {attribute[4]: tag for tag, attribute in _ATTRIBUTES.items() if attribute[4]}

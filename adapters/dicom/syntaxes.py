@@ -24,11 +24,6 @@ _PIXELS_ELSEWHERE = frozenset(
     }
 )
 """JPIP: the object names an address of its pixels instead of holding them."""
-_SYNTAXES_SINCE = frozenset(
-    f"1.2.840.10008.1.2.{each}" for each in ("4.110", "4.111", "4.112", "8.1")
-)
-"""JPEG XL and deflated frames: later than the dictionary's edition."""
-
 _IMAGE_STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
 _STORAGE_ELSEWHERE = frozenset({"1.2.840.10008.5.1.4.34.7", "1.2.840.10008.5.1.4.34.10"})
 """Instructions of a patient's radiotherapy, under a root of their own."""
@@ -58,7 +53,7 @@ def transfer_syntaxes() -> tuple[str, ...]:
         for uid, (_, kind, _, retired, _) in UIDS.items()
         if kind == "Transfer Syntax" and not retired and uid not in _PIXELS_ELSEWHERE
     }
-    others = known.difference(UNCOMPRESSED).union(_SYNTAXES_SINCE)
+    others = known.difference(UNCOMPRESSED)
     return (*UNCOMPRESSED, *sorted(others, key=lambda uid: [int(each) for each in uid.split(".")]))
 
 

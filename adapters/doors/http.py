@@ -30,10 +30,9 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from email.message import Message
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from fastapi import APIRouter, Request
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from adapters.doors.multipart import BOUNDARY_MAX, KINDS, MultipartLimits, SeveralDocuments
@@ -43,6 +42,9 @@ from adapters.doors.settings import HttpDoorSettings
 from adapters.doors.spool import BodyTooLarge, Spool
 from gateway.model import Cause, CauseCode, Disposition, Payload, Receipt, Received
 from gateway.ports import Clock, IntakeUnavailable
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
 
 _WRITE_BYTES = 1 << 18
 
@@ -373,6 +375,8 @@ def current_intake_router(
 ) -> APIRouter:
     """The same for sources that come and go: ``current`` gives those of the moment, of which
     the ones of other routes are left out."""
+    from fastapi import APIRouter
+
     router = APIRouter()
 
     def of_route() -> Iterator[HttpSource]:

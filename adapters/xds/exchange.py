@@ -12,9 +12,8 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from fastapi import Request
 from lxml import etree
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from adapters.doors.reception import Arrived, Contents, Reception

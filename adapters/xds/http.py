@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 
-from fastapi import Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from adapters.doors.http import HttpSource

@@ -1,170 +1,66 @@
-"""One FastAPI application for everything that speaks HTTP, behind one gate."""
+"""What a gateway answers over HTTP, behind one gate: its health at once, the rest when it is asked.
+
+FastAPI, and the routes that are made with it, take longer to load than the gateway to start.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import cache
+import asyncio
+import threading
 from typing import TYPE_CHECKING
 
-import structlog
-from fastapi import APIRouter, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from adapters.dicom.web.service import Answered, Service, answered
 from gateway.api.door_metrics import DoorCollector
-from gateway.api.health import health_routes
-from gateway.api.late import LateRoutes, Part
+from gateway.api.health import PATHS, Health
 from gateway.api.metrics import Exposition
 from gateway.api.security import Gate, policy_for, read_token
-from gateway.journal.faults import JournalUnavailable
-from gateway.release import version
-from gateway.served_holdings import ServedHoldings
 
 if TYPE_CHECKING:
     from gateway.bootstrap import Gateway
-    from gateway.console.context import Console
-
-log = structlog.get_logger("ecluse.http")
-
-ROUTES = ("cda", "hl7", "hprim", "xdm", "xds")
-"""The formats that have an HTTP intake; a source of each may come with a reload."""
-HEALTH = ("/livez", "/readyz", "/metrics")
-_MACHINE_PREFIXES = ("/api/", "/fhir/", "/intake/", "/dicomweb/", *HEALTH)
 
 
-def build(gateway: Gateway) -> FastAPI:
+def build(gateway: Gateway) -> Starlette:
     """The application of one gateway. Raises ``security.TokenUnusable``."""
     settings = gateway.settings
     token = read_token(settings.http.token_file) if settings.http.token_file else None
-    app = FastAPI(
-        title="Écluse",
-        summary="An open integration gateway to the patient's shared record",
-        version=version(),
-        docs_url=None,  # its page loads scripts from elsewhere
-        redoc_url=None,
-        license_info={"name": "Apache-2.0"},
-    )
-    exposition = Exposition(gateway.journal, DoorCollector(gateway))
-    app.include_router(health_routes(gateway, exposition))
-
-    @cache
-    def console() -> Console:
-        from gateway.console.context import Console
-
-        return Console(gateway)
-
-    app.add_middleware(
-        LateRoutes,
-        application=app,
-        present=HEALTH,
-        parts=_parts(gateway),
-        rest=lambda: _console(console()),
-    )
-    app.add_middleware(Gate, policy=policy_for(settings.http.listen, token))  # the outer one
-    _answer_errors(app, console)
-    return app
-
-
-def _parts(gateway: Gateway) -> tuple[Part, ...]:
-    """What is for programs, by the prefix below which it stands."""
-    return (
-        Part("/api/v1/dead-letters", lambda: _desk(gateway)),
-        Part("/api/v1/mappings", lambda: _mappings(gateway)),
-        Part("/api/v1", lambda: _rest(gateway)),
-        Part("/fhir", lambda: _record(gateway)),
-        Part("/intake", lambda: _intake(gateway)),
-        Part("/dicomweb", lambda: _dicomweb(gateway)),
+    health = Health(gateway, Exposition(gateway.journal, DoorCollector(gateway)))
+    return Starlette(
+        routes=[Route(path, answer) for path, answer in health.answers().items()],
+        middleware=[
+            Middleware(Gate, policy=policy_for(settings.http.listen, token)),
+            Middleware(_Later, gateway=gateway, health=health),
+        ],
     )
 
 
-def _desk(gateway: Gateway) -> Iterator[APIRouter]:
-    from gateway.api.dead_letters import dead_letter_routes
-    from gateway.api.desk import desk_routes
+class _Later:
+    """ASGI middleware: all but the health goes to an application that is made when it is needed."""
 
-    yield desk_routes(gateway)
-    yield dead_letter_routes(gateway)
+    def __init__(self, app: ASGIApp, gateway: Gateway, health: Health) -> None:
+        self._app = app
+        self._gateway = gateway
+        self._health = health
+        self._application: ASGIApp | None = None
+        self._lock = threading.Lock()
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] != "http" or scope["path"] in PATHS:
+            await self._app(scope, receive, send)
+            return
+        made = self._application
+        if made is None:
+            made = await asyncio.to_thread(self._made)
+        await made(scope, receive, send)
 
-def _mappings(gateway: Gateway) -> Iterator[APIRouter]:
-    from gateway.api.mappings import mapping_routes
-    from gateway.api.reprocessing import reprocessing_routes
+    def _made(self) -> ASGIApp:
+        with self._lock:  # another request may want it too
+            if self._application is None:
+                from gateway.api.application import application
 
-    yield reprocessing_routes(gateway)
-    yield mapping_routes(gateway)
-
-
-def _rest(gateway: Gateway) -> Iterator[APIRouter]:
-    from gateway.api.configuration import configuration_routes
-    from gateway.api.manifests import manifest_routes
-    from gateway.api.messages import message_routes
-    from gateway.api.purges import purge_routes
-    from gateway.api.standing import standing_routes
-
-    for routes in (
-        configuration_routes, message_routes, standing_routes, purge_routes, manifest_routes,
-    ):  # fmt: skip
-        yield routes(gateway)
-
-
-def _record(gateway: Gateway) -> Iterator[APIRouter]:
-    from record.fhir_api import fhir_router
-
-    yield fhir_router(gateway.record, gateway.journal.read)
-
-
-def _intake(gateway: Gateway) -> Iterator[APIRouter]:
-    from adapters.doors.http import current_intake_router
-
-    for route in ROUTES:
-        yield current_intake_router(route, gateway.sources.over_http)
-
-
-def _dicomweb(gateway: Gateway) -> Iterator[APIRouter]:
-    from adapters.dicom.web.routes import dicomweb_routes
-
-    service = Service(
-        ServedHoldings(gateway.holdings, lambda: gateway.settings.holdings),
-        gateway.sources.over_dicomweb,
-        lambda: gateway.settings.dicomweb,
-        gateway.pictures,
-    )
-    yield dicomweb_routes(service)
-
-
-def _console(console: Console) -> Iterator[APIRouter]:
-    from gateway.console.router import console_routers
-
-    return console_routers(console)
-
-
-def _answer_errors(app: FastAPI, console: Callable[[], Console]) -> None:
-    """Errors as JSON for programs and as a page for people; never with a value of a message."""
-
-    def refused(request: Request, error: HTTPException) -> Response:
-        detail = str(error.detail)
-        if request.url.path.startswith(_MACHINE_PREFIXES):
-            return JSONResponse({"detail": detail}, error.status_code, error.headers)
-        return console().error(error.status_code, detail)
-
-    def not_understood(request: Request, error: RequestValidationError) -> Response:
-        # The values are left out: a form may hold a message of a patient.
-        said = "; ".join(
-            f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}"
-            for each in error.errors()[:10]
-        )
-        if request.url.path.startswith(_MACHINE_PREFIXES):
-            return JSONResponse({"detail": said}, 422)
-        return console().error(422, said)
-
-    def journal_away(request: Request, error: JournalUnavailable) -> Response:  # noqa: ARG001
-        detail = "The journal does not answer. Nothing was changed; try again soon."
-        if request.url.path.startswith(_MACHINE_PREFIXES):
-            return JSONResponse({"detail": detail}, 503, {"Retry-After": "5"})
-        return console().error(503, detail)
-
-    app.add_exception_handler(HTTPException, refused)  # type: ignore[arg-type]
-    app.add_exception_handler(RequestValidationError, not_understood)  # type: ignore[arg-type]
-    app.add_exception_handler(Answered, answered)
-    app.add_exception_handler(JournalUnavailable, journal_away)  # type: ignore[arg-type]
+                self._application = application(self._gateway, self._health)
+            return self._application

@@ -18,6 +18,7 @@ import yaml
 from tests import forking
 from tests.eventually import eventually
 from tests.http_client import HTTP
+from tests.migrated import migrated
 from tests.servers import free_port
 
 
@@ -68,6 +69,8 @@ class GatewayProcess:
             tree["broker"] = {"url": self.broker_url}
         tree.update(self.extra)
         self.configuration.write_text(yaml.safe_dump(tree), encoding="utf-8")
+        if "journal" not in tree:
+            migrated(self.folder / "state/journal.sqlite")
 
     def start(self, *, timeout: float = 60) -> None:
         if not self.configuration.exists():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from fastapi import Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from adapters.dicom.holdings import Holdings

@@ -36,6 +36,7 @@ from tests.integration.dicom.running import in_loop
 from tests.integration.dicom.storing_peer import StoringPeer, storing_peer
 from tests.integration.dicom.test_holdings import CHEST, HEAD, OTHER, instance
 from tests.integration.dicom.test_storage_clients import dcmtk
+from tests.migrated import migrated
 
 FIND = StudyRootQueryRetrieveInformationModelFind
 RLE = PUBLISHED / "test_files" / "MR_small_RLE.dcm"
@@ -75,7 +76,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
     paths.append(RLE)
     compressed = str(pydicom.dcmread(RLE).SOPInstanceUID)
     files[compressed] = RLE.read_bytes()
-    journal = Journal(f"sqlite:///{folder / 'journal.db'}", blob_directory=folder / "blobs")
+    journal = Journal(
+        f"sqlite:///{migrated(folder / 'journal.db')}", blob_directory=folder / "blobs"
+    )
     journal.migrate()
     writer = GroupWriter(journal)
     writer.start()

@@ -36,6 +36,7 @@ from tests.eventually import eventually
 from tests.integration.dicom.objects import CT, STUDY, data_set, write
 from tests.integration.dicom.peer import associated, command, p_data, store
 from tests.integration.dicom.running import in_loop
+from tests.migrated import migrated
 from tests.servers import free_port
 
 WELL_KNOWN = "1.2.840.10008.1.20.1.1"
@@ -90,7 +91,9 @@ class Door:
 
 @contextlib.contextmanager
 def door(folder: Path, **settings: Any) -> Iterator[Door]:
-    journal = Journal(f"sqlite:///{folder / 'journal.db'}", blob_directory=folder / "blobs")
+    journal = Journal(
+        f"sqlite:///{migrated(folder / 'journal.db')}", blob_directory=folder / "blobs"
+    )
     journal.migrate()
     gate = PermissionGate()
     writer = GroupWriter(journal)

@@ -32,6 +32,7 @@ from gateway.journal.writer import GroupWriter
 from gateway.sources import SystemClock
 from gateway.studies import SourceStudies
 from tests.eventually import eventually
+from tests.migrated import migrated
 
 
 @dataclass
@@ -123,7 +124,9 @@ def multipart(files: Iterable[bytes], boundary: str = "", *, close: bool = True
 @contextlib.contextmanager
 def running_web(folder: Path, pictures: Any = None, **settings: Any) -> Iterator[Web]:
     """A service for as long as the block lasts. ``settings`` are those of its source."""
-    journal = Journal(f"sqlite:///{folder / 'journal.db'}", blob_directory=folder / "blobs")
+    journal = Journal(
+        f"sqlite:///{migrated(folder / 'journal.db')}", blob_directory=folder / "blobs"
+    )
     journal.migrate()
     writer = GroupWriter(journal)
     writer.start()

@@ -23,6 +23,7 @@ from gateway.journal.values import DeadLetterFilter, MessageFilter
 from gateway.serving import serve
 from gateway.settings import Loaded, Settings, load_settings, read_settings
 from tests.eventually import eventually
+from tests.migrated import migrated
 
 CONFIGURATION = """
 state: {state}
@@ -120,6 +121,7 @@ def running_house(
         CONFIGURATION.format(state=folder / "state", token=token, lab=lab) + more,
         encoding="utf-8",
     )
+    migrated(folder / "state/journal.sqlite")
     house = House(load_settings(configuration, environment={}), configuration)
     started, stop, faults = threading.Event(), asyncio.Event(), list[BaseException]()
     loop = asyncio.new_event_loop()

@@ -27,6 +27,7 @@ from gateway.journal.values import MessageFilter
 from gateway.journal.writer import GroupWriter
 from tests.eventually import eventually
 from tests.integration.hl7.fake_intake import RealClock, adt, fields
+from tests.migrated import migrated
 
 CASES: list[dict[str, Any]] = yaml.safe_load(
     Path(__file__).with_name("hostile_inputs.yaml").read_text(encoding="utf-8")
@@ -41,7 +42,7 @@ class Door:
 
     def __init__(self, folder: Path) -> None:
         self.journal = Journal(
-            f"sqlite:///{folder / 'journal.sqlite'}", blob_directory=folder / "blobs"
+            f"sqlite:///{migrated(folder / 'journal.sqlite')}", blob_directory=folder / "blobs"
         )
         self.journal.migrate()
         gate = PermissionGate()

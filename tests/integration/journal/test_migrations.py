@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, select, text
@@ -74,6 +76,23 @@ def test_migrating_again_changes_nothing(journal_url: str, tmp_path: Path) -> No
     assert len(versions) == 1
 
 
+def test_tables_of_the_newest_version_need_no_alembic(
+    journal_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes longer to load than most of the rest of a start."""
+    journal = Journal(journal_url, blob_directory=tmp_path / "blobs")
+    journal.migrate()
+    ran: list[str] = []
+    monkeypatch.setattr(command, "upgrade", lambda config, to: ran.append(to))
+    journal.migrate()
+    assert ran == []
+    with journal.write() as connection:
+        connection.execute(text("UPDATE journal_version SET version_num = '0003'"))
+    journal.migrate()
+    assert ran == ["head"]
+    journal.close()
+
+
 def test_two_processes_may_migrate_at_once(postgres_url: str) -> None:
     errors: list[BaseException] = []
 
@@ -122,7 +141,6 @@ def test_another_package_has_a_chain_of_its_own(
 
 def test_dead_letters_of_before_are_in_their_groups(journal_url: str, tmp_path: Path) -> None:
     """What was buried before the desk counted its groups is counted, under the new names."""
-    from alembic import command
     from alembic.config import Config
 
     journal = Journal(journal_url, blob_directory=tmp_path / "blobs")

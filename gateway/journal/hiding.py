@@ -30,7 +30,7 @@ NOTHING_HIDDEN = Hidden()
 
 def shown(hidden: Hidden) -> list[ColumnElement[bool]]:
     """What an instance (with its message) must fulfil to be still held, and shown."""
-    conditions = [_message.c.state.not_in(_GONE)]
+    conditions: list[ColumnElement[bool]] = [_message.c.state.not_in(_GONE)]
     if hidden.rejected:
         conditions.append(_instance.c.rejected.not_in(sorted(hidden.rejected)))
     if hidden.denied:

@@ -12,8 +12,7 @@ import structlog
 
 from adapters.cda.validation.validator import Validator
 from adapters.dicom.imaging.process import Pictures
-from adapters.dicom.settings import DicomSourceSettings
-from adapters.dicom.web.settings import DicomwebSourceSettings
+from adapters.dicom.store_settings import StoreSettings
 from adapters.hl7.continuation import Fragment, fragment_kept
 from deadletter.alerts import Alerts
 from deadletter.jobs import Replays
@@ -320,11 +319,7 @@ def make_manifests(
 
     def sources() -> list[str]:
         named = configuration.settings.sources
-        return [
-            each.name
-            for each in named
-            if isinstance(each, DicomSourceSettings | DicomwebSourceSettings)
-        ]
+        return [each.name for each in named if isinstance(each, StoreSettings)]
 
     return Manifests(journal, record, intake, settings.manifest, sources=sources)
 

@@ -73,7 +73,7 @@ def _study_files(text: str) -> Sequence[Payload]:
 
 SOURCE_TYPES = {
     Format.HL7V2: {"mllp", "hl7-http", "hl7-folder"},
-    Format.DICOM: {"dicom", "dicomweb"},
+    Format.DICOM: {"dicom", "dicomweb", "dicom-folder"},
     Format.CDA: {"cda-http", "cda-folder", "xdm-http", "xdm-folder", "xds", "imap", "smtp"},
     Format.HPRIM: {"hprim-http", "hprim-folder"},
 }

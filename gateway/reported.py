@@ -18,6 +18,7 @@ a CDA that is signed) of what somebody stands for."""
 NUMBERS_MAX = 200
 """Numbers, and studies, of one message; what comes behind them is left out."""
 
+PLACER_FIELD = "urn:ecluse:hl7v2:placer-field"
 _STUDY_SYSTEM = "urn:dicom:uid"
 _OID = "urn:oid:"
 
@@ -66,6 +67,10 @@ def read_reported(entries: Sequence[Entry]) -> Reported | None:
         # The orders that the message is about: a document refers to them.
         if entry.resource["resourceType"] == "ServiceRequest":
             numbers |= dict.fromkeys(_numbers(entry.resource.get("identifier")))
+            # OBR-18: the accession number, as IHE's scheduled workflow has it (RAD-4), unissued.
+            fields = _objects(entry.resource.get("extension"))
+            said = [each.get("valueString") for each in fields if each.get("url") == PLACER_FIELD]
+            numbers |= {("", each): None for each in said if isinstance(each, str) and each}
     return Reported(tuple(studies)[:NUMBERS_MAX], tuple(numbers)[:NUMBERS_MAX])
 
 

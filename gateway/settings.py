@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings, CdaSettings
+from adapters.dicom.folder_settings import DicomFolderSourceSettings
 from adapters.dicom.holding_settings import HoldingsSettings
 from adapters.dicom.settings import DicomSourceSettings
 from adapters.dicom.web.settings import DicomwebSettings, DicomwebSourceSettings
@@ -59,6 +60,7 @@ SourceSettings = Annotated[
     MllpSourceSettings
     | DicomSourceSettings
     | DicomwebSourceSettings
+    | DicomFolderSourceSettings
     | CdaHttpSourceSettings
     | CdaFolderSourceSettings
     | Hl7HttpSourceSettings
@@ -386,7 +388,7 @@ def _problems(error: ValidationError, file: SettingsFile) -> list[str]:
 
 _TAGS = frozenset(
     {
-        *("mllp", "dicom", "dicomweb", "cda-http", "cda-folder"),
+        *("mllp", "dicom", "dicomweb", "dicom-folder", "cda-http", "cda-folder"),
         *("hl7-http", "hl7-folder", "hprim-http", "hprim-folder"),
         *("record", "fhir"),
         *("xdm-http", "xdm-folder", "xds"),

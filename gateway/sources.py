@@ -17,10 +17,13 @@ from adapters.cda.reception import Reception as CdaReception
 from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings
 from adapters.cda.transmitted import CdaHeaders
 from adapters.cda.validation.validator import Validator
+from adapters.dicom.folder import DicomFolderSource
+from adapters.dicom.folder_settings import DicomFolderSourceSettings
 from adapters.dicom.holdings import Holdings
 from adapters.dicom.ledger import StudyLedger
 from adapters.dicom.listener import DicomSource
 from adapters.dicom.settings import DicomSourceSettings
+from adapters.dicom.store_settings import StoreSettings
 from adapters.dicom.web.settings import DicomwebSourceSettings
 from adapters.dicom.web.source import DicomwebSource
 from adapters.dicom.worklist import Worklist
@@ -327,7 +330,7 @@ class Sources:
     def _tell(self) -> None:
         for name, each in self._settings.items():
             self.contexts[name] = mapping_context(each)
-            if isinstance(each, DicomSourceSettings | DicomwebSourceSettings):
+            if isinstance(each, StoreSettings):
                 self.quiet[name] = timedelta(seconds=each.quiet_seconds)
                 self.patience[name] = timedelta(seconds=each.partial_after_seconds)
                 self.reported[name] = timedelta(seconds=each.reported_quiet_seconds)
@@ -360,6 +363,9 @@ class Sources:
             case DicomwebSourceSettings():
                 ledger = self._ledger(settings.name) if self._ledger is not None else None
                 return DicomwebSource(settings, intake, clock, self._spool, ledger)
+            case DicomFolderSourceSettings():
+                ledger = self._ledger(settings.name) if self._ledger is not None else None
+                return DicomFolderSource(settings, intake, clock, self._spool, ledger)
             case _:
                 return self._make_of_files(settings, intake, clock)
 

@@ -23,6 +23,7 @@ from adapters.dicom.part10 import FileMeta, NotPart10, read_file_meta
 from adapters.dicom.rewriting import CannotRewrite, Rewriter
 from adapters.dicom.sender import ACCEPTED, CONTEXTS_MAX, Outgoing, Sent
 from adapters.dicom.storing import PLAIN, Context, NotAssociated, StoreLine, proposals
+from adapters.kept import KeptLines
 from gateway.model import Again, Cause, CauseCode, Delivered, Delivery, Outcome, Payload, Refused
 from gateway.model import Wait as WaitOutcome
 
@@ -146,13 +147,12 @@ class DicomDestination:
         self._committing = committing
         self._seconds = seconds
         self._progress = Remembered()
-        self._lines = threading.local()
-        self._opened: list[StoreLine] = []
+        self._lines = KeptLines(lambda: StoreLine(settings))
 
     def deliver(self, delivery: Delivery, connection: Any | None) -> Outcome:
         """Make one attempt, within the settings' time. No exception leaves."""
         del connection
-        line = self._line()
+        line = self._lines.mine()
         key = delivery.idempotency_key
         progress = self._progress.of(key)
         turn = Turn(self._seconds, self._settings.timeout_seconds)
@@ -172,15 +172,7 @@ class DicomDestination:
 
     def close(self) -> None:
         """Release the associations. To be called when no attempt is made any more."""
-        for line in self._opened:
-            line.close()
-
-    def _line(self) -> StoreLine:
-        line: StoreLine | None = getattr(self._lines, "line", None)
-        if line is None:
-            line = self._lines.line = StoreLine(self._settings)
-            self._opened.append(line)
-        return line
+        self._lines.close()
 
     def _not_associated(self, error: NotAssociated) -> Outcome:
         code = ":".join(map(str, error.rejected or ()))

@@ -43,7 +43,7 @@ def medium_of(path: Path) -> Medium:
     root = path if path.is_dir() else path.parent
     directory = path if path.is_file() else _named(root, DICOMDIR)
     if directory is None:
-        found = tuple(sorted(each for each in root.rglob("*") if each.is_file())[:FILES_MAX])
+        found = tuple(sorted(_files(root))[:FILES_MAX])
         if not found:
             raise NoMedium(f"{root} holds no files")
         return Medium(found)
@@ -60,6 +60,13 @@ def medium_of(path: Path) -> Medium:
     if not files and not missing:
         raise NoMedium(f"{directory} names no files")
     return Medium(tuple(files), tuple(missing), directory)
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """All files below a folder; symbolic links are not followed out of it."""
+    for each in root.rglob("*"):
+        if each.is_file() and not each.is_symlink():
+            yield each
 
 
 def _file_ids(directory: Path) -> Iterator[tuple[str, ...]]:

@@ -6,18 +6,15 @@ held is found by any of its keys.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 
-from adapters.dicom.caller import Caller
-from adapters.dicom.command import Command, Status, response
+from adapters.dicom.find_service import Answers, FindProvider
 from adapters.dicom.holdings import (
     PAGE_MAX,
     Holdings,
     HoldingsUnavailable,
     Match,
     QueryLevel,
-    UnknownKey,
     matched_at,
 )
 from adapters.dicom.identifier import (
@@ -29,68 +26,36 @@ from adapters.dicom.identifier import (
     NoIdentifier,
     answer,
     nested_keys,
-    read_asked,
-    written,
 )
 from adapters.dicom.json_model import Attributes
 from adapters.dicom.negotiation import AcceptedContext
 from adapters.dicom.settings import DicomSourceSettings
-
-log = logging.getLogger("ecluse.dicom")
 
 PATIENT_ROOT = "1.2.840.10008.5.1.4.1.2.1"
 STUDY_ROOT = "1.2.840.10008.5.1.4.1.2.2"
 FIND, MOVE, GET = ".1", ".2", ".3"
 """SOP classes of the two models, by operation (PS3.4 C.6.1.3, C.6.2.3)."""
 
-PENDING, PENDING_UNSUPPORTED = 0xFF00, 0xFF01
-CANCELLED = 0xFE00
-OUT_OF_RESOURCES, MISMATCH, UNABLE = 0xA700, 0xA900, 0xC000
-"""Statuses of C-FIND (PS3.4 table C.4-1)."""
-
 _RETURNED_BESIDE = frozenset({"RetrieveAETitle", "InstanceAvailability"})
 """What may be asked for and is said by us, not by the index."""
 _PAGE = 200
 
 
-class QueryProvider:
+class QueryProvider(FindProvider):
     """Answers C-FIND of what is held. Thread-safe."""
 
+    counted = "find"
+    unavailable = HoldingsUnavailable
+
     def __init__(self, settings: DicomSourceSettings, holdings: Holdings) -> None:
-        self._settings = settings
+        super().__init__(settings)
         self._holdings = holdings
 
-    def serve(
-        self, caller: Caller, request: Command, context: AcceptedContext, data_set: bytes
-    ) -> None:
-        """Answer a request, pending responses and all. Raises CommandError, OSError."""
-        status = self._found(caller, request, context, data_set)
-        caller.count(f"find-{status.code:04x}")
-        caller.answer(context, response(request, status))
-
-    def _found(
-        self, caller: Caller, request: Command, context: AcceptedContext, data_set: bytes
-    ) -> Status:
-        try:
-            asked = read_asked(data_set, context.transfer_syntax)
-            level = level_of(context.abstract_syntax, asked.level)
-            keys, unsupported = self._keys(level, asked)
-            for count, match in enumerate(self._matches(level, keys)):
-                if caller.cancelled(request.message_id):
-                    return Status(CANCELLED)
-                if caller.stopping:
-                    return Status(OUT_OF_RESOURCES, "the source stops")
-                if count >= self._settings.query_results_max:
-                    return Status(OUT_OF_RESOURCES, "more matches than query_results_max")
-                self._tell(caller, request, context, asked, match, unsupported=unsupported)
-        except NoIdentifier as error:
-            return Status(MISMATCH, str(error))
-        except UnknownKey as error:
-            return Status(MISMATCH, f"{error.keyword} cannot be matched as it stands")
-        except HoldingsUnavailable:
-            log.warning("%s: the journal cannot be asked", self._settings.name)
-            return Status(OUT_OF_RESOURCES, "the index cannot be asked now")
-        return Status(0)
+    def _find(self, asked: Asked, context: AcceptedContext) -> Answers:
+        level = level_of(context.abstract_syntax, asked.level)
+        keys, unsupported = self._keys(level, asked)
+        made = (self._answer(asked, match) for match in self._matches(level, keys))
+        return Answers(made, unsupported)
 
     def _keys(self, level: QueryLevel, asked: Asked) -> tuple[dict[str, str], bool]:
         """The keys to be matched, and whether there are others that are not known here."""
@@ -112,28 +77,17 @@ class QueryProvider:
                 return
             offset += len(some)
 
-    def _tell(
-        self,
-        caller: Caller,
-        request: Command,
-        context: AcceptedContext,
-        asked: Asked,
-        match: Match,
-        *,
-        unsupported: bool,
-    ) -> None:
+    def _answer(self, asked: Asked, match: Match) -> Attributes:
         found: Attributes = {
             **match.attributes,
             LEVEL: {"vr": "CS", "Value": [match.level.value]},
             RETRIEVE_AE_TITLE: {"vr": "AE", "Value": [self._settings.ae_title]},
             AVAILABILITY: {"vr": "CS", "Value": ["ONLINE"]},
         }
-        made = answer(asked.requested, found)
         # Required in every answer of C.4.1.1.3.2: the level, and where it may be retrieved from.
-        made |= {tag: found[tag] for tag in (LEVEL, RETRIEVE_AE_TITLE)}
-        body = written(made, context.transfer_syntax, asked.character_set)
-        status = Status(PENDING_UNSUPPORTED if unsupported else PENDING)
-        caller.answer(context, response(request, status, has_data_set=True), body)
+        return answer(asked.requested, found) | {
+            tag: found[tag] for tag in (LEVEL, RETRIEVE_AE_TITLE)
+        }
 
 
 def level_of(sop_class: str, text: str) -> QueryLevel:

@@ -25,6 +25,7 @@ from adapters.dicom.command import (
     response,
 )
 from adapters.dicom.elements import encoding_of
+from adapters.dicom.find_service import CANCELLED, PENDING
 from adapters.dicom.forward_settings import StorageSettings
 from adapters.dicom.holdings import (
     PAGE_MAX,
@@ -37,7 +38,7 @@ from adapters.dicom.holdings import (
 from adapters.dicom.identifier import Asked, NoIdentifier, read_asked
 from adapters.dicom.negotiation import AcceptedContext
 from adapters.dicom.part10 import FileMeta, NotPart10, read_file_meta
-from adapters.dicom.query import CANCELLED, PENDING, level_of
+from adapters.dicom.query import level_of
 from adapters.dicom.references import element
 from adapters.dicom.rewriting import CannotRewrite, Rewriter
 from adapters.dicom.sender import ACCEPTED, Originator, Outgoing

@@ -22,8 +22,8 @@ STEPS_MAX = 500
 VALUES_MAX = 5_000
 
 ACTIONS = ("set", "remove", "prefix", "replace", "deidentify")
-KEPT = frozenset({"dates", "uids"})
-"""What de-identification may leave (PS3.15 E.3.6 with full dates, E.3.9)."""
+KEPT = frozenset({"dates", "modified-dates", "patient-characteristics", "uids"})
+"""What de-identification may leave (PS3.15 E.3.6 with full or modified dates, E.3.7, E.3.9)."""
 _KEYS: Mapping[str, frozenset[str]] = {
     "set": frozenset({"to", "in_sequences"}),
     "remove": frozenset({"in_sequences"}),
@@ -219,6 +219,9 @@ def _deidentify(
                 reading.wrong(each, f"what is kept is one of {', '.join(sorted(KEPT))}")
                 return None
             keep.append(each.value)
+    if {"dates", "modified-dates"} <= set(keep):
+        reading.wrong(node, "dates are kept as they are or modified, not both")
+        return None
     secret = Path(reading.text(given["secret_file"], node, "secret_file: which?"))
     if not secret.is_absolute():
         secret = reading.path.parent / secret

@@ -15,15 +15,13 @@ from pydantic import (
 )
 
 from adapters.certificate import ClientName
+from adapters.dicom.store_settings import StoreSettings, Uid
 from adapters.tls import ClientTlsSettings, TlsSettings
 
 AeTitle = Annotated[
     str, StringConstraints(strip_whitespace=True, pattern=r"^[\x21-\x5b\x5d-\x7e ]{1,16}$")
 ]
 """An AE title: 1 to 16 printable ASCII characters but the backslash (PS3.5 6.2, VR AE)."""
-
-Uid = Annotated[str, StringConstraints(pattern=r"^[0-2](\.(0|[1-9][0-9]*))+$", max_length=64)]
-"""A UID (PS3.5 9.1)."""
 
 
 class DicomPeerSettings(BaseModel):
@@ -67,15 +65,9 @@ class DicomPeerSettings(BaseModel):
         return certificates
 
 
-class DicomSourceSettings(BaseModel):
+class DicomSourceSettings(StoreSettings):
     """A storage SCP: where it listens, whom it answers, what it accepts, its limits."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$",
-        description="The source's name in the journal, the console and the metrics.",
-    )
     type: Literal["dicom"] = Field(default="dicom", description="The kind of source.")
     listen: str = Field(
         default="127.0.0.1:11112",
@@ -90,17 +82,6 @@ class DicomSourceSettings(BaseModel):
         default_factory=list,
         max_length=1_000,
         description="AE titles that may send; empty: any. A title is a claim, not a proof.",
-    )
-    sop_classes: list[Uid] = Field(
-        default_factory=list,
-        max_length=500,
-        description="Storage SOP classes that are accepted; empty: every one of the standard.",
-    )
-    transfer_syntaxes: list[Uid] = Field(
-        default_factory=list,
-        max_length=100,
-        description="Transfer syntaxes that are accepted, in order of preference; empty: every "
-        "one of the standard that carries its pixels, explicit VR little endian first.",
     )
     transfer_syntaxes_by_class: dict[Uid, list[Uid]] = Field(
         default_factory=dict,
@@ -129,41 +110,14 @@ class DicomSourceSettings(BaseModel):
     pdu_bytes_max: int = Field(
         default=131_072, ge=4_096, le=1_048_576, description="The longest PDU that is announced."
     )
-    object_bytes_max: int = Field(
-        default=4 << 30, ge=1 << 10, description="The largest object that is kept, in bytes."
-    )
-    free_bytes_min: int = Field(
-        default=1 << 30,
-        ge=0,
-        description="Objects are refused (0xA700) when the spool's file system has less free.",
-    )
     association_timeout_seconds: float = Field(
         default=15.0, gt=0, le=300, description="How long a connection may take to ask or to close."
     )
     idle_timeout_seconds: float = Field(
         default=120.0, gt=0, le=3_600, description="Silence after which an association is aborted."
     )
-    commit_timeout_seconds: float = Field(
-        default=30.0, gt=0, le=300, description="How long a sender waits for the journal."
-    )
     stop_grace_seconds: float = Field(
         default=10.0, ge=0, le=300, description="How long a stop waits for objects in flight."
-    )
-    quiet_seconds: float = Field(
-        default=60.0, gt=0, le=86_400, description="Silence after which a study is taken as whole."
-    )
-    reported_quiet_seconds: float = Field(
-        default=5.0,
-        ge=0,
-        le=86_400,
-        description="The same once a validated report of the study has come (ORU, MDM, CDA).",
-    )
-    partial_after_seconds: float = Field(
-        default=3_600.0,
-        gt=0,
-        le=7 * 86_400,
-        description="How long a study waits for instances that a performed procedure step or a "
-        "commitment request names; then it goes on as it is.",
     )
     count_at: AeTitle | None = Field(
         default=None,
@@ -209,17 +163,6 @@ class DicomSourceSettings(BaseModel):
         description="The largest object that is decompressed, in memory, for a receiver that does "
         "not take it as it is.",
     )
-    patient_id_authority: Uid | None = Field(
-        default=None,
-        description="OID of the authority of a PatientID without an issuer; none: such a "
-        "PatientID identifies nobody.",
-    )
-    zone: str = Field(default="Europe/Paris", description="IANA time zone of times without one.")
-    authorities: dict[str, str] = Field(
-        default_factory=dict,
-        description="Issuer of Patient ID to OID of the authority; the empty name is the same as "
-        "patient_id_authority.",
-    )
 
     @model_validator(mode="after")
     def _certificates_are_shown(self) -> DicomSourceSettings:
@@ -233,13 +176,6 @@ class DicomSourceSettings(BaseModel):
         known = {peer.ae_title for peer in self.peers if peer.connect}
         if self.count_at is not None and self.count_at not in known:
             raise ValueError("count_at must name one of peers that has connect")
-        return self
-
-    @model_validator(mode="after")
-    def _default_authority(self) -> DicomSourceSettings:
-        # Mappings look the authority of what names none up under the empty name.
-        if self.patient_id_authority is not None:
-            self.authorities.setdefault("", self.patient_id_authority)
         return self
 
     @model_validator(mode="after")

@@ -7,7 +7,6 @@ server says of each is what a storage SCP would say.
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -32,6 +31,7 @@ from adapters.dicom.forwarding import (
 )
 from adapters.dicom.rewriting import Rewriter
 from adapters.dicom.sender import Outgoing
+from adapters.kept import KeptLines
 from adapters.line import Answer, Line, NoAnswer, NotSent, Unusable, stream_blocks
 from gateway.model import Again, Delivered, Delivery, Outcome, Refused, Wait
 
@@ -68,13 +68,12 @@ class StowDestination:
         self._originals = originals
         self._rewriter = rewriter
         self._progress = Remembered()
-        self._lines = threading.local()
-        self._opened: list[Line] = []
+        self._lines = KeptLines(lambda: Line(settings))
 
     def deliver(self, delivery: Delivery, connection: Any | None) -> Outcome:
         """Make one attempt, within the settings' time. No exception leaves."""
         del connection
-        line = self._line()
+        line = self._lines.mine()
         line.begin()
         key = delivery.idempotency_key
         progress = self._progress.of(key)
@@ -96,15 +95,7 @@ class StowDestination:
 
     def close(self) -> None:
         """Close the connections. To be called when no attempt is made any more."""
-        for line in self._opened:
-            line.close()
-
-    def _line(self) -> Line:
-        line: Line | None = getattr(self._lines, "line", None)
-        if line is None:
-            line = self._lines.line = Line(self._settings)
-            self._opened.append(line)
-        return line
+        self._lines.close()
 
     def _deliver(self, line: Line, delivery: Delivery, progress: Progress) -> Outcome:
         turn = Turn(time.monotonic, self._settings.timeout_seconds)

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from adapters.dicom.caller import Caller
-from adapters.dicom.command import Command, Status, response
-from adapters.dicom.holdings import UnknownKey
-from adapters.dicom.identifier import NoIdentifier, answer, nested_keys, read_asked, written
+from adapters.dicom.find_service import Answers, FindProvider
+from adapters.dicom.identifier import Asked, answer, nested_keys
 from adapters.dicom.json_model import Attributes
 from adapters.dicom.negotiation import AcceptedContext
-from adapters.dicom.query import CANCELLED, MISMATCH, OUT_OF_RESOURCES, PENDING, PENDING_UNSUPPORTED
 from adapters.dicom.settings import DicomSourceSettings
-
-log = logging.getLogger("ecluse.dicom")
 
 SOP_CLASS = "1.2.840.10008.5.1.4.31"
 STEP_SEQUENCE = "00400100"
@@ -88,54 +82,32 @@ class Worklist(Protocol):
         ...
 
 
-class WorklistProvider:
+class WorklistProvider(FindProvider):
     """Answers C-FIND of the worklist. Thread-safe."""
 
+    counted = "worklist"
+    unavailable = WorklistUnavailable
+
     def __init__(self, settings: DicomSourceSettings, worklist: Worklist) -> None:
-        self._settings = settings
+        super().__init__(settings)
         self._worklist = worklist
 
-    def serve(
-        self, caller: Caller, request: Command, context: AcceptedContext, data_set: bytes
-    ) -> None:
-        """Answer a request, pending responses and all. Raises CommandError, OSError."""
-        status = self._told(caller, request, context, data_set)
-        caller.count(f"worklist-{status.code:04x}")
-        caller.answer(context, response(request, status))
+    def _find(self, asked: Asked, context: AcceptedContext) -> Answers:
+        del context
+        given = {**asked.keys, **nested_keys(asked.requested, STEP_SEQUENCE)}
+        keys = {name: value for name, value in given.items() if name in MATCHED and value}
+        # What is neither matched nor known is returned without a value (K.6.1.2.2).
+        others = any(value for name, value in given.items() if name not in MATCHED)
+        made = (answer(asked.requested, attributes_of_step(step)) for step in self._steps(keys))
+        return Answers(made, others)
 
-    def _told(
-        self, caller: Caller, request: Command, context: AcceptedContext, data_set: bytes
-    ) -> Status:
-        try:
-            asked = read_asked(data_set, context.transfer_syntax)
-            given = {**asked.keys, **nested_keys(asked.requested, STEP_SEQUENCE)}
-            keys = {name: value for name, value in given.items() if name in MATCHED and value}
-            # What is neither matched nor known is returned without a value (K.6.1.2.2).
-            others = any(value for name, value in given.items() if name not in MATCHED)
-            pending = Status(PENDING_UNSUPPORTED if others else PENDING)
-            after, count = 0, 0
-            while some := self._worklist.find(keys, limit=PAGE_MAX, after=after):
-                for number, step in some:
-                    if caller.cancelled(request.message_id):
-                        return Status(CANCELLED)
-                    if caller.stopping:
-                        return Status(OUT_OF_RESOURCES, "the source stops")
-                    if count >= self._settings.query_results_max:
-                        return Status(OUT_OF_RESOURCES, "more matches than query_results_max")
-                    made = answer(asked.requested, attributes_of_step(step))
-                    body = written(made, context.transfer_syntax, asked.character_set)
-                    caller.answer(context, response(request, pending, has_data_set=True), body)
-                    after, count = number, count + 1
-                if len(some) < PAGE_MAX:
-                    break
-        except NoIdentifier as error:
-            return Status(MISMATCH, str(error))
-        except UnknownKey as error:
-            return Status(MISMATCH, f"{error.keyword} cannot be matched as it stands")
-        except WorklistUnavailable:
-            log.warning("%s: the journal cannot be asked", self._settings.name)
-            return Status(OUT_OF_RESOURCES, "the worklist cannot be asked now")
-        return Status(0)
+    def _steps(self, keys: Mapping[str, str]) -> Iterator[ScheduledStep]:
+        after = 0
+        while some := self._worklist.find(keys, limit=PAGE_MAX, after=after):
+            for after, step in some:  # noqa: B007  the next page begins behind the last
+                yield step
+            if len(some) < PAGE_MAX:
+                return
 
 
 def attributes_of_step(step: ScheduledStep) -> Attributes:

@@ -44,10 +44,14 @@ class Found:
 
 
 class DropFolder:
-    """The three folders and their rules. One process at a time holds them."""
+    """The three folders and their rules. One process at a time holds them.
 
-    def __init__(self, folder: Path) -> None:
+    With ``folders`` what is put in may be a folder, too, which is then taken as a whole.
+    """
+
+    def __init__(self, folder: Path, *, folders: bool = False) -> None:
         self.folder = folder
+        self._folders = folders
         self.incoming = folder / "incoming"
         self.accepted = folder / "accepted"
         self.refused = folder / "refused"
@@ -90,6 +94,10 @@ class DropFolder:
                 found.append(Found(entry.name, signature))
             elif not stat.S_ISDIR(status.st_mode):
                 left[entry.name] = "not a regular file"
+            elif self._folders:
+                # One that changes while it is looked through is looked at again.
+                with contextlib.suppress(FileNotFoundError):
+                    found.append(Found(entry.name, _tree_signature(Path(entry.path))))
         found.sort(key=lambda each: (each.signature.changed_ns, each.name))
         return found, left
 
@@ -130,6 +138,8 @@ class DropFolder:
 
     def _move(self, name: str, place: Path, beside: Mapping[str, bytes]) -> Path:
         source = self.incoming / name
+        if source.is_dir():
+            return _move_folder(source, place, beside)
         for candidate in _candidates(name):
             target = place / candidate
             companions = [(place / (candidate + suffix), data) for suffix, data in beside.items()]
@@ -147,6 +157,35 @@ class DropFolder:
                 source.replace(target)
             return target
         raise OSError(errno.EEXIST, "no free name is left")
+
+
+def _tree_signature(folder: Path) -> Signature:
+    """Of all that lies in a folder: bytes, the latest change, how many names."""
+    size = names = 0
+    changed = folder.stat(follow_symlinks=False).st_mtime_ns
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            found = Path(parent, name).stat(follow_symlinks=False)
+            names += 1
+            changed = max(changed, found.st_mtime_ns)
+            if not stat.S_ISDIR(found.st_mode):
+                size += found.st_size
+    return Signature(size, changed, names)
+
+
+def _move_folder(source: Path, place: Path, beside: Mapping[str, bytes]) -> Path:
+    """Move a folder, with what stands beside it, to a name that is free. Nobody else writes
+    there: the lock of the three folders is held."""
+    for candidate in _candidates(source.name):
+        target = place / candidate
+        companions = [(place / (candidate + suffix), data) for suffix, data in beside.items()]
+        if any(path.exists() or path.is_symlink() for path in (target, *dict(companions))):
+            continue
+        for path, data in companions:
+            _write_whole(path, data)
+        source.rename(target)
+        return target
+    raise OSError(errno.EEXIST, "no free name is left")
 
 
 def _claim(source: Path, target: Path) -> bool:

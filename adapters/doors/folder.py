@@ -8,25 +8,23 @@ answered as a duplicate, and moved: nothing is lost and nothing doubled.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from adapters.doors.dropfolder import ANSWER_SUFFIX, REASON_SUFFIX, DropFolder, Found, Signature
+from adapters.doors.dropfolder import ANSWER_SUFFIX, REASON_SUFFIX, DropFolder, Found
 from adapters.doors.reason import reason_text
 from adapters.doors.reception import EVIDENCE_BYTES_MAX, Arrived, Contents, Reception, verdict
 from adapters.doors.settings import FolderDoorSettings
+from adapters.doors.watching import WatchedFolder
 from gateway.model import Payload, Receipt
 from gateway.ports import Clock, IntakeUnavailable
 
 BATCH_BYTES_MAX = 16 << 20
 BATCH_FILES_MAX = 64
-_LOG = logging.getLogger("ecluse.folder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,7 @@ class _Submitted:
     futures: Sequence[Future[Receipt]]
 
 
-class FolderSource(ABC):
+class FolderSource(WatchedFolder):
     """One watched folder. Looks every ``poll_seconds`` and as long as there is work.
 
     A file of which something goes on ends in ``accepted/``, one of which nothing does in
@@ -47,34 +45,10 @@ class FolderSource(ABC):
     """
 
     def __init__(self, settings: FolderDoorSettings, reception: Reception, clock: Clock) -> None:
-        self.settings = settings
-        self.name = settings.name
+        super().__init__(settings, DropFolder(settings.path))
+        self.settings: FolderDoorSettings = settings
         self.clock = clock
-        self.drop = DropFolder(settings.path)
         self.reception = reception
-        self._seen: dict[str, tuple[Signature, float]] = {}
-        self._left: dict[str, str] = {}
-        self._stopping = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Make and lock the folders, begin to look.
-
-        Raises OSError when they cannot be made, are on several disks, or another
-        process watches them.
-        """
-        if self._task is None:
-            await asyncio.to_thread(self.drop.open)
-            self._stopping.clear()
-            self._task = asyncio.create_task(self._watch(), name=f"folder-{self.name}")
-
-    async def stop(self) -> None:
-        """Finish the files in hand, release the folders. Idempotent."""
-        task, self._task = self._task, None
-        if task is not None:
-            self._stopping.set()
-            await task
-            self.drop.close()
 
     @abstractmethod
     def make_reception(self, settings: Any) -> Reception:
@@ -100,33 +74,6 @@ class FolderSource(ABC):
             await self.start()
             raise
 
-    def address(self) -> str:
-        """The folder in which files are put."""
-        return str(self.drop.incoming)
-
-    def left(self) -> Mapping[str, str]:
-        """Names in ``incoming/`` that are not taken up, with the reason; for status pages.
-
-        Not for logs: a file's name may hold a patient's name.
-        """
-        return dict(self._left)
-
-    async def _watch(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                more = await self._look()
-            except (OSError, IntakeUnavailable) as error:
-                _LOG.warning("folder %s: %s; looking again", self.name, type(error).__name__)
-                more = False
-            except Exception as error:  # noqa: BLE001 - one bad file must not end the watch
-                # The type only: the message might quote the file.
-                _LOG.error("folder %s: unexpected %s", self.name, type(error).__name__)
-                more = False
-            if not more:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self.settings.poll_seconds):
-                        await self._stopping.wait()
-
     async def _look(self) -> bool:
         """Take up what is ready; True when more was ready than one look takes."""
         found, left = await asyncio.to_thread(self.drop.look)
@@ -150,22 +97,6 @@ class FolderSource(ABC):
             await self._settle(batch, left)
             self._report(left)
         return len(ready) > most
-
-    def _settled(self, found: list[Found]) -> list[Found]:
-        """The files that have not changed for ``settle_seconds``, seen at least twice."""
-        now = asyncio.get_running_loop().time()
-        seen: dict[str, tuple[Signature, float]] = {}
-        ready: list[Found] = []
-        for file in found:
-            before, since = self._seen.get(file.name, (None, now))
-            if before != file.signature:
-                seen[file.name] = (file.signature, now)
-                continue
-            seen[file.name] = (file.signature, since)
-            if now - since >= self.settings.settle_seconds:
-                ready.append(file)
-        self._seen = seen
-        return ready
 
     async def _take_up(self, file: Found, left: dict[str, str]) -> _Submitted | None:
         """Read and submit one file; None when it was left where it is."""
@@ -227,16 +158,6 @@ class FolderSource(ABC):
             beside[ANSWER_SUFFIX] = answer
         move = self.drop.refuse if outcome.rejected else self.drop.accept
         move(submitted.found.name, beside)
-
-    def _report(self, left: dict[str, str]) -> None:
-        """Log what is newly left, by reason and number and never by name."""
-        fresh: dict[str, int] = {}
-        for name, reason in left.items():
-            if self._left.get(name) != reason:
-                fresh[reason] = fresh.get(reason, 0) + 1
-        for reason, count in fresh.items():
-            _LOG.warning("folder %s: %d file(s) left in incoming: %s", self.name, count, reason)
-        self._left = left
 
 
 def _errno_name(error: OSError) -> str:

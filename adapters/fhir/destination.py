@@ -7,12 +7,12 @@ as the last of the updates.
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 from adapters.fhir import answers, bundles
 from adapters.fhir.bundles import Put
 from adapters.fhir.settings import FhirServerSettings
+from adapters.kept import KeptLines
 from adapters.line import Answer, Line, NoAnswer, NotSent, Unusable, blocks, stream_blocks
 from gateway.model import Again, Cause, CauseCode, Delivered, Delivery, Outcome, Refused, Wait
 from gateway.ports import BlobStore
@@ -46,13 +46,12 @@ class FhirDestination:
         self.name = name
         self._settings = settings
         self._blobs = blobs
-        self._lines = threading.local()
-        self._opened: list[Line] = []
+        self._lines = KeptLines(lambda: Line(settings))
 
     def deliver(self, delivery: Delivery, connection: Any | None) -> Outcome:
         """Make one attempt, within the settings' time. No exception leaves."""
         del connection
-        line = self._line()
+        line = self._lines.mine()
         line.begin()
         try:
             return self._deliver(line, delivery)
@@ -65,17 +64,9 @@ class FhirDestination:
         except Unusable as error:
             return Wait(cause=answers.unavailable(str(error)), after=answers.ACCESS_WAIT)
 
-    def _line(self) -> Line:
-        line: Line | None = getattr(self._lines, "line", None)
-        if line is None:
-            line = self._lines.line = Line(self._settings)
-            self._opened.append(line)
-        return line
-
     def close(self) -> None:
         """Close the connections. To be called when no attempt is made any more."""
-        for line in self._opened:
-            line.close()
+        self._lines.close()
 
     def _deliver(self, line: Line, delivery: Delivery) -> Outcome:
         if delivery.begun and self._settings.provenance:

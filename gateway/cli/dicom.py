@@ -242,12 +242,13 @@ def studies(
     json_output: JsonOption = False,
 ) -> None:
     """Print the studies that came: instances, how many were announced, what is waited for."""
+    from adapters.dicom.store_settings import StoreSettings
     from gateway.cli.access import reading
     from gateway.journal.studies import accounts
 
     effective = settings(config, state_folder)
     with reading(effective) as journal, journal.read() as connection:
-        names = [each.name for each in effective.sources if each.type in {"dicom", "dicomweb"}]
+        names = [each.name for each in effective.sources if isinstance(each, StoreSettings)]
         if source and source not in names:
             fail(Code.USAGE, f"{source}: there is no DICOM source of this name")
         found = accounts(

@@ -7,11 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import HTMLResponse
 
+from adapters.dicom.store_settings import StoreSettings
 from gateway.console.context import Console
 from gateway.journal.studies import accounts
 
 SHOWN = 100
-DICOM_TYPES = frozenset({"dicom", "dicomweb"})
 
 
 def study_routes(console: Console) -> APIRouter:
@@ -21,7 +21,7 @@ def study_routes(console: Console) -> APIRouter:
     @router.get("/studies", response_class=HTMLResponse)
     def studies_page(waiting: Annotated[bool, Query()] = False) -> HTMLResponse:
         settings = console.gateway.settings
-        sources = [each.name for each in settings.sources if each.type in DICOM_TYPES]
+        sources = [each.name for each in settings.sources if isinstance(each, StoreSettings)]
         with console.journal.read() as connection:
             found = accounts(connection, sources=sources, waiting=waiting, limit=SHOWN)
         context = {"studies": found, "waiting": waiting, "sources": sources, "shown": SHOWN}

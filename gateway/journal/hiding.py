@@ -33,7 +33,7 @@ def shown(hidden: Hidden) -> list[ColumnElement[bool]]:
     shown."""
     content = tables.content
     kept = select(content.c.message_id).where(content.c.message_id == _instance.c.message_id)
-    conditions = [_message.c.state.not_in(_GONE), kept.exists()]
+    conditions: list[ColumnElement[bool]] = [_message.c.state.not_in(_GONE), kept.exists()]
     if hidden.rejected:
         conditions.append(_instance.c.rejected.not_in(sorted(hidden.rejected)))
     if hidden.denied:

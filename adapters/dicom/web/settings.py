@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from adapters.dicom.settings import Uid
+from adapters.dicom.store_settings import StoreSettings
 
 RESERVED = frozenset({"studies", "series", "instances", "bulkdata", "frames", "metadata"})
 """Names that stand in the addresses themselves."""
@@ -48,10 +48,8 @@ class DicomwebSettings(BaseModel):
     )
 
 
-class DicomwebSourceSettings(BaseModel):
+class DicomwebSourceSettings(StoreSettings):
     """A Store transaction (STOW-RS): who may store, what is accepted, its limits."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$",
@@ -64,20 +62,6 @@ class DicomwebSourceSettings(BaseModel):
         max_length=100,
         description="IP addresses or networks (CIDR) from which may be stored; empty: any.",
     )
-    sop_classes: list[Uid] = Field(
-        default_factory=list,
-        max_length=500,
-        description="Storage SOP classes that are accepted; empty: every one of the standard.",
-    )
-    transfer_syntaxes: list[Uid] = Field(
-        default_factory=list,
-        max_length=100,
-        description="Transfer syntaxes that are accepted; empty: every one of the standard that "
-        "carries its pixels.",
-    )
-    object_bytes_max: int = Field(
-        default=4 << 30, ge=1 << 10, description="The largest object that is kept, in bytes."
-    )
     request_bytes_max: int = Field(
         default=64 << 30, ge=1 << 12, description="The largest body of one request, in bytes."
     )
@@ -87,55 +71,20 @@ class DicomwebSourceSettings(BaseModel):
     requests_max: int = Field(
         default=16, ge=1, le=1_000, description="Requests that may store at one time."
     )
-    free_bytes_min: int = Field(
-        default=1 << 30,
-        ge=0,
-        description="Objects are refused (A700) when the spool's file system has less free.",
-    )
     idle_timeout_seconds: float = Field(
         default=60.0, gt=0, le=3_600, description="Longest silence while a body arrives."
     )
     request_timeout_seconds: float = Field(
         default=3_600.0, gt=0, le=86_400, description="Longest time for the body of one request."
     )
-    commit_timeout_seconds: float = Field(
-        default=30.0, gt=0, le=300, description="How long a sender waits for the journal."
-    )
     retry_after_seconds: int = Field(
         default=5, ge=1, le=3_600, description="What Retry-After says when nothing can be kept."
-    )
-    quiet_seconds: float = Field(
-        default=60.0, gt=0, le=86_400, description="Silence after which a study is taken as whole."
-    )
-    reported_quiet_seconds: float = Field(
-        default=5.0,
-        ge=0,
-        le=86_400,
-        description="The same once a validated report of the study has come (ORU, MDM, CDA).",
     )
     request_is_study: bool = Field(
         default=True,
         description="A request with several instances, all of which were kept, brought all of "
         "its study: the study goes on at once. Set to false for senders that spread a study over "
         "several requests.",
-    )
-    partial_after_seconds: float = Field(
-        default=3_600.0,
-        gt=0,
-        le=7 * 86_400,
-        description="How long a study waits for instances that are announced otherwise; then it "
-        "goes on as it is.",
-    )
-    patient_id_authority: Uid | None = Field(
-        default=None,
-        description="OID of the authority of a PatientID without an issuer; none: such a "
-        "PatientID identifies nobody.",
-    )
-    zone: str = Field(default="Europe/Paris", description="IANA time zone of times without one.")
-    authorities: dict[str, str] = Field(
-        default_factory=dict,
-        description="Issuer of Patient ID to OID of the authority; the empty name is the same as "
-        "patient_id_authority.",
     )
 
     @field_validator("name")
@@ -151,13 +100,6 @@ class DicomwebSourceSettings(BaseModel):
         for text in addresses:
             ipaddress.ip_network(text)
         return addresses
-
-    @model_validator(mode="after")
-    def _default_authority(self) -> DicomwebSourceSettings:
-        # Mappings look the authority of what names none up under the empty name.
-        if self.patient_id_authority is not None:
-            self.authorities.setdefault("", self.patient_id_authority)
-        return self
 
     def allows(self, address: str) -> bool:
         """Whether may be stored from an IP address."""

@@ -15,8 +15,9 @@ from adapters.dicom.part10 import file_head
 from gateway.gate import PermissionGate
 from gateway.holdings import JournalHoldings
 from gateway.intake import JournalIntake
+from gateway.journal import gatherings, rejections, study_reports, tables
 from gateway.journal import holdings as index
-from gateway.journal import tables
+from gateway.journal.hiding import Hidden
 from gateway.journal.journal import Journal
 from gateway.journal.states import MessageState
 from gateway.journal.writer import GroupWriter
@@ -98,6 +99,87 @@ def kept(
     finally:
         made.writer.stop()
         journal.close()
+
+
+def test_what_is_rejected_or_denied_is_hidden_on_both_databases(kept: Kept) -> None:
+    journal, holdings = kept.journal, kept.holdings
+    holdings.catch_up()
+    rejected = f"{CHEST}.1.1"
+    with journal.write() as connection:
+        assert (
+            rejections.mark(connection, CHEST, lambda _, uid: "113037" if uid == rejected else "")
+            == 1
+        )
+    safety = Hidden(rejected=frozenset({"113037"}))
+
+    def uids(hidden: Hidden) -> list[str]:
+        return [each.sop_instance for each in holdings.instances(study=CHEST, hidden=hidden)]
+
+    assert uids(Hidden()) == [rejected, f"{CHEST}.1.2", f"{CHEST}.2.1"]
+    assert uids(safety) == [f"{CHEST}.1.2", f"{CHEST}.2.1"]
+    assert uids(Hidden(rejected=frozenset({"113001"}))) == uids(Hidden())
+    (study,) = holdings.find(QueryLevel.STUDY, {"StudyInstanceUID": CHEST}, hidden=safety)
+    assert study.attributes["00201208"]["Value"] == [2]
+    series = holdings.find(QueryLevel.SERIES, {"StudyInstanceUID": CHEST}, hidden=safety)
+    assert [each.attributes["00201209"]["Value"] for each in series] == [[1], [1]]
+    images = holdings.find(QueryLevel.IMAGE, {"StudyInstanceUID": CHEST}, hidden=safety)
+    assert rejected not in [each.instance for each in images]
+    with journal.write() as connection:
+        assert rejections.mark(connection, CHEST, lambda _, __: "") == 1
+
+    denied = Hidden(denied=True)
+    message = tables.message
+    with journal.write() as connection:
+        for number, into in (("who", None), ("was", "who")):
+            connection.execute(tables.patient.insert().values(
+                id=number, ins_system="", ins_value=number, merged_into=into, feeding="permitted",
+                record="open", created_at=datetime.now(UTC),
+            ))  # fmt: skip
+        # The study was identified before the two were one.
+        connection.execute(
+            update(message).where(message.c.control_id == rejected).values(patient_id="was")
+        )
+    for values, hidden in (
+        ({}, False), ({"feeding": "opposed"}, True), ({"feeding": "permitted"}, False),
+        ({"record": "closed"}, True), ({"record": "open"}, False),
+    ):  # fmt: skip
+        if values:
+            with journal.write() as connection:
+                connection.execute(
+                    update(tables.patient).where(tables.patient.c.id == "who").values(**values)
+                )
+        found = [each.study for each in holdings.find(QueryLevel.STUDY, {}, hidden=denied)]
+        assert found == ([HEAD, OTHER] if hidden else [HEAD, CHEST, OTHER])
+        assert bool(uids(denied)) is not hidden
+        assert bool(uids(Hidden()))
+
+
+def test_a_report_finds_its_study_by_number_and_ends_its_wait_on_both_databases(
+    kept: Kept,
+) -> None:
+    journal = kept.journal
+    kept.holdings.catch_up()
+    with journal.read() as connection:
+        assert study_reports.gathers(connection)
+        (found,) = study_reports.numbered(connection, ["[B]2", "100%", "B\\2"])
+        assert (found.source, found.study) == ("ct", OTHER)
+        assert study_reports.numbered(connection, ["b_2", "B"]) == []
+        assert [each.study for each in study_reports.gathering(connection, [HEAD])] == [HEAD]
+    now = journal.now()
+    with journal.write() as connection:
+        # Nothing is due before it has been quiet, and nothing is put off by a report.
+        assert study_reports.came(connection, "ct", OTHER, 7, now=now, settle=timedelta(seconds=60))
+    with journal.read() as connection:
+        gathering = gatherings.get(connection, "ct", OTHER)
+    assert gathering is not None
+    assert gathering.due_at == gathering.last_at + timedelta(seconds=60)
+    with journal.write() as connection:
+        assert study_reports.came(connection, "ct", OTHER, 8, now=now, settle=timedelta())
+    with journal.read() as connection:
+        gathering = gatherings.get(connection, "ct", OTHER)
+    assert gathering is not None
+    assert gathering.due_at is not None
+    assert gathering.due_at <= now
 
 
 def test_studies_are_matched_as_the_standard_says_on_both_databases(kept: Kept) -> None:

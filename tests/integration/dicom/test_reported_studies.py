@@ -86,6 +86,14 @@ def oru(exam: Exam, status: str, control_id: str, issuer: str = "1.2.3.7") -> by
     ).encode()
 
 
+def scheduled(exam: Exam, control_id: str) -> bytes:
+    """The accession number in OBR-18 alone, as IHE's scheduled workflow has it (RAD-4)."""
+    whole = oru(exam, "F", control_id).decode()
+    placed = f"|||20210409{'|' * 11}{exam.accession}{'|' * 7}F"
+    whole = whole.replace(f"|||20210409{'|' * 18}F", placed)
+    return whole.replace(f"{exam.accession}^^1.2.3.7^ISO", f"R{exam.number}").encode()
+
+
 def mdm(exam: Exam, completion: str, control_id: str) -> bytes:
     """The same as a document (MDM^T02), with its completion status in TXA-17."""
     return "\r".join(
@@ -153,6 +161,10 @@ def test_only_a_validated_report_of_this_number_and_issuer_counts(department: De
     told(department, oru(exam, "F", "P5"))
     eventually(lambda: not waits(department, exam), timeout=60)
     assert account(department, exam).round == 1
+    other = Exam(7, "279035121518989")
+    department.store(other.instance(folder, 1, 1), source="slow")
+    told(department, scheduled(other, "P6"))
+    eventually(lambda: not waits(department, other), timeout=60)
 
 
 def test_a_document_of_a_grouped_order_counts(department: Department) -> None:

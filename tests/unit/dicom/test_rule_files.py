@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def written(folder: Path, text: str) -> Path:
         ("rules: x\nsteps:\n  - {prefix: PatientID, with: A, keep: [dates], reason: r}\n",
          "keep does not go with prefix"),
         ("rules: x\nsteps:\n  - {deidentify: basic, keep: [names], secret_file: s, reason: r}\n",
-         "3:32: what is kept is one of dates, uids"),
+         "3:32: what is kept is one of dates, modified-dates"),
         ("rules: &a x\nsteps: [*a]\n", "1:8: anchors are not taken"),
     ],
 )  # fmt: skip
@@ -142,6 +143,55 @@ def test_dates_and_uids_may_be_kept(tmp_path: Path) -> None:
     assert codes == ["113100", "113106", "113110"]
     assert after.LongitudinalTemporalInformationModified == "UNMODIFIED"
     assert after.PatientID != before.PatientID
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR DA")  # as ACR-NEMA wrote it
+def test_dates_may_be_moved_and_the_patient_described(tmp_path: Path) -> None:
+    def exam(date: str, patient: str = "P1") -> Dataset:
+        before = pydicom.dcmread(CT)
+        before.PatientID, before.StudyDate, before.AcquisitionDate = patient, date, "2004.01.20"
+        before.PatientBirthDate, before.PatientBirthTime = "19700401", "0715"
+        before.PatientSex, before.PatientAge, before.PatientWeight = "F", "033Y", "61"
+        before.Allergies = "latex"
+        before.DateOfSecondaryCapture = "20040121"  # which table E.1-1 has as well
+        step = Dataset()
+        step.ScheduledProcedureStepStartDateTime = "20040119120000.5+0100"
+        step.ScheduledProcedureStepModificationDateTime = "2004"
+        before.RequestAttributesSequence = [step]
+        frame = Dataset()
+        frame.FrameReferenceDateTime = "20040119120001"
+        before.FrameContentSequence = [frame]
+        return changed(before, profile(tmp_path, "[modified-dates, patient-characteristics]"))
+
+    def day(text: str) -> datetime:
+        return datetime.strptime(text[:8], "%Y%m%d")
+
+    after, later = exam("20040119"), exam("20040219")
+    gone = day("20040119") - day(after.StudyDate)
+    assert 1 <= gone.days <= 3_650
+    assert day(later.StudyDate) - day(after.StudyDate) == timedelta(days=31)
+    assert day("20040120") - day(after.AcquisitionDate) == gone
+    assert day("20040121") - day(after.DateOfSecondaryCapture) == gone
+    assert day("20040119") - day(after.FrameContentSequence[0].FrameReferenceDateTime) == gone
+    assert after.FrameContentSequence[0].FrameReferenceDateTime[8:] == "120001"
+    assert after.StudyTime == pydicom.dcmread(CT).StudyTime
+    assert exam("20040119", "P2").StudyDate != after.StudyDate
+    assert not after.PatientBirthDate
+    assert not after.get("PatientBirthTime")
+    assert not [each.keyword for each in after.iterall() if str(each.value).startswith("2004")]
+    assert (after.PatientSex, after.PatientAge, after.PatientWeight) == ("F", "033Y", 61)
+    assert "Allergies" not in after
+    assert after.LongitudinalTemporalInformationModified == "MODIFIED"
+    codes = [each.CodeValue for each in after.DeidentificationMethodCodeSequence]
+    assert codes == ["113100", "113107", "113108"]
+    with pytest.raises(RuleError, match="not both"):
+        read_rules(profile(tmp_path, "[dates, modified-dates]"))
+
+
+def test_the_birth_date_goes_whatever_is_kept(tmp_path: Path) -> None:
+    before = pydicom.dcmread(CT)
+    before.PatientBirthDate = "19700401"
+    assert not changed(before, profile(tmp_path, "[dates]")).PatientBirthDate
 
 
 def test_what_is_burned_in_is_not_sent_and_a_secret_is_needed(tmp_path: Path) -> None:

@@ -268,7 +268,8 @@ def test_what_a_registry_cannot_take(url: str) -> None:
         answer = send(url, entry("Document1", stranger), more, patient=theirs,
                       documents={"Document1": stranger})  # fmt: skip
         assert answer.codes == ["XDSPatientIdDoesNotMatch"]
-    huge = entry("Document1", two).replace("<rim:Slot", SAID.replace("two", "x" * 300_000), 1)
+    large = slot("urn:example:own", "x" * 300_000)
+    huge = entry("Document1", two).replace("<rim:Slot", f"{large}<rim:Slot", 1)
     assert send(url, huge, documents=doc).outcome == "Failure"
     assert ask(url, GET, {"$XDSDocumentEntryUniqueId": "('2.999.20.4')"}, "ObjectRef").ids == []
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from tests.integration.doors.roads import ROADS, until_open
+from tests.integration.doors.roads import XDS, until_open
 from tests.integration.faces.house import House, running_house
 from tests.integration.xds.submissions import (
     APPENDS,
@@ -66,9 +66,7 @@ AUTHOR = (
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with running_house(
-        tmp_path_factory.mktemp("registry"), more=ROADS["xds"].configuration
-    ) as running:
+    with running_house(tmp_path_factory.mktemp("registry"), more=XDS) as running:
         until_open(running)
         yield running
 

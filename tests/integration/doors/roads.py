@@ -30,7 +30,7 @@ def until_open(house: House) -> None:
         except httpx2.TransportError:
             return False
 
-    eventually(answers, timeout=60)
+    eventually(answers, timeout=180)
 
 
 def documents(shared: Path) -> Sequence[Path]:

@@ -262,6 +262,9 @@ def test_what_a_registry_cannot_take(url: str) -> None:
     for name, (more, code) in cases.items():
         answer = send(url, entry("Document1", two), more, documents=doc)
         assert (answer.outcome, answer.codes) == ("Failure", [code]), name
+    # A UUID that another document has.
+    answer = send(url, entry(ENTRY_ID, two), documents={ENTRY_ID: two})
+    assert answer.codes == ["XDSRepositoryMetadataError"]
     for more in (association(FOLDER_ID, "Document1"), association("Document1", ENTRY_ID, APPENDS)):
         answer = send(url, entry("Document1", stranger), more, patient=theirs,
                       documents={"Document1": stranger})  # fmt: skip

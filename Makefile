@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Without kept bytecode every process would compile 300 modules again: a second of each start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup servers demo run test test-compiled compiled lint quality bench validate-r4 compare-mappings fuzz soak docs clean peers fuzz-guided chaos rabbitmq tests
+.PHONY: help setup servers demo run test test-compiled compiled lint quality bench validate-r4 compare-mappings fuzz soak docs clean peers xds-peers fuzz-guided chaos rabbitmq tests
 
 help: ## Say what can be made
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -69,6 +69,10 @@ validate-r4: setup ## Compare the R4 checker with the official FHIR validator (n
 peers: setup ## Send the corpora with HAPI, python-hl7 and a bare socket; compare (needs a JDK and Maven)
 	@tools/setup tests $(VENV)
 	@tools/peers/run $(BIN)/python $(or $(MESSAGES),../shared/corpora/hl7v2)
+
+xds-peers: setup ## Submit, find and fetch documents with IPF (needs a JDK and Maven; DOCUMENTS=folder)
+	@tools/setup tests $(VENV)
+	@tools/xds_peers/run $(BIN)/python $(or $(DOCUMENTS),../shared/corpora/cda)
 
 compare-mappings: compiled ## Map the same results with LinuxForHealth's converter (needs a JDK and Maven)
 	@tools/compare_mappings/run $(CURDIR)/$(BIN)/python --corpora $(CURDIR)/../shared/corpora/hl7v2

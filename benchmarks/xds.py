@@ -140,14 +140,16 @@ def retrieval(number: str) -> bytes:
     return packed(envelope(body, action=RETRIEVE))
 
 
-def start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+def start(
+    folder: Path, *, unknown_patients: str = "refuse"
+) -> tuple[subprocess.Popen[bytes], str]:
     """A gateway as a process, and its address."""
     configuration = folder / "ecluse.yaml"
     configuration.write_text(
         f"state: {folder / 'state'}\nhttp: {{listen: '127.0.0.1:0'}}\nsources:\n"
         "  - {name: plain, type: cda-http}\n"
         f"  - {{name: shared, type: xds, repository_unique_id: {REPOSITORY}, "
-        "results_max: 20000}\n",
+        f"results_max: 20000, unknown_patients: {unknown_patients}}}\n",
         encoding="utf-8",
     )
     log = (folder / "log").open("wb")
@@ -163,7 +165,11 @@ def start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
                 found[:] = [f"http://127.0.0.1:{connection.laddr.port}"]
         return bool(found) and httpx2.get(f"{found[0]}/readyz").status_code == 200
 
-    eventually(listens, timeout=60)
+    try:
+        eventually(listens, timeout=180)
+    except BaseException:
+        process.kill()
+        raise
     return process, found[0]
 
 

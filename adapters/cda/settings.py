@@ -7,20 +7,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from adapters.doors.settings import MIB, DoorSettings, FolderDoorSettings, HttpDoorSettings
+from adapters.doors.settings import MIB, DocumentDoorSettings, FolderDoorSettings, HttpDoorSettings
 
 
-class CdaSourceSettings(DoorSettings):
+class CdaSourceSettings(DocumentDoorSettings):
     """What every CDA source has."""
 
-    zone: str = Field(
-        default="Europe/Paris",
-        description="IANA time zone for times that the document gives without an offset.",
-    )
-    authorities: dict[str, str] = Field(
-        default_factory=dict,
-        description="Assigning authority name to OID, for identifiers that carry only a name.",
-    )
     document_bytes_max: int = Field(
         default=64 * MIB,
         ge=1024,

@@ -23,6 +23,19 @@ class DoorSettings(BaseModel):
     )
 
 
+class DocumentDoorSettings(DoorSettings):
+    """What every way in for documents has, alone or in an archive, a mail or a submission."""
+
+    zone: str = Field(
+        default="Europe/Paris",
+        description="IANA time zone for times that a document gives without an offset.",
+    )
+    authorities: dict[str, str] = Field(
+        default_factory=dict,
+        description="Assigning authority name to OID, for identifiers that carry only a name.",
+    )
+
+
 class HttpDoorSettings(DoorSettings):
     """A route on the gateway's HTTP server."""
 

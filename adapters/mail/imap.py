@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -30,7 +31,8 @@ _FIRST_PAUSE_SECONDS = 1.0
 
 
 class ImapSource:
-    """One mailbox, looked into every ``poll_seconds`` and as long as there is work."""
+    """One mailbox, looked into when its server tells of mail (IDLE), else every ``poll_seconds``,
+    and as long as there is work."""
 
     def __init__(
         self, settings: ImapSourceSettings, intake: Intake, clock: Clock, receptions: Receptions
@@ -49,6 +51,8 @@ class ImapSource:
         self._told = ""
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        # What ends a wait in another thread: the first is read, the second written.
+        self._wake: tuple[socket.socket, socket.socket] | None = None
 
     async def start(self) -> None:
         """Begin to look. A server that does not answer is tried again and again; OSError when
@@ -56,6 +60,7 @@ class ImapSource:
         if self._task is None:
             await asyncio.to_thread(self._spools.open)
             self._stopping.clear()
+            self._wake = socket.socketpair()
             self._task = asyncio.create_task(self._watch(), name=f"imap-{self.name}")
 
     async def stop(self) -> None:
@@ -63,7 +68,12 @@ class ImapSource:
         task, self._task = self._task, None
         if task is not None:
             self._stopping.set()
+            wake, self._wake = self._wake, None
+            if wake is not None:
+                wake[1].send(b"x")
             await task
+            for each in wake or ():
+                each.close()
             await self._hang_up()
             await asyncio.to_thread(self._spools.close)
 
@@ -111,10 +121,11 @@ class ImapSource:
         while not self._stopping.is_set():
             pause = self.settings.poll_seconds
             try:
-                if await self._look():
-                    pause = 0.0
+                more = await self._look()
                 failures = 0
                 self._tell("")
+                if more or await self._idled():
+                    pause = 0.0
             except MailboxFault as fault:
                 pause, failures = self._backoff(failures), failures + 1
                 await self._hang_up()
@@ -130,6 +141,15 @@ class ImapSource:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._stopping.wait()
+
+    async def _idled(self) -> bool:
+        """Wait for what the server tells of; False where it does not, or where mails that could
+        not be dealt with are to be tried again. Raises MailboxFault."""
+        mailbox, wake, seconds = self._mailbox, self._wake, self.settings.idle_seconds
+        if mailbox is None or wake is None or not mailbox.idles or not seconds or self._left:
+            return False
+        await asyncio.to_thread(mailbox.idle, seconds, wake[0])
+        return True
 
     def _backoff(self, failures: int) -> float:
         """Twice as long each time, up to the longest; somewhere in its upper half."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import imaplib
 import re
+import select
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,8 @@ from adapters.mail.settings import ImapSourceSettings
 from adapters.tls import ClientTls, connect_fault
 
 if TYPE_CHECKING:
+    import io
+
     from _typeshed import ReadableBuffer as Buffer
 
 BLOCK_BYTES = 1 << 20
@@ -86,6 +89,17 @@ class Mailbox:
             found = self._demand(self._imap.uid("SEARCH", *wanted))
             numbers = b" ".join(each for each in found if isinstance(each, bytes)).split()
             return validity, sorted(int(each) for each in numbers)
+
+    @property
+    def idles(self) -> bool:
+        """Whether the server can tell of new mail by itself."""
+        return "IDLE" in self._can
+
+    def idle(self, seconds: float, wake: socket.socket) -> None:
+        """Wait until the server says something about the mailbox that was looked into (IDLE, RFC
+        2177), ``wake`` can be read, or the time is over."""
+        with _said("the server does not go on telling of new mail"):
+            self._imap.idle_for(seconds, wake)
 
     def size(self, uid: int) -> int:
         """How many bytes the server says that a mail has. Raises Gone."""
@@ -159,6 +173,7 @@ class _Bounded(imaplib.IMAP4):
         self._context, self._implicit = context, settings.security == "tls"
         self._server_name = settings.tls.server_name or settings.host_and_port()[0]
         self._left = ANSWER_BYTES_MAX
+        self._idles = 0
         host, port = settings.host_and_port()
         super().__init__(host, port, timeout=settings.timeout_seconds)
 
@@ -191,6 +206,35 @@ class _Bounded(imaplib.IMAP4):
         """A command, or its continuation: a new answer begins."""
         self._left = ANSWER_BYTES_MAX
         super().send(data)
+
+    def idle_for(self, seconds: float, wake: socket.socket) -> None:
+        """IDLE until something comes; the class above knows no such command."""
+        self._idles += 1
+        tag = b"IDLE%d" % self._idles
+        self.send(tag + b" IDLE\r\n")
+        while not (line := self.readline()).startswith(b"+"):
+            if not line or line.startswith(tag):
+                raise self.error("IDLE")
+        # The first words may have come together with the "+".
+        if not self._something_came():
+            select.select([self.sock, wake], [], [], seconds)
+        self.send(b"DONE\r\n")
+        while not (line := self.readline()).startswith(tag):
+            if not line:
+                raise self.abort("the connection ended")
+        if not line[len(tag) :].strip().upper().startswith(b"OK"):
+            raise self.error("IDLE")
+
+    def _something_came(self) -> bool:
+        """Whether there is something to read that the operating system does not know of."""
+        before = self.sock.gettimeout()
+        self.sock.settimeout(0)
+        try:
+            return bool(cast("io.BufferedReader", self.file).peek(1))
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return False
+        finally:
+            self.sock.settimeout(before)
 
     def _count(self, size: int) -> None:
         self._left -= size

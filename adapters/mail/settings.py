@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from adapters.doors.settings import MIB, DoorSettings
+from adapters.doors.settings import MIB, DocumentDoorSettings
 from adapters.tls import ClientTlsSettings, TlsSettings
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -21,17 +21,9 @@ def split_address(text: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port) if port.isdecimal() else -1
 
 
-class MailSourceSettings(DoorSettings):
+class MailSourceSettings(DocumentDoorSettings):
     """What every source of mail has."""
 
-    zone: str = Field(
-        default="Europe/Paris",
-        description="IANA time zone for times that a document gives without an offset.",
-    )
-    authorities: dict[str, str] = Field(
-        default_factory=dict,
-        description="Assigning authority name to OID, for identifiers that carry only a name.",
-    )
     mail_bytes_max: int = Field(
         default=35 * MIB,
         ge=1024,
@@ -123,6 +115,13 @@ class ImapSourceSettings(MailSourceSettings):
     )
     poll_seconds: float = Field(
         default=30.0, gt=0, le=86_400, description="Time between two looks into the mailbox."
+    )
+    idle_seconds: float = Field(
+        default=600.0,
+        ge=0,
+        le=1_740,
+        description="Where the server tells of new mail by itself (IDLE, RFC 2177), the longest "
+        "time between two looks, in the place of poll_seconds. 0: it is not asked to.",
     )
     mails_per_look_max: int = Field(
         default=100, ge=1, le=10_000, description="Most mails taken up in one look."

@@ -6,20 +6,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from adapters.doors.settings import MIB, DoorSettings, FolderDoorSettings, HttpDoorSettings
+from adapters.doors.settings import MIB, DocumentDoorSettings, FolderDoorSettings, HttpDoorSettings
 
 
-class XdmSourceSettings(DoorSettings):
+class XdmSourceSettings(DocumentDoorSettings):
     """What every source of XDM archives has."""
 
-    zone: str = Field(
-        default="Europe/Paris",
-        description="IANA time zone for times that a document gives without an offset.",
-    )
-    authorities: dict[str, str] = Field(
-        default_factory=dict,
-        description="Assigning authority name to OID, for identifiers that carry only a name.",
-    )
     archive_bytes_max: int = Field(
         default=64 * MIB, ge=1024, le=256 * MIB, description="Largest archive taken, in bytes."
     )

@@ -62,6 +62,15 @@ class Plan:
         return self.ids.get(submitted) or uuid_urn(submitted) or submitted
 
 
+@dataclass(frozen=True, slots=True)
+class _Inside:
+    """The ids of a submission, by what they name."""
+
+    entries: frozenset[str]
+    folders: frozenset[str]
+    associations: frozenset[str]
+
+
 class Registering:
     """Plans and makes the objects of submissions to one repository. Blocks."""
 
@@ -76,12 +85,16 @@ class Registering:
         Raises Refused; ``gateway.ports.RegistryUnavailable``.
         """
         plan = Plan(self._ids(found))
-        inside = {found.id, *plan.ids}
+        inside = _Inside(
+            frozenset(entry.id for entry in found.entries),
+            frozenset(folder.id for folder in found.folders),
+            frozenset(each.id for each in found.associations if each.id),
+        )
         outside = {
             uuid_urn(end): end
             for each in found.associations
             for end in (each.source, each.target)
-            if end not in inside
+            if end not in plan.ids
         }
         there = self._catalogue.by_uuid([each for each in outside if each]) if outside else []
         plan.targets = {each.uuid: each for each in there}
@@ -89,9 +102,9 @@ class Registering:
         plan.strangers = self._strangers(found, there)
         for each in found.associations:
             if each.type == HAS_MEMBER:
-                self._check_member(each, found, plan, folders)
+                self._check_member(each, found, plan, inside, folders)
             elif each.type in RELATIONS:
-                self._check_relation(each, found, plan)
+                self._check_relation(each, found, plan, inside)
             else:
                 raise metadata("an association is of a type that is not taken here",
                                "Association", value=each.type)  # fmt: skip
@@ -152,12 +165,21 @@ class Registering:
     def check_new(self, found: SubmissionSet, plan: Plan) -> None:
         """A UUID or a folder's uniqueId that something else has (ITI TF-3 table 4.2.4.1-2).
         Raises Refused."""
-        entries = {plan.ids[entry.id] for entry in found.entries}
-        taken = self._documents.objects([each for each in plan.ids.values() if each not in entries])
+        keys = {plan.ids[entry.id]: unique_id_key(entry.unique_id) for entry in found.entries}
+        taken = [
+            each.id
+            for each in self._documents.objects(list(plan.ids.values()))
+            if each.kind is not RegistryKind.DOCUMENT or keys.get(each.id) != each.unique_id
+        ]
+        taken += [
+            each.uuid
+            for each in self._catalogue.by_uuid([each for each in keys if each not in taken])
+            if keys[each.uuid] != unique_id_key(each.unique_id)
+        ]
         if taken:
             raise mismatch(
                 "something else is registered with an entryUUID of the submission",
-                "SubmissionSet", value=taken[0].id,
+                "SubmissionSet", value=taken[0],
             )  # fmt: skip
         names = [folder.unique_id for folder in found.folders]
         for each in self._documents.object_ids(RegistryKind.FOLDER, names):
@@ -182,19 +204,18 @@ class Registering:
         each: Association,
         found: SubmissionSet,
         plan: Plan,
+        inside: _Inside,
         folders: Mapping[str, RegistryObject],
     ) -> None:
         """ITI TF-3 section 4.2.2.1: a submission set has members of all kinds, a folder has
         documents."""
-        entries = {entry.id for entry in found.entries}
-        made = {folder.id for folder in found.folders}
         source, target = uuid_urn(each.source), uuid_urn(each.target)
-        is_document = each.target in entries or target in plan.targets
+        is_document = each.target in inside.entries or target in plan.targets
         if each.source == found.id:
-            links = {one.id for one in found.associations if one.id and one is not each}
-            if is_document or each.target in made | links or target in folders:
+            linked = each.target in inside.associations and each.target != each.id
+            if is_document or linked or each.target in inside.folders or target in folders:
                 return
-        elif (each.source in made or source in folders) and is_document:
+        elif (each.source in inside.folders or source in folders) and is_document:
             if target in plan.strangers or (
                 source in folders and folders[source].patient != found.patient.text
             ):
@@ -209,16 +230,17 @@ class Registering:
             "Association", value=each.target,
         )  # fmt: skip
 
-    def _check_relation(self, each: Association, found: SubmissionSet, plan: Plan) -> None:
+    def _check_relation(
+        self, each: Association, found: SubmissionSet, plan: Plan, inside: _Inside
+    ) -> None:
         """ITI TF-3 section 4.2.2.2: from a document that is submitted to one that is registered
         and approved (a signature: to what is submitted, too)."""
-        entries = {entry.id for entry in found.entries}
-        if each.source not in entries:
+        if each.source not in inside.entries:
             raise metadata(
                 "a relation does not begin at a document of the submission", "Association",
                 value=each.source,
             )  # fmt: skip
-        if each.target in entries | {found.id}:
+        if each.target in inside.entries or each.target == found.id:
             if each.type != SIGNS:
                 raise metadata(
                     "a document cannot replace, append to or transform one of the same submission",

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from adapters.doors.settings import MIB, HttpDoorSettings
+from adapters.doors.settings import MIB, DocumentDoorSettings, HttpDoorSettings
 from adapters.ebrim.names import DOCUMENT_CODES
 
 _OID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+\Z")
@@ -15,7 +15,7 @@ _OID_MAX = 64
 CODED = frozenset({*DOCUMENT_CODES, "contentTypeCode", "codeList"})
 
 
-class XdsSourceSettings(HttpDoorSettings):
+class XdsSourceSettings(DocumentDoorSettings, HttpDoorSettings):
     """``POST /intake/xds`` on the gateway's HTTP server: ITI-41, ITI-18 and ITI-43."""
 
     type: Literal["xds"] = "xds"
@@ -80,14 +80,6 @@ class XdsSourceSettings(HttpDoorSettings):
     )
     parts_max: int = Field(
         default=500, ge=1, le=10_000, description="Most MIME parts of one request."
-    )
-    zone: str = Field(
-        default="Europe/Paris",
-        description="IANA time zone for times that a document gives without an offset.",
-    )
-    authorities: dict[str, str] = Field(
-        default_factory=dict,
-        description="Assigning authority name to OID, for identifiers that carry only a name.",
     )
     document_bytes_max: int = Field(
         default=64 * MIB, ge=1024, le=256 * MIB, description="Largest document taken, in bytes."

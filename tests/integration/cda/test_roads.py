@@ -1,30 +1,35 @@
-"""One document by every road: the same bytes, the same identifiers, the same entries."""
+"""All documents by every road: the same bytes, the same identifiers, the same entries."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import smtplib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from adapters.cda.transmitted import CdaHeaders
-from gateway.journal import messages
+from gateway.journal import entries, messages
 from gateway.journal.states import MessageState
 from gateway.journal.values import MessageFilter
+from gateway.ports import DocumentHeader
 from tests.eventually import eventually
+from tests.integration.doors.roads import XDS, documents, until_open
 from tests.integration.faces.house import House, running_house
 from tests.integration.french.sending import accept, content
 from tests.integration.mail.mails import mail, mssante, written
 from tests.integration.xdm.archives import archive
+from tests.integration.xds.submissions import REPOSITORY, fetch, provide
 from tests.unit.hl7.transmissions import DOCTOR, INS, PATIENT, SENDER, encoded, message
 
-DOCUMENTS = (
-    "BIO-CR-BIO_2024.01_TSH_1.xml",  # structured, with results
-    "IMG_CR_IMG_2024.01.xml",  # with a study, an accession number and an order
-    "DOC_NON_STRUCTURE_CDA-R2-N1.xml",  # a PDF behind a header
-)
+# All documents by all roads, in one fixture: 300 messages.
+pytestmark = pytest.mark.timeout(900)
+
 MORE = """
   - {{name: several, type: cda-http}}
   - {{name: drop, type: cda-folder, path: '{folder}/drop', poll_seconds: 0.02, settle_seconds: 0}}
@@ -40,96 +45,193 @@ ENVELOPE = {
     "DocumentReference.meta": "OBX of MetaDMPMSS: where the document is to go and who may see it",
 }
 """What a message that carries a document adds to its entries, and why that is right."""
+LOCAL_ROLES = {"CNAM-HR_2021.01.xml", "VAC_2023.01.xml"}
+"""Documents with somebody whom only a number of the sender's own names: that person's role is
+another one by each source, and everything else is the same."""
+
+
+@dataclass
+class Document:
+    """One example, and what its messages became: entries by reference, by road."""
+
+    name: str
+    data: bytes
+    header: DocumentHeader
+    made: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def control_id(self) -> str:
+        return self.header.identifier
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("roads")
-    with running_house(folder, more=MORE.format(folder=folder)) as made:
+    with running_house(folder, more=MORE.format(folder=folder) + XDS) as made:
+        until_open(made)
         yield made
 
 
-def post(house: House, path: str, body: bytes, kind: str) -> None:
+def posted(house: House, path: str, bodies: Sequence[bytes], kind: str) -> None:
     with house.client() as client:
-        answer = client.post(f"/intake/{path}", content=body, headers={"Content-Type": kind})
+        for body in bodies:
+            answer = client.post(f"/intake/{path}", content=body, headers={"Content-Type": kind})
+            assert answer.status_code == 201, answer.text
+
+
+def in_a_form(house: House, given: Sequence[Document]) -> None:
+    files = [("d", (each.name, each.data, "text/xml")) for each in given]
+    with house.client() as client:
+        answer = client.post("/intake/cda/several", files=files, timeout=httpx2.Timeout(120))
         assert answer.status_code == 201, answer.text
 
 
-def in_a_form(house: House, data: bytes) -> None:
-    with house.client() as client:
-        answer = client.post("/intake/cda/several", files={"d": ("d.xml", data, "text/xml")})
-        assert answer.status_code == 201, answer.text
-
-
-def drop(house: House, name: str, file: str, data: bytes) -> None:
+def dropped(house: House, name: str, files: Mapping[str, bytes]) -> None:
     incoming = Path(house.source(name))
-    (incoming / f"{file}.part").write_bytes(data)
-    (incoming / f"{file}.part").rename(incoming / file)
-    eventually((incoming.parent / "accepted" / file).exists, timeout=30)
+    for file, data in files.items():
+        (incoming / f"{file}.part").write_bytes(data)
+        (incoming / f"{file}.part").rename(incoming / file)
+    accepted = incoming.parent / "accepted"
+    eventually(lambda: {each.name for each in accepted.iterdir()} >= files.keys(), timeout=120)
 
 
-def mailed(house: House, name: str, data: bytes) -> None:
+def mailed(house: House, name: str, mails: Sequence[bytes]) -> None:
     host, _, port = house.source(name).rpartition(":")
-    with smtplib.SMTP(host, int(port), timeout=30) as client:
-        assert client.sendmail("a@labo.mssante.fr", "b@cabinet.mssante.fr", data) == {}
+    with smtplib.SMTP(host, int(port), timeout=60) as client:
+        for each in mails:
+            assert client.sendmail("a@labo.mssante.fr", "b@cabinet.mssante.fr", each) == {}
 
 
-def entries(house: House, source: str, control_id: str) -> dict[str, dict[str, Any]]:
-    """What a message became, by reference."""
+def submitted(house: House, given: Sequence[Document]) -> None:
+    for each in given:
+        answer = provide(f"{house.url}/intake/xds", [each.data])
+        assert (answer.outcome, answer.codes) == ("Success", []), each.name
+
+
+def carried(kind: str, one: Document) -> bytes:
+    """The document in a message of the profile: a first version, or one that replaces."""
+    ins = next(each for each in one.header.patient if each.type == "INS")
+    parent = next((other for code, other in one.header.related if code == "RPLC"), "")
+    return message(
+        kind=kind, documents=(encoded(one.data),), control_id=f"{kind}-{one.name[-24:-4]}"[:20],
+        number=one.control_id.replace("^", "."), parent=parent.replace("^", "."),
+        status="C" if parent else "F",
+        participations=(SENDER, DOCTOR, PATIENT.replace(INS, ins.value)),
+        identifiers=f"{ins.value}^^^ASIP-SANTE-INS-NIR&{ins.system.removeprefix('urn:oid:')}"
+        "&ISO^INS",
+    )  # fmt: skip
+
+
+def read(house: House, source: str, control_id: str) -> dict[str, dict[str, Any]]:
+    """What the one message with this id became, by reference."""
     with house.gateway.journal.read() as connection:
         wanted = MessageFilter(source=source, control_id=control_id)
         [one] = messages.page(connection, wanted, limit=2)
-    assert one.state is MessageState.DELIVERED
-    with house.client() as client:
-        life = client.get(f"/api/v1/messages/{one.id}?resources=true").json()
-    return {each["reference"]: each["resource"] for each in life["normalised"]["entries"]}
+        assert one.state is MessageState.DELIVERED, (source, control_id, one.state)
+        kept = entries.normalised(connection, one.id)
+    assert kept is not None
+    found = [each.resource for each in kept.entries]
+    plain = json.loads(json.dumps(found, default=str))
+    return {f"{each['resourceType']}/{each['id']}": each for each in plain}
 
 
-def bytes_of(house: House, found: dict[str, dict[str, Any]], identifier: str) -> bytes:
-    """What the record has as the document itself."""
-    wanted = f"urn:oid:{identifier.replace('^', '.')}"
-    [one] = [
-        each for each in found.values()
-        if each["resourceType"] == "DocumentReference"
-        and each["masterIdentifier"]["value"] in (wanted, identifier.rpartition("^")[2])
-    ]  # fmt: skip
-    return content(house, one["content"][0]["attachment"]["url"])
-
-
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_every_road_gives_the_same_entries(house: House, shared: Path, name: str) -> None:
-    data = (shared / "corpora" / "cda" / name).read_bytes()
-    header = CdaHeaders().header(data)
-    assert header is not None
-    assert INS in {each.value for each in header.patient}
-    packed = archive(data)
+@pytest.fixture(scope="module")
+def given(house: House, shared: Path) -> list[Document]:
+    """All documents, sent by all roads."""
+    found = []
+    for path in documents(shared):
+        data = path.read_bytes()
+        header = CdaHeaders().header(data)
+        assert header is not None
+        found.append(Document(path.name, data, header))
+    bodies = [each.data for each in found]
+    archives = {f"{each.name}.zip": archive(each.data) for each in found}
+    some = found[::6]  # of what is another shape of the same road
+    letters = [written(mail((each.name, "text/xml", each.data))) for each in some]
     roads: dict[str, Callable[[], None]] = {
-        "practice": lambda: post(house, "cda/practice", data, "application/xml"),
-        "several": lambda: in_a_form(house, data),
-        "drop": lambda: drop(house, "drop", name, data),
-        "archives": lambda: post(house, "xdm/archives", packed, "application/zip"),
-        "packed": lambda: drop(house, "packed", f"{name}.zip", packed),
-        "post": lambda: mailed(house, "post", written(mssante(packed))),
-        "letters": lambda: mailed(house, "letters", written(mail((name, "text/xml", data)))),
+        "practice": lambda: posted(house, "cda/practice", bodies, "application/xml"),
+        "several": lambda: in_a_form(house, some),
+        "drop": lambda: dropped(house, "drop", {each.name: each.data for each in found}),
+        "archives": lambda: posted(
+            house, "xdm/archives", list(archives.values()), "application/zip"
+        ),
+        "packed": lambda: dropped(house, "packed", archives),
+        "post": lambda: mailed(
+            house, "post", [written(mssante(each)) for each in archives.values()]
+        ),
+        "letters": lambda: mailed(house, "letters", letters),
+        "documents": lambda: submitted(house, found),
     }
     for send in roads.values():
         send()
     for kind in ("ORU", "MDM"):
-        sent = message(
-            kind=kind, documents=(encoded(data),), control_id=f"{kind}-{name[:9]}",
-            number=header.identifier.replace("^", "."), participations=(SENDER, DOCTOR, PATIENT),
-        )  # fmt: skip
-        accept(house, sent)
-    first: dict[str, dict[str, Any]] = {}
-    for road in roads:
-        found = entries(house, road, header.identifier)
-        assert bytes_of(house, found, header.identifier) == data, road
-        first = first or found
-        assert found == first, road
-    for kind in ("ORU", "MDM"):
-        found = entries(house, "lab", f"{kind}-{name[:9]}")
-        assert bytes_of(house, found, header.identifier) == data, kind
-        assert differing(first, found) == set(ENVELOPE), kind
+        accept(house, *(carried(kind, each) for each in found))
+    eventually(house.settled, timeout=300)
+    for each in found:
+        for road in roads:
+            if road in ("several", "letters") and each not in some:
+                continue
+            each.made[road] = read(house, road, each.control_id)
+        for kind in ("ORU", "MDM"):
+            each.made[kind] = read(house, "lab", f"{kind}-{each.name[-24:-4]}"[:20])
+    return found
+
+
+def digest_in(made: Mapping[str, Mapping[str, Any]], one: Document) -> str:
+    """The SHA-256 of what the entries have as the document itself."""
+    wanted = f"urn:oid:{one.control_id.replace('^', '.')}".lower()
+    plain = one.control_id.lower()
+    [found] = [
+        each for each in made.values()
+        if each["resourceType"] == "DocumentReference"
+        and (each["masterIdentifier"]["value"].lower() in (wanted, plain.rpartition("^")[2])
+             or each["masterIdentifier"]["value"].lower().endswith(plain))
+    ]  # fmt: skip
+    return str(found["content"][0]["attachment"]["url"]).removeprefix("Binary/")
+
+
+def test_every_road_keeps_every_document_byte_for_byte(house: House, given: list[Document]) -> None:
+    for each in given:
+        digest = hashlib.sha256(each.data).hexdigest()
+        assert {digest_in(made, each) for made in each.made.values()} == {digest}, each.name
+        assert content(house, f"Binary/{digest}") == each.data
+    answer = fetch(f"{house.url}/intake/xds", *((REPOSITORY, each.control_id) for each in given))
+    assert (answer.outcome, answer.codes) == ("Success", [])
+    assert list(answer.parts.values()) == [each.data for each in given]
+
+
+def test_every_road_gives_the_same_entries(given: list[Document]) -> None:
+    for each in given:
+        first = each.made["practice"]
+        for road in each.made.keys() - {"ORU", "MDM"}:
+            found = each.made[road]
+            if each.name in LOCAL_ROLES:
+                found = with_roles_of(first, found)
+            assert found == first, (each.name, road)
+
+
+def test_a_message_adds_to_the_entries_and_changes_none(given: list[Document]) -> None:
+    seen = set()
+    for each in given:
+        for kind in ("ORU", "MDM"):
+            found = each.made[kind]
+            if each.name in LOCAL_ROLES:
+                found = with_roles_of(each.made["practice"], found)
+            more = differing(each.made["practice"], found)
+            assert more <= set(ENVELOPE), (each.name, kind)
+            seen |= more
+    assert seen == set(ENVELOPE)
+
+
+def with_roles_of(
+    first: dict[str, dict[str, Any]], found: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """The entries with the one role that is the source's own under its id in ``first``."""
+    [mine] = [each for each in first.keys() - found.keys() if each.startswith("PractitionerRole/")]
+    [its] = [each for each in found.keys() - first.keys() if each.startswith("PractitionerRole/")]
+    text = json.dumps(found).replace(its.partition("/")[2], mine.partition("/")[2])
+    renamed: dict[str, dict[str, Any]] = json.loads(text)
+    return renamed
 
 
 def differing(alone: dict[str, dict[str, Any]], carried: dict[str, dict[str, Any]]) -> set[str]:

@@ -1,54 +1,22 @@
-"""The roads by which a CDA comes in, and what the record then holds: the same, whichever it was.
-
-A road that wants to be compared names itself in ``ROADS``: its source's line in the
-configuration, and how it sends one document.
-"""
+"""What tests of documents by several ways in have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import httpx2
 
 from tests.eventually import eventually
 from tests.http_client import HTTP
 from tests.integration.faces.house import House
-from tests.integration.xds.submissions import REPOSITORY, provide
+from tests.integration.xds.submissions import REPOSITORY
 
-
-@dataclass(frozen=True)
-class Road:
-    """One way in. ``send`` must have been answered positively when it returns."""
-
-    configuration: str
-    send: Callable[[House, bytes], None]
-
-
-def by_http(house: House, data: bytes) -> None:
-    answer = HTTP.post(
-        f"{house.url}/intake/cda/documents", content=data, timeout=60,
-        headers={"Content-Type": "application/xml"},
-    )  # fmt: skip
-    assert answer.status_code == 201, answer.text
-
-
-def by_xds(house: House, data: bytes) -> None:
-    answer = provide(f"{house.url}/intake/xds", [data])
-    assert (answer.outcome, answer.codes) == ("Success", [])
-
-
-ROADS = {
-    # All sources have one name: codes of a sender's own are told apart by it.
-    "cda-http": Road("  - {name: documents, type: cda-http}\n", by_http),
-    "xds": Road(
-        f"  - {{name: documents, type: xds, repository_unique_id: {REPOSITORY}, "
-        "unknown_patients: hold}\n",
-        by_xds,
-    ),
-}
+XDS = (
+    f"  - {{name: documents, type: xds, repository_unique_id: {REPOSITORY}, "
+    "unknown_patients: hold}\n"
+)
+"""A source of XDS.b, for the configuration."""
 
 
 def until_open(house: House) -> None:
@@ -62,7 +30,7 @@ def until_open(house: House) -> None:
         except httpx2.TransportError:
             return False
 
-    eventually(answers, timeout=60)
+    eventually(answers, timeout=180)
 
 
 def documents(shared: Path) -> Sequence[Path]:
@@ -72,27 +40,10 @@ def documents(shared: Path) -> Sequence[Path]:
     return found
 
 
-def entries(house: House) -> dict[str, dict[str, Any]]:
-    """Every entry of the record by reference, without what says when and by which message it
-    came (``meta``, and the Provenance of each message)."""
-    found: dict[str, dict[str, Any]] = {}
-    record = house.gateway.record
+def states(house: House, source: str) -> dict[str, str]:
+    """What became of each document of a source: where it stands, by its id."""
     with house.gateway.journal.read() as connection:
-        for kind in record.types(connection):
-            page = ""
-            while kind != "Provenance":
-                asked = [("_count", "500"), *([("page", page)] if page else [])]
-                one = record.search(connection, kind, asked)
-                for each in one.entries:
-                    found[each.reference] = {**each.resource, "meta": None}
-                page = one.next
-                if not page:
-                    break
-    return found
-
-
-def states(house: House) -> list[tuple[str, str]]:
-    """What became of each document: its id and where it stands, in order."""
-    with house.gateway.journal.read() as connection:
-        rows = connection.exec_driver_sql("select control_id, state from message order by id")
-        return [(row[0], row[1]) for row in rows]
+        rows = connection.exec_driver_sql(
+            "select source, control_id, state from message order by id"
+        )
+        return {row[1]: row[2] for row in rows if row[0] == source}

@@ -35,7 +35,7 @@ from tests.unit.hl7.transmissions import cda
 ONE, TWO = cda(), cda(document="2.999.6.2")
 GOOD = written(mssante(archive(ONE)))
 BAD = written(mail(("IHE_XDM.zip", "application/zip", archive(ONE)[:-30])))
-USERS = tuple(f"cabinet{n}@mssante.fr" for n in range(20))
+USERS = tuple(f"cabinet{n}@mssante.fr" for n in range(24))
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +149,23 @@ def test_accepted_and_refused_mails_are_moved_with_their_bytes(box: Box) -> None
     assert received.refusal.code is CauseCode.NOT_THE_FORMAT
     assert received.peer == f"localhost:{box.server.secure_port}"
     assert box.intake.kept[0][0].attributes["mail_id"] == "<1.ecluse@labo.mssante.fr>"
+
+
+def test_the_server_tells_of_new_mail(box: Box) -> None:
+    """No look but the first would come in the time of this test."""
+    with box.emptied(poll_seconds=86_400) as source:
+        eventually(lambda: source._mailbox is not None and source._mailbox._imap._idles, timeout=30)
+        box.put(GOOD)
+        box.until(0, 1, 0)
+        box.put(BAD, written(mail(("a.xml", "text/xml", TWO))))
+        box.until(0, 2, 1)
+    assert box.intake.accepted() == [ONE, TWO]
+
+
+def test_a_server_that_is_not_asked_to_tell(box: Box) -> None:
+    with box.emptied(idle_seconds=0):
+        box.put(GOOD)
+        box.until(0, 1, 0)
 
 
 def test_nothing_is_seen_or_moved_before_the_commit(box: Box) -> None:

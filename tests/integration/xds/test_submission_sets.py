@@ -55,7 +55,7 @@ def test_nothing_is_noted_without_a_journal(journal: Journal) -> None:
         with pytest.raises(RegistryUnavailable):
             noted.note_submission("2.999.1", source="x", digest="0" * 64, objects=())
     journal.read_only = False
-    assert noted.note_submission("2.999.2", source="x", digest="1" * 64) == "1" * 64
+    assert noted.note_submission("2.999.2", source="x", digest="1" * 64, objects=()) == "1" * 64
     # What was refused is not written by the one that comes after it.
     assert noted.submission("2.999.1") is None
 

@@ -12,8 +12,9 @@ from lxml import etree
 
 from adapters.cda.transmitted import CdaHeaders
 from gateway.journal import messages
+from gateway.journal.values import MessageFilter
 from tests.http_client import HTTP
-from tests.integration.doors.roads import ROADS, documents, entries, states, until_open
+from tests.integration.doors.roads import XDS, documents, states, until_open
 from tests.integration.faces.house import House, running_house
 from tests.integration.xds.submissions import (
     APPENDS,
@@ -45,26 +46,17 @@ IMAGING = "IMG_CR_IMG_2024.01.xml"
 
 
 @pytest.fixture(scope="module")
-def by_http(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> tuple[Any, Any]:
-    """What the record holds, and what became of the messages, by the road of plain HTTP."""
-    road = ROADS["cda-http"]
-    folder = tmp_path_factory.mktemp("http")
-    with running_house(folder, more=road.configuration) as house:
-        until_open(house)
-        for path in documents(shared):
-            road.send(house, path.read_bytes())
-        house.wait()
-        return entries(house), states(house)
-
-
-@pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Iterator[House]:
-    """A gateway that got every document of the corpus by ITI-41."""
-    folder = tmp_path_factory.mktemp("xds")
-    with running_house(folder, more=ROADS["xds"].configuration) as running:
+    """A gateway that got some documents of the corpus (``tests/integration/cda`` sends them
+    all)."""
+    with running_house(tmp_path_factory.mktemp("xds"), more=XDS) as running:
         until_open(running)
-        for path in documents(shared):
-            ROADS["xds"].send(running, path.read_bytes())
+        for path in documents(shared)[:8]:
+            answer = provide(f"{running.url}/intake/xds", [path.read_bytes()])
+            assert (answer.outcome, answer.codes) == ("Success", [])
+        # By another road: its entry is what the record says.
+        imaging = (shared / "corpora" / "cda" / IMAGING).read_bytes()
+        HTTP.post(f"{running.url}/intake/cda/practice", content=imaging).raise_for_status()
         running.wait()
         yield running
 
@@ -83,29 +75,6 @@ def unique_id(data: bytes) -> str:
     header = CdaHeaders().header(data)
     assert header is not None
     return header.identifier
-
-
-def test_every_document_comes_back_byte_for_byte(house: House, url: str, shared: Path) -> None:
-    delivered = {control_id for control_id, state in states(house) if state == "delivered"}
-    asked = {}
-    for path in documents(shared):
-        data = path.read_bytes()
-        if unique_id(data) in delivered:
-            asked[unique_id(data)] = data
-    assert len(asked) >= 30
-    answer = fetch(url, *((REPOSITORY, each) for each in asked))
-    assert (answer.status, answer.outcome, answer.codes) == (200, "Success", [])
-    assert list(answer.parts.values()) == list(asked.values())
-
-
-def test_every_document_makes_the_entries_that_it_makes_by_http(
-    house: House, by_http: tuple[Any, Any]
-) -> None:
-    found, became = entries(house), states(house)
-    assert became == by_http[1]
-    assert found.keys() == by_http[0].keys()
-    assert found == by_http[0]
-    assert len([each for each in found if each.startswith("DocumentReference/")]) >= 30
 
 
 def find(url: str, data: bytes, returns: str = "ObjectRef", **more: Any) -> Answer:
@@ -150,7 +119,7 @@ def test_documents_are_found_by_what_is_said_of_them(url: str, imaging: bytes) -
     mine = uuid_of(url, imaging)
     everything = set(find(url, imaging).ids)
     assert mine in everything
-    assert len(everything) > 10
+    assert len(everything) > 3
     narrow = find(url, imaging, TypeCode="('18748-4^^2.16.840.1.113883.6.1')").ids
     assert mine in narrow
     assert set(narrow) < everything
@@ -239,6 +208,12 @@ def test_a_document_that_replaces_another(house: House, url: str) -> None:
     assert provide(url, [other], strange).codes == ["XDSPatientIdDoesNotMatch"]
 
 
+def received(house: House, control_id: str) -> int:
+    """How many messages have this id."""
+    with house.gateway.journal.read() as connection:
+        return len(messages.page(connection, MessageFilter(control_id=control_id), limit=9))
+
+
 def statuses(url: str, *documents: bytes) -> dict[str, str]:
     """The availabilityStatus of documents by their uniqueIds."""
     wanted = ",".join(f"'{unique_id(each)}'" for each in documents)
@@ -274,7 +249,8 @@ def test_a_submission_set_comes_again_with_the_same_documents_only(house: House,
     assert provide(url, [one], set_id="2.999.11").outcome == "Success"
     assert provide(url, [two]).outcome == "Success"
     house.wait()
-    assert [each for each, _ in states(house)].count("2.999.11.1") == 1
+    assert "2.999.11.1" in states(house, "documents")
+    assert received(house, "2.999.11.1") == 1
 
 
 def test_what_cannot_be_fetched_does_not_keep_back_the_rest(url: str, imaging: bytes) -> None:

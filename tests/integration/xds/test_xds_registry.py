@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from tests.integration.doors.roads import ROADS, until_open
+from tests.integration.doors.roads import XDS, until_open
 from tests.integration.faces.house import House, running_house
 from tests.integration.xds.submissions import (
     APPENDS,
@@ -66,9 +66,7 @@ AUTHOR = (
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with running_house(
-        tmp_path_factory.mktemp("registry"), more=ROADS["xds"].configuration
-    ) as running:
+    with running_house(tmp_path_factory.mktemp("registry"), more=XDS) as running:
         until_open(running)
         yield running
 
@@ -264,11 +262,15 @@ def test_what_a_registry_cannot_take(url: str) -> None:
     for name, (more, code) in cases.items():
         answer = send(url, entry("Document1", two), more, documents=doc)
         assert (answer.outcome, answer.codes) == ("Failure", [code]), name
+    # A UUID that another document has.
+    answer = send(url, entry(ENTRY_ID, two), documents={ENTRY_ID: two})
+    assert answer.codes == ["XDSRepositoryMetadataError"]
     for more in (association(FOLDER_ID, "Document1"), association("Document1", ENTRY_ID, APPENDS)):
         answer = send(url, entry("Document1", stranger), more, patient=theirs,
                       documents={"Document1": stranger})  # fmt: skip
         assert answer.codes == ["XDSPatientIdDoesNotMatch"]
-    huge = entry("Document1", two).replace("<rim:Slot", SAID.replace("two", "x" * 300_000), 1)
+    large = slot("urn:example:own", "x" * 300_000)
+    huge = entry("Document1", two).replace("<rim:Slot", f"{large}<rim:Slot", 1)
     assert send(url, huge, documents=doc).outcome == "Failure"
     assert ask(url, GET, {"$XDSDocumentEntryUniqueId": "('2.999.20.4')"}, "ObjectRef").ids == []
 

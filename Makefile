@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Without kept bytecode every process would compile 300 modules again: a second of each start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup servers demo run test test-compiled compiled lint quality bench validate-r4 compare-mappings fuzz soak docs clean peers xds-peers fuzz-guided chaos rabbitmq tests
+.PHONY: help setup servers demo run test test-compiled compiled lint quality bench validate-r4 compare-mappings fuzz soak docs clean peers xds-peers fuzz-guided chaos rabbitmq fhir-peer tests
 
 help: ## Say what can be made
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -85,6 +85,10 @@ rabbitmq: setup ## The doorbell on a real RabbitMQ: killed, frozen, its queue de
 	@tools/setup tests $(VENV)
 	@tools/setup rabbitmq
 	@ECLUSE_RABBITMQ=1 $(BIN)/pytest -q tests/integration/pipeline/test_rabbitmq.py
+
+fhir-peer: setup ## Deliver to HAPI FHIR's JPA server, through kills and cuts (needs a JDK and Maven)
+	@tools/setup tests $(VENV)
+	@tools/fhir_peer/run $(BIN)/python
 
 fuzz: setup ## Throw wrong bytes at framing, reader and acknowledgement (FUZZ_SECONDS=300)
 	@tools/setup tests $(VENV)

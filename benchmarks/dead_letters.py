@@ -4,9 +4,10 @@
                                       [--dead 1000 100000] [--turns 40]
 
 Without --url on a fresh SQLite file; a given PostgreSQL database must be empty, and is left full.
-Prints medians in milliseconds for the small and the large fill, and their ratio, as JSON; exit 1
-when something that the desk or a worker does all the time takes more than twice as long with the
-large one. Both are measured by wall clock: on a busy machine look at the ratios only.
+Prints medians and the quickest in milliseconds for the small and the large fill, and the ratio of
+the quickest, as JSON; exit 1 when something that the desk or a worker does all the time takes more
+than twice as long with the large one. Measured by wall clock: on a busy machine the medians say how
+busy it was, and only the quickest say what the work costs.
 """
 
 from __future__ import annotations
@@ -113,8 +114,8 @@ def works(journal: Journal, dead: int) -> dict[str, Work]:
     }
 
 
-def measure(journal: Journal, dead: int, turns: int) -> dict[str, float]:
-    """Medians in milliseconds."""
+def measure(journal: Journal, dead: int, turns: int) -> dict[str, tuple[float, float]]:
+    """The median and the quickest in milliseconds."""
     found = {}
     for name, work in works(journal, dead).items():
         spent = []
@@ -123,7 +124,7 @@ def measure(journal: Journal, dead: int, turns: int) -> dict[str, float]:
             with journal.write() as connection:
                 work(connection, turn)
             spent.append((time.perf_counter() - began) * 1000)
-        found[name] = statistics.median(spent)
+        found[name] = (statistics.median(spent), min(spent))
     return found
 
 
@@ -153,13 +154,15 @@ def main() -> int:
     small, large = figures_of
     told = {
         name: {
-            "small_ms": round(small[name], 3),
-            "large_ms": round(large[name], 3),
-            "ratio": round(large[name] / small[name], 2),
+            "small_ms": [round(each, 3) for each in small[name]],
+            "large_ms": [round(each, 3) for each in large[name]],
+            "ratio": round(large[name][1] / small[name][1], 2),
         }
         for name in small
     }
-    slow = [name for name in small if large[name] > RATIO_MAX * small[name] + _SLACK_MILLISECONDS]
+    slow = [
+        name for name in small if large[name][1] > RATIO_MAX * small[name][1] + _SLACK_MILLISECONDS
+    ]
     print(json.dumps({"sizes": sizes, "figures": told, "too_slow": slow}, indent=2))
     return 1 if slow else 0
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -34,7 +35,7 @@ class FhirServer:
         self.refuses: Callable[[dict[str, Any]], bool] = lambda _bundle: False
         self.lock = threading.Lock()
         self.released = threading.Event()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = _Quiet(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.server.owner = self  # type: ignore[attr-defined]
         if context is not None:
@@ -71,6 +72,14 @@ class FhirServer:
             return 200
         self.resources[reference] = (version + 1, resource)
         return 200 if before is not None else 201
+
+
+class _Quiet(ThreadingHTTPServer):
+    """Says nothing of clients that went away in the middle of an answer."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -21,6 +21,7 @@ from deadletter.export import LETTERS_MAX, Exporter
 from deadletter.jobs import DEFAULT_RAMP, CannotReplay, checked_pace
 from gateway import shapes
 from gateway.api.dead_letters import KEY_MAX, REASON_MAX, Action, read_body
+from gateway.api.jobs import act_on_job
 from gateway.failure import internal
 from gateway.journal import alerting, deadletters, desk_actions, replaying
 from gateway.journal.values import DeadLetterFilter, Message
@@ -146,12 +147,10 @@ def _add_job_actions(router: APIRouter, gateway: Gateway) -> None:
     def act(request: Request, number: RowNumber, action: str) -> Any:
         """``pause``, ``resume`` or ``cancel``."""
         acts = {"pause": replays.pause, "resume": replays.resume, "cancel": replays.cancel}
-        if action not in acts:
-            raise HTTPException(404, "a replay is paused, resumed or cancelled")
-        try:
-            job = acts[action](number, actor=request.state.actor)
-        except CannotReplay as error:
-            raise HTTPException(409, str(error)) from None
+        job = act_on_job(
+            request, number, action, acts, refusal=CannotReplay,
+            otherwise="a replay is paused, resumed or cancelled",
+        )  # fmt: skip
         gateway.desk.wake()
         return shapes.replay_job(job)
 

@@ -11,6 +11,7 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
+from gateway.api.jobs import act_on_job
 from gateway.deployment import shapes
 from gateway.deployment.deploying import REASON_MAX
 from gateway.deployment.reprocessing import DRY_RUN_DEFAULT, DRY_RUN_MAX, CannotReprocess
@@ -128,11 +129,9 @@ def _add_actions(router: APIRouter, gateway: Gateway) -> None:
     def act(request: Request, number: RowNumber, action: str) -> Any:
         """``pause``, ``resume`` or ``stop``."""
         acts = {"pause": service.pause, "resume": service.resume, "stop": service.stop}
-        if action not in acts:
-            raise HTTPException(404, "a reprocessing is paused, resumed or stopped")
-        try:
-            job = acts[action](number, actor=request.state.actor)
-        except CannotReprocess as error:
-            raise HTTPException(409, str(error)) from None
+        job = act_on_job(
+            request, number, action, acts, refusal=CannotReprocess,
+            otherwise="a reprocessing is paused, resumed or stopped",
+        )  # fmt: skip
         gateway.follower.wake()
         return shapes.job(job)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from gateway.cli.asking import ask_running
+from gateway.cli.jobs import JobArgument, add_actions, jobs_table
 from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
 from gateway.cli.output import Code, data, facts, fail, heading, say, table
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
 
 app = typer.Typer(name="jobs", help="Replays at a pace.", no_args_is_help=True)
-JobArgument = Annotated[int, typer.Argument(help="Its number.", metavar="JOB")]
 
 
 def submit(
@@ -48,16 +48,7 @@ def list_jobs(
     if json_output:
         data(found)
         return
-    names = ("selected", "released", "delivered", "failed")
-    table(
-        ["job", "state", "begun", "by", "reason", *names],
-        [
-            (each["id"], each["state"], each["at"], each["actor"], each["reason"],
-             *(each["counts"].get(name, 0) for name in names))
-            for each in found
-        ],
-        numbers=("job", *names),
-    )  # fmt: skip
+    jobs_table(found, ("selected", "released", "delivered", "failed"))
 
 
 @app.command("show")
@@ -91,30 +82,6 @@ def show(
     )
 
 
-@app.command("pause")
-def pause(
-    job: JobArgument, *, config: ConfigOption = None, state_folder: StateOption = None
-) -> None:
-    """Let a replay rest. What it let go goes on."""
-    _say(ask_desk(settings(config, state_folder), f"/jobs/{job}/pause", {}))
-
-
-@app.command("resume")
-def resume(
-    job: JobArgument, *, config: ConfigOption = None, state_folder: StateOption = None
-) -> None:
-    """Let a replay that was paused or has halted go on, from the first step of its ramp."""
-    _say(ask_desk(settings(config, state_folder), f"/jobs/{job}/resume", {}))
-
-
-@app.command("cancel")
-def cancel(
-    job: JobArgument, *, config: ConfigOption = None, state_folder: StateOption = None
-) -> None:
-    """End a replay. What it let go stays so; the rest stays dead."""
-    _say(ask_desk(settings(config, state_folder), f"/jobs/{job}/cancel", {}))
-
-
 def ask_desk(
     effective: Settings,
     path: str,
@@ -139,3 +106,16 @@ def _say(told: dict[str, Any]) -> None:
         *((name, number) for name, number in told["counts"].items()),
         ("on their way", told["in_flight"]), ("waiting", told["waiting"]),
     ])  # fmt: skip
+
+
+add_actions(
+    app,
+    "/dead-letters/jobs",
+    _say,
+    {
+        "pause": "Let a replay rest. What it let go goes on.",
+        "resume": "Let a replay that was paused or has halted go on, from the first step of its"
+        " ramp.",
+        "cancel": "End a replay. What it let go stays so; the rest stays dead.",
+    },
+)

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.asking import ask_running
+from gateway.cli.jobs import JobArgument, add_actions, jobs_table
 from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
-from gateway.cli.output import Code, data, facts, fail, say, table
+from gateway.cli.output import Code, data, facts, fail, say
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
 
 app = typer.Typer(name="reprocessing", help="Jobs that read messages anew.", no_args_is_help=True)
-JobArgument = Annotated[int, typer.Argument(help="Its number.", metavar="JOB")]
-_ACTIVE = ("running", "paused")
+_PATH = "/mappings/reprocessing"
 
 
 def reprocess(
@@ -100,18 +100,7 @@ def list_jobs(
     if json_output:
         data(found)
         return
-    table(
-        ["job", "state", "at", "by", "reason", "selected", "examined", "changed", "failed"],
-        [
-            (
-                each["id"], each["state"], each["at"], each["actor"], each["reason"],
-                *(each["counts"].get(name, 0)
-                  for name in ("selected", "examined", "changed", "failed")),
-            )
-            for each in found
-        ],
-        numbers=("job", "selected", "examined", "changed", "failed"),
-    )  # fmt: skip
+    jobs_table(found, ("selected", "examined", "changed", "failed"))
 
 
 @app.command("show")
@@ -138,34 +127,10 @@ def show(
     _say_job(told)
 
 
-@app.command("pause")
-def pause(
-    job: JobArgument, *, config: ConfigOption = None, state_folder: StateOption = None
-) -> None:
-    """Let a job rest."""
-    _say_job(_ask(settings(config, state_folder), f"/{job}/pause", {}))
-
-
-@app.command("resume")
-def resume(
-    job: JobArgument, *, config: ConfigOption = None, state_folder: StateOption = None
-) -> None:
-    """Let a job go on, with the mappings in force now."""
-    _say_job(_ask(settings(config, state_folder), f"/{job}/resume", {}))
-
-
-@app.command("stop")
-def stop(
-    job: JobArgument, *, config: ConfigOption = None, state_folder: StateOption = None
-) -> None:
-    """End a job. What it has read anew stays so."""
-    _say_job(_ask(settings(config, state_folder), f"/{job}/stop", {}))
-
-
 def _ask(
     effective: Settings, path: str, body: dict[str, Any], parameters: dict[str, str] | None = None
 ) -> Any:
-    return ask_running(effective, f"/mappings/reprocessing{path}", body, parameters=parameters)
+    return ask_running(effective, f"{_PATH}{path}", body, parameters=parameters)
 
 
 def _instant(given: datetime | None) -> str | None:
@@ -207,3 +172,15 @@ def _say_job(told: dict[str, Any]) -> None:
     for each in told["failures"]:
         typer.echo(f"message {each['message_id']} {each['code']} {each['detail']}"
                    f" {each['location']}".rstrip())  # fmt: skip
+
+
+add_actions(
+    app,
+    _PATH,
+    _say_job,
+    {
+        "pause": "Let a job rest.",
+        "resume": "Let a job go on, with the mappings in force now.",
+        "stop": "End a job. What it has read anew stays so.",
+    },
+)

@@ -20,6 +20,8 @@ from tests.chaos.verdict import Verdict, account, judge
 from tests.eventually import eventually
 
 CONNECTIONS = 6
+QUARANTINED = (CauseCode.UNFINISHED_ATTEMPTS.value, CauseCode.HOSTILE_CONTENT.value)
+"""Why something is set apart over which processes ended again and again, whoever ended them."""
 WARD_CONNECTIONS = 2
 WARD_EVERY_SECONDS = 0.05
 
@@ -30,7 +32,8 @@ class Report:
 
     ``verdict`` is on the record, ``elsewhere`` on the FHIR server, which refused ``refused``.
     ``quarantined`` were set apart because the gateway died over them again and again, as it must
-    be where nobody knows who killed it; they were let go again at the end."""
+    be where nobody knows who killed it; they were let go again at the end. ``causes`` are those of
+    what was dead then."""
 
     store: str
     seed: int
@@ -42,6 +45,7 @@ class Report:
     poison: int = 0
     refused: int = 0
     quarantined: int = 0
+    causes: Counter[str] = field(default_factory=Counter)
     dead: int = 0
     backlog: int = 0
     verdict: Verdict = field(default_factory=Verdict)
@@ -55,7 +59,8 @@ class Report:
 
     def shape(self) -> dict[str, Any]:
         """As plain JSON."""
-        return {**asdict(self), "faults": dict(sorted(self.faults.items()))}
+        counted = {"faults": self.faults, "causes": self.causes}
+        return {**asdict(self), **{name: dict(sorted(of.items())) for name, of in counted.items()}}
 
 
 @dataclass
@@ -194,19 +199,23 @@ def _calm(
 
 def _let_go_again(house: House, plan: Plan, report: Report) -> list[str]:
     """As an operator does with what was quarantined; the control ids of it."""
-    gateway = house.gateway
-    cause = CauseCode.UNFINISHED_ATTEMPTS.value
-    found = gateway.get("/api/v1/dead-letters", cause=cause, limit="500")["items"]
-    if not found:
-        return []
-    report.quarantined = len(found)
-    answer = HTTP.post(f"{gateway.url}/api/v1/dead-letters/replay", json={"cause": cause})
-    if answer.status_code != 200:
-        report.wrong.append(f"the quarantined were not let go: {answer.status_code}")
-    _settle(house, plan, report)
-    return [
-        str(gateway.get(f"/api/v1/messages/{each['message_id']}")["control_id"]) for each in found
-    ]
+    gateway, late = house.gateway, []
+    for cause in QUARANTINED:
+        found = gateway.get("/api/v1/dead-letters", cause=cause, limit="500")["items"]
+        if not found:
+            continue
+        late += [
+            str(gateway.get(f"/api/v1/messages/{each['message_id']}")["control_id"])
+            for each in found
+        ]
+        answer = HTTP.post(f"{gateway.url}/api/v1/dead-letters/replay", json={"cause": cause})
+        if answer.status_code != 200:
+            report.wrong.append(f"the quarantined were not let go: {answer.status_code}")
+        _settle(house, plan, report)
+    report.quarantined = len(late)
+    for group in gateway.get("/api/v1/dead-letters/groups")["items"]:
+        report.causes[group["code"]] += group["count"]
+    return late
 
 
 def _settle(house: House, plan: Plan, report: Report) -> None:

@@ -45,7 +45,8 @@ class Verdict:
         due = {value for value in range(1, acknowledged + 1) if wanted(value)}
         lost = {value for value in due - set(values) if value not in late}
         doubled = sum(count - 1 for count in Counter(values).values())
-        disorder = sum(1 for before, after in itertools.pairwise(values) if after < before)
+        in_time = [value for value in values if value not in late]
+        disorder = sum(1 for before, after in itertools.pairwise(in_time) if after < before)
         invented = [
             value for value in values if not 1 <= value <= acknowledged + 1 or not wanted(value)
         ]
@@ -61,11 +62,12 @@ class Verdict:
             )
 
 
-def history(gateway: GatewayProcess, patient: str) -> list[int]:
-    """The values of the patient's observation in the order in which the record took them."""
+def history(gateway: GatewayProcess, patient: str) -> tuple[list[int], int]:
+    """The values of the patient's observation in the order in which the record took them, and the
+    one that holds now."""
     found = gateway.get("/fhir/Patient", identifier=f"urn:oid:{TEST_ROOT}|{patient}")
     if not found.get("entry"):
-        return []
+        return [], 0
     (entry,) = found["entry"]
     observations = gateway.get("/fhir/Observation", patient=entry["resource"]["id"])
     (observation,) = observations["entry"]
@@ -79,7 +81,8 @@ def history(gateway: GatewayProcess, patient: str) -> list[int]:
             versions[version] = int(resource["valueQuantity"]["value"])
         following = [link["url"] for link in bundle.get("link", []) if link["relation"] == "next"]
         path = following[0].removeprefix(gateway.url) if following else None
-    return [versions[version] for version in sorted(versions)]
+    now = int(observation["resource"]["valueQuantity"]["value"])
+    return [versions[version] for version in sorted(versions)], now
 
 
 def judge(
@@ -89,9 +92,12 @@ def judge(
     ``late`` the control ids of those that went when later ones were there."""
     verdict = Verdict()
     for patient, acknowledged in ledger.items():
-        values = history(gateway, patient)
+        values, now = history(gateway, patient)
         if values or acknowledged:
             verdict.take(patient, acknowledged, values, late=values_of(patient, late))
+        if values and now != max(values):
+            verdict.out_of_order += 1
+            verdict.where.append(f"{patient}: {now} holds, not the latest, {max(values)}")
     return verdict
 
 

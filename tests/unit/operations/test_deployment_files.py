@@ -135,6 +135,19 @@ def test_the_image_is_built_of_what_there_is(deploy: Path, repository: Path) -> 
     assert set(ports) == {each.rpartition(":")[2] for each in listened if each}
 
 
+CLIENTS = {"bookworm": 15, "trixie": 17}
+"""The version of the package postgresql-client, by release of Debian."""
+
+
+def test_the_image_can_back_up_the_database_beside_it(deploy: Path) -> None:
+    """pg_dump refuses a server whose version is later than its own."""
+    image = (deploy / "docker/Dockerfile").read_text(encoding="utf-8")
+    (release,) = set(re.findall(r"^FROM python:[\d.]+-slim-(\w+)", image, re.M))
+    tree = yaml.safe_load((deploy / "docker/compose.yaml").read_text(encoding="utf-8"))
+    server = int(re.findall(r"postgres:(\d+)", tree["services"]["postgres"]["image"])[0])
+    assert server <= CLIENTS[release]
+
+
 def test_the_compose_file_names_what_there_is(deploy: Path) -> None:
     tree = yaml.safe_load((deploy / "docker/compose.yaml").read_text(encoding="utf-8"))
     services = tree["services"]

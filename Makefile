@@ -66,7 +66,7 @@ validate-r4: setup ## Compare the R4 checker with the official FHIR validator (n
 	@tools/setup tests $(VENV)
 	@tools/validate_r4/run $(BIN)/python $(VALIDATE)
 
-peers: setup ## Send the corpora with HAPI, python-hl7 and a bare socket; compare (needs a JDK and Maven)
+peers: setup ## Send the corpora with HAPI, Camel, python-hl7 and a bare socket; compare (needs a JDK and Maven)
 	@tools/setup tests $(VENV)
 	@tools/peers/run $(BIN)/python $(or $(MESSAGES),../shared/corpora/hl7v2)
 

@@ -34,7 +34,7 @@ from adapters.hl7.folder import Hl7FolderSource
 from adapters.hl7.http import Hl7HttpSource
 from adapters.hl7.listener import MllpSource
 from adapters.hl7.port import Ports
-from adapters.hl7.profile_files import ProfileError
+from adapters.hl7.profile_files import ProfileError, digest_of
 from adapters.hl7.return_link import MllpReturnLink
 from adapters.hl7.settings import (
     Hl7FolderSourceSettings,
@@ -42,6 +42,7 @@ from adapters.hl7.settings import (
     Hl7SourceSettings,
     MllpSourceSettings,
 )
+from adapters.hl7.site_profiles import load_profile
 from adapters.hprim.folder import HprimFolderSource
 from adapters.hprim.http import HprimHttpSource
 from adapters.hprim.settings import HprimFolderSourceSettings, HprimHttpSourceSettings
@@ -163,6 +164,8 @@ class Sources:
         self._worklist: Worklist | None = None
         self._settings: dict[str, Any] = {}
         self._running: dict[str, Source] = {}
+        # What the profiles of HL7 v2 sources were read from: a file may change by itself.
+        self._profiles: dict[str, str] = {}
         self._held: set[str] = set()
 
     def prepare(
@@ -185,6 +188,7 @@ class Sources:
         self._holdings = holdings
         self._worklist = worklist
         self._settings = {each.name: each for each in settings}
+        self._profiles = _profiles(settings)
         self._running = {each.name: self._make(each) for each in settings}
         self._tell()
 
@@ -266,11 +270,16 @@ class Sources:
             for name, each in wanted.items()
             if name not in started and each != self._settings[name]
         ]
+        profiles = await asyncio.to_thread(_profiles, settings)
+        others = [name for name in profiles if profiles[name] != self._profiles.get(name)]
+        renewed = [name for name in others if name not in (*started, *changed)]
         running = dict(self._running)
         undo: list[Callable[[], Awaitable[None]]] = []
         at = ""
         links: dict[str, MllpReturnLink | None] = {}
         try:
+            for at in others:
+                await asyncio.to_thread(load_profile, wanted[at].profile)
             for at in (*started, *changed):
                 links[at] = self._linked(wanted[at])
             # A port or folder passes from one source to another of another name or kind.
@@ -285,6 +294,10 @@ class Sources:
                 running[at] = source = self._make(wanted[at])
                 undo.append(source.stop)
                 await source.start()
+            # Last, and found good before: a file that has changed has no former content to go
+            # back to.
+            for at in renewed:
+                await running[at].reconfigure(self._spooled(wanted[at]))
         except (OSError, TlsUnusable, ProfileError) as error:
             await self._undo(undo)
             said = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -293,7 +306,8 @@ class Sources:
         except BaseException:
             await self._undo(undo)
             raise
-        before = self._running
+        before, self._profiles = self._running, profiles
+        changed += renewed
         self._running = {name: running[name] for name in wanted}
         self._settings = wanted
         self._tell()
@@ -470,6 +484,15 @@ def xds_reception(
     shared = CdaHttpSourceSettings.model_fields.keys() & XdsSourceSettings.model_fields.keys()
     given = {name: getattr(settings, name) for name in shared - {"type"}}
     return CdaReception(CdaHttpSourceSettings(**given), intake, validator)
+
+
+def _profiles(settings: Sequence[Any]) -> dict[str, str]:
+    """The content of the sources' profiles, by digest."""
+    return {
+        each.name: digest_of(each.profile)
+        for each in settings
+        if isinstance(each, Hl7SourceSettings) and each.profile is not None
+    }
 
 
 def _claim(settings: Any) -> object:

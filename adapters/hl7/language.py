@@ -32,6 +32,7 @@ from adapters.hl7.scopes import (
     MessageScope,
     RepetitionScope,
     SegmentScope,
+    cut_document,
     groups_in,
     root_of,
 )
@@ -230,4 +231,8 @@ class Hl7Reader:
         if len(contents) == 1 and needs_joining(whole):
             whole = join([whole])
         message = Message.read(whole, encoding=encoding, charset_default=self._charset_default)
+        cut = cut_document(message)
+        if cut:
+            # The rest of it stands in lines of their own; half a document is none.
+            raise Unreadable("a line end stands inside the document, whose rest is lost", cut)
         return MessageScope(message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,16 @@ class Marks:
             place = place[:-1]
         line, column = self._at.get(place, (1, 1))
         return f"{self.file}:{line}:{column}"
+
+
+def digest_of(path: Path) -> str:
+    """What tells one content of a file from another: SHA-256, of no more than a profile may have.
+    Empty when the file cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.sha256(stream.read(FILE_BYTES_MAX + 1)).hexdigest()
+    except OSError:
+        return ""
 
 
 def read_profile_file(path: Path) -> tuple[Profile, Marks]:

@@ -256,3 +256,23 @@ def find_around(binding: Binding, node: Node, name: str) -> Sequence[int]:
             return ()
         came_from, current = current, current.parent
     return ()
+
+
+def cut_document(message: Message) -> str:
+    """Where a document (OBX-2 ED) is cut, like ``OBX(2)-5``; empty when none is.
+
+    A line end stands inside the field, as where Base64 came wrapped: what is left of it would
+    still decode, to a document without its end. Of other fields the rest is flagged
+    (:meth:`MessageScope.reading_flags`).
+    """
+    if all(_SEGMENT_NAME.match(name) for name in message.names()):
+        return ""
+    number, document = 0, False
+    for index in range(len(message.segments)):
+        name = message.name(index)
+        if _SEGMENT_NAME.match(name):
+            number += name == "OBX"
+            document = name == "OBX" and message.text(index, 2, 1).strip() == "ED"
+        elif document:
+            return f"OBX({number})-5"
+    return ""

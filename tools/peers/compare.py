@@ -1,9 +1,10 @@
-"""Four clients send the same messages to one gateway: do they get the same answers?
+"""Clients that are not ours send the same messages to one gateway: do they get the same answers?
 
 A bare socket, python-hl7's client, HAPI's block writer and reader, HAPI's client (which parses
-each message and writes it again), and HAPI's client of HL7 over HTTP, each at a source of its own.
-Then the other way round: ``ecluse send`` to HAPI's server. Prints a line for each; every message on
-which two do not agree goes to the report.
+each message and writes it again), Camel's client, and HAPI's client of HL7 over HTTP, each at a
+source of its own; then all but the last over mutual TLS. Then the other way round: ``ecluse send`` to
+HAPI's and Camel's servers, with and without TLS. Prints a line for each; every message on which
+two do not agree goes to the report.
 
     compare.py --report FILE CORPUS -- java -cp … Peer
 """
@@ -15,23 +16,25 @@ import base64
 import json
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from hl7.client import MLLPClient
+from keys import Keys
 
 from adapters.hl7.framing import Frame, FrameReader, frame
 from adapters.hl7.sender import read_messages
 from tests.acceptance.gateway_process import GatewayProcess
 from tests.servers import free_port
 
-ANSWER_MS, SILENCE_MS = 3_000, 250
+ANSWER_MS, SILENCE_MS = 20_000, 250
 FIELDS = {"MSA": (1, 2), "ERR": (1, 2, 3, 4, 8)}
 Told = tuple[str, ...] | str
 Send = Callable[[bytes, int], bytes | None]
@@ -85,9 +88,14 @@ def told_by(answer: bytes | None) -> Told:
 
 
 @contextmanager
-def bare_socket(port: int) -> Iterator[Send]:
+def bare_socket(port: int, tls: ssl.SSLContext | None = None) -> Iterator[Send]:
     """Nothing but a socket."""
-    with socket.create_connection(("127.0.0.1", port)) as connection:
+    with ExitStack() as stack:
+        connection = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        if tls is not None:
+            connection = stack.enter_context(
+                tls.wrap_socket(connection, server_hostname="localhost")
+            )
         frames, answers = FrameReader(), []
 
         def send(body: bytes, milliseconds: int) -> bytes | None:
@@ -107,9 +115,11 @@ def bare_socket(port: int) -> Iterator[Send]:
 
 
 @contextmanager
-def python_hl7(port: int) -> Iterator[Send]:
+def python_hl7(port: int, tls: ssl.SSLContext | None = None) -> Iterator[Send]:
     """python-hl7's client, in a set where every byte is a character."""
     with MLLPClient("127.0.0.1", port, encoding="latin-1") as client:
+        if tls is not None:
+            client.socket = tls.wrap_socket(client.socket, server_hostname="localhost")
 
         def send(body: bytes, milliseconds: int) -> bytes | None:
             client.socket.settimeout(milliseconds / 1000)
@@ -123,8 +133,8 @@ def python_hl7(port: int) -> Iterator[Send]:
 
 
 @contextmanager
-def hapi(java: Sequence[str], *arguments: str, charset: str = "ISO-8859-1") -> Iterator[Send]:
-    """One of HAPI's clients, in a process of its own."""
+def peer(java: Sequence[str], *arguments: str, charset: str = "ISO-8859-1") -> Iterator[Send]:
+    """One of HAPI's and Camel's clients, in a process of its own."""
     process = subprocess.Popen(
         [*java, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -139,7 +149,7 @@ def hapi(java: Sequence[str], *arguments: str, charset: str = "ISO-8859-1") -> I
         if line.startswith("!"):
             raise NotSent(line[1:])
         if not line:
-            raise NotSent("HAPI ended")
+            raise NotSent("the process ended")
         return None if line == "-" else base64.b64decode(line)
 
     try:
@@ -197,31 +207,80 @@ def compare(
     return not unlike
 
 
-def to_hapi(java: Sequence[str], wanted: list[Sample], folder: Path) -> bool:
-    """``ecluse send`` to HAPI's server: every answer read, each to its own message."""
+def to_server(
+    name: str,
+    java: Sequence[str],
+    role: str,
+    wanted: list[Sample],
+    folder: Path,
+    keys: Keys | None = None,
+) -> bool:
+    """``ecluse send`` to a server that is not ours: every answer read, each to its own message."""
     port = free_port()
+    command = keys.java(java, "server") if keys else java
     process = subprocess.Popen(
-        [*java, "receive", str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*command, role, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stdout.readline() == "listening\n"
-    files = folder / "to-hapi"
-    files.mkdir()
+    files = folder / f"to-{role}"
+    files.mkdir(exist_ok=True)
     for number, sample in enumerate(wanted):
         (files / f"{number:05d}.hl7").write_bytes(sample.body)
+    secure = (
+        ["--ca", keys.ca, "--cert", keys.own.certificate, "--key", keys.own.key,
+         "--server-name", "localhost"] if keys else []
+    )  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-m", "gateway.cli", "send", str(files), "--to",
-         f"mllp://127.0.0.1:{port}", "--json", "--timeout", "3"],
+         f"mllp{'s' if keys else ''}://127.0.0.1:{port}", *map(str, secure), "--json",
+         "--timeout", str(ANSWER_MS // 1000)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     process.stdin.close()
     process.wait(30)
     process.stdout.close()
     told = json.loads(done.stdout)
-    print(f"{'ecluse send, to HAPI':32} {told['sent']:5} sent, {told['unanswered']} unanswered, "
+    print(f"{name:32} {told['sent']:5} sent, {told['unanswered']} unanswered, "
           + ", ".join(f"{code} {count}" for code, count in told["codes"].items()))  # fmt: skip
     return bool(told["codes"] == {"AA": len(wanted)})
+
+
+CLIENTS = {
+    "python-hl7": "python-hl7",
+    "framing": "HAPI, block by block",
+    "initiator": "HAPI, its client",
+    "camel": "Camel, its client",
+}
+"""Name of the source (and of the role in Java), and what is printed."""
+
+
+def ask_each(
+    java: Sequence[str],
+    ports: dict[str, int],
+    wanted: list[Sample],
+    reference: dict[str, Told],
+    report: list[dict[str, object]],
+    keys: Keys | None = None,
+) -> tuple[bool, dict[str, Told]]:
+    """All clients over MLLP, with TLS or without: whether they agree, and what HAPI's own was told."""
+    suffix, command = ("-tls", keys.java(java)) if keys else ("", list(java))
+    tls = keys.context() if keys else None
+    alike = True
+    parsed: dict[str, Told] = {}
+    if keys:
+        with bare_socket(ports[f"socket{suffix}"], tls) as send:
+            found = ask(send, wanted, reference)
+            alike &= compare("a bare socket, TLS", found, reference, report)
+    for role, words in CLIENTS.items():
+        port = ports[f"{role}{suffix}"]
+        to_java = peer(command, role, "127.0.0.1", str(port))
+        with python_hl7(port, tls) if role == "python-hl7" else to_java as send:
+            found = ask(send, wanted, reference)
+        alike &= compare(words + (", TLS" if keys else ""), found, reference, report)
+        parsed = found if role == "initiator" else parsed
+    return alike, parsed
 
 
 def main() -> int:
@@ -233,15 +292,17 @@ def main() -> int:
     options = parser.parse_args()
     java = [each for each in options.java if each != "--"]
     wanted = samples(options.corpus)
-    names = ("socket", "python-hl7", "hapi-framing", "hapi-client")
-    ports = {name: free_port() for name in names}
+    ports = {f"{name}{tls}": free_port() for name in ("socket", *CLIENTS) for tls in ("", "-tls")}
     report: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
+        keys = Keys(Path(folder) / "keys")
         gateway = GatewayProcess(Path(folder) / "gateway")
         gateway.extra = {
             "worker": {"threads": 0},
             "sources": [
-                *({"name": n, "type": "mllp", "listen": f"127.0.0.1:{p}"} for n, p in ports.items()),
+                *({"name": n, "type": "mllp", "listen": f"127.0.0.1:{p}",
+                   **({"tls": keys.settings()} if n.endswith("-tls") else {})}
+                  for n, p in ports.items()),
                 {"name": "hapi-http", "type": "hl7-http"},
             ],
         }  # fmt: skip
@@ -251,27 +312,25 @@ def main() -> int:
                 reference = ask(send, wanted, _silences(wanted))
             print(f"{'a bare socket':32} {len(wanted):5} messages: "
                   + ", ".join(f"{code} {count}" for code, count in _codes(reference)))  # fmt: skip
-            alike = []
-            with python_hl7(ports["python-hl7"]) as send:
-                alike.append(compare("python-hl7", ask(send, wanted, reference), reference, report))
-            with hapi(java, "framing", "127.0.0.1", str(ports["hapi-framing"])) as send:
-                found = ask(send, wanted, reference)
-                alike.append(compare("HAPI, block by block", found, reference, report))
-            with hapi(java, "initiator", "127.0.0.1", str(ports["hapi-client"])) as send:
-                parsed = ask(send, wanted, reference)
-                alike.append(compare("HAPI, its client", parsed, reference, report))
+            plain, parsed = ask_each(java, ports, wanted, reference, report)
+            secure, _ = ask_each(java, ports, wanted, reference, report, keys)
             url = f"{gateway.url}/intake/hl7/hapi-http"
-            with hapi(java, "http", url, charset="UTF-8") as send:
+            with peer(java, "http", url, charset="UTF-8") as send:
                 found = ask(send, [each for each in wanted if is_utf8(each.body)], reference)
-                alike.append(compare("HAPI, HL7 over HTTP (UTF-8)", found, reference, report))
+                http = compare("HAPI, HL7 over HTTP (UTF-8)", found, reference, report)
         finally:
             gateway.stop()
         # What HAPI itself can read: to the rest its server says nothing, or AE.
         taken = [each for each in wanted if parsed[each.name][0] == "MSA-1 AA"]
-        alike.append(to_hapi(java, taken, Path(folder)))
+        back = [
+            to_server(f"ecluse send, to {name}{', TLS' if tls else ''}", java, role, taken,
+                      Path(folder), tls)
+            for name, role in (("HAPI", "receive"), ("Camel", "camel-receive"))
+            for tls in (None, keys)
+        ]  # fmt: skip
     options.report.write_text("".join(json.dumps(each) + "\n" for each in report), encoding="utf-8")
     print(f"what differs, message by message: {options.report}")
-    return 0 if all(alike) else 1
+    return 0 if plain and secure and http and all(back) else 1
 
 
 def _silences(wanted: list[Sample]) -> dict[str, Told]:

@@ -17,6 +17,7 @@ import yaml
 from pydicom.data import get_testdata_file
 
 from adapters.dicom.sender import send_files
+from adapters.hl7.framing import FrameReader, frame
 from gateway.cli import main
 from gateway.cli.output import Code
 from tests.acceptance.return_listener import ReturnListener, asking
@@ -24,6 +25,7 @@ from tests.certificates import Authority
 from tests.eventually import eventually
 from tests.integration.faces import messages as hl7
 from tests.integration.faces.house import House, running_house
+from tests.integration.hl7.fake_intake import fields
 from tests.servers import free_port
 
 CDA = Path(__file__).resolve().parents[3] / "gateway" / "demo" / "cr_bio.xml"
@@ -333,6 +335,50 @@ def test_sources_over_http_come_change_and_go(house: House) -> None:
         write(house, sources={"web": None, "files": None})
         assert reload(house)["stopped"] == ["web", "files"]
         assert http.post("/intake/hl7/web", content=message).status_code == 404
+
+
+def test_a_profile_that_changed_is_taken_up_over_an_open_connection(
+    house: House, tmp_path: Path
+) -> None:
+    profile = tmp_path / "site.profile.yaml"
+
+    def asks(rules: str) -> None:
+        profile.write_text(f"profile: site\nmessages:\n  ADT^A01:\n    {rules}\n", encoding="utf-8")
+
+    asks("PID-5: {required: true}")
+    write(house, sources={"lab": {"profile": str(profile)}})
+    assert reload(house)["changed"] == ["lab"]
+    with socket.create_connection(house.mllp, timeout=30) as connection:
+        frames = FrameReader()
+
+        def told(control_id: str) -> list[str]:
+            connection.sendall(frame(hl7.admission(control_id)))
+            found: list[Any] = []
+            while not found:
+                found = frames.receive(connection.recv(1 << 16))
+            return [
+                fields(each.payload, "MSA", number).decode() for each in found for number in (1, 2)
+            ]
+
+        assert told("P1") == ["AA", "P1"]
+        assert reload(house)["changed"] == []
+        asks("PID-19: {required: true}")
+        assert told("P2") == ["AA", "P2"]
+        assert reload(house)["changed"] == ["lab"]
+        assert told("P3") == ["AE", "P3"]
+        # One with a mistake, beside a change that is none: all stays as it was.
+        asks("PID-5: {requires: true}")
+        write(house, sources={"lab": {"processing_ids": ["T"]}})
+        [problem] = reload(house, 422)["problems"]
+        assert "requires" in problem
+        assert told("P4") == ["AE", "P4"]
+        write(house, sources={"lab": {"processing_ids": ["P"]}})
+        profile.unlink()
+        reload(house, 422)
+        assert told("P5") == ["AE", "P5"]
+        asks("PID-5: {required: true}")
+        assert reload(house)["changed"] == ["lab"]
+        assert told("P6") == ["AA", "P6"]
 
 
 def test_certificates_and_refusals_are_told(house: House, tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adapters.hl7.language import Hl7Reader
 from adapters.hl7.message import Message
 from adapters.hl7.scopes import MessageScope
+from gateway.model import Payload
 from gateway.ports import Unreadable
 
 HEADER = "MSH|^~\\&|APP|FAC|||20240101||ADT^A01^ADT_A01|1|P|2.5"
@@ -175,6 +177,18 @@ def test_a_line_that_is_no_segment_is_flagged_without_its_text() -> None:
     assert "line 3" in flag.detail
     assert "Secret" not in repr(flag)
     assert scope.source_bytes().startswith(b"MSH")
+
+
+def test_a_document_that_a_line_end_cuts_is_not_read_as_half_of_it() -> None:
+    good = "OBX|1|TX|||a\rMore text\r"
+    wrapped = "OBX|2|ED|||^AP^^Base64^JVBERi0x\rLjQKJVBE\rRi0x||||||F\r"
+    payload = Payload.from_bytes(f"{HEADER}\r{good}{wrapped}".encode())
+    with pytest.raises(Unreadable, match="inside the document") as fault:
+        Hl7Reader().read([payload])
+    assert fault.value.location == "OBX(2)-5"
+    # Line feeds within the lines of a message of carriage returns are its own: Base64 takes them.
+    for text in (good, wrapped.replace("x\rL", "x\nL").replace("E\rR", "E\nR")):
+        Hl7Reader().read([Payload.from_bytes(f"{HEADER}\r{text}".encode())])
 
 
 @pytest.mark.parametrize("accent", ["é", "€"])

@@ -25,6 +25,7 @@ import java.nio.charset.StandardCharsets;
 import java.util.Base64;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
+import javax.net.ssl.SSLSocketFactory;
 
 
 /**
@@ -38,12 +39,20 @@ import java.util.concurrent.TimeUnit;
  *                      matched by MSA-2
  * http URL             its client of HL7 over HTTP
  * receive PORT         its server, which answers what it takes with its own acknowledgement
+ * camel HOST PORT      the client of Camel's component mllp, byte for byte
+ * camel-receive PORT   the server of the same, which answers with its automatic acknowledgement
  * </pre>
+ *
+ * With the property peer.tls all but http speak TLS.
  */
 public final class Peer {
-    private interface Exchange {
+    /** One message there and its answer back; null when none came in that time. */
+    interface Exchange {
         String answer(String message, int milliseconds, Charset charset) throws Exception;
     }
+
+    /** Over TLS, with the keys and authorities of Java's own properties (javax.net.ssl). */
+    static final boolean TLS = Boolean.getBoolean("peer.tls");
 
     private static final PrintStream OUT = new PrintStream(System.out, true, StandardCharsets.US_ASCII);
 
@@ -53,6 +62,8 @@ public final class Peer {
             case "initiator" -> run(initiator(arguments[1], Integer.parseInt(arguments[2])));
             case "http" -> run(http(arguments[1]));
             case "receive" -> receive(Integer.parseInt(arguments[1]));
+            case "camel" -> run(CamelPeer.client(arguments[1], Integer.parseInt(arguments[2])));
+            case "camel-receive" -> CamelPeer.receive(Integer.parseInt(arguments[1]), Peer::untilClosed);
             default -> throw new IllegalArgumentException(arguments[0]);
         }
         System.exit(0);
@@ -78,7 +89,8 @@ public final class Peer {
     }
 
     private static Exchange framing(String host, int port) throws Exception {
-        Socket socket = new Socket(host, port);
+        Socket socket =
+                TLS ? SSLSocketFactory.getDefault().createSocket(host, port) : new Socket(host, port);
         // Every byte is a character of this set, so that nothing is changed on the way.
         MinLLPWriter writer = new MinLLPWriter(socket.getOutputStream(), StandardCharsets.ISO_8859_1);
         MinLLPReader reader = new MinLLPReader(socket.getInputStream(), StandardCharsets.ISO_8859_1);
@@ -107,7 +119,7 @@ public final class Peer {
 
     private static Exchange initiator(String host, int port) throws Exception {
         HapiContext context = context();
-        Connection connection = context.newClient(host, port, false);
+        Connection connection = context.newClient(host, port, TLS);
         Initiator initiator = connection.getInitiator();
         return (text, milliseconds, charset) -> {
             initiator.setTimeout(milliseconds, TimeUnit.MILLISECONDS);
@@ -139,7 +151,7 @@ public final class Peer {
 
     private static void receive(int port) throws Exception {
         HapiContext context = context();
-        HL7Service service = context.newServer(port, false);
+        HL7Service service = context.newServer(port, TLS);
         service.registerApplication(
                 new ReceivingApplication<Message>() {
                     @Override
@@ -158,10 +170,14 @@ public final class Peer {
                     }
                 });
         service.startAndWait();
+        untilClosed();
+        service.stopAndWait();
+    }
+
+    private static void untilClosed() throws java.io.IOException {
         OUT.println("listening");
         while (System.in.read() >= 0) {
             // Until whoever started it closes its input.
         }
-        service.stopAndWait();
     }
 }

@@ -148,9 +148,7 @@ def _calendar(parts: Stamp) -> Noted:
     return f"{year}-{month}-{day}", ""
 
 
-def _check_clock(
-    hour: str, minute: str | None, second: str | None, fraction: str | None
-) -> str:
+def _check_clock(hour: str, minute: str | None, second: str | None, fraction: str | None) -> str:
     minute, second = minute or "00", second or "00"
     if hour > "23" or minute > "59" or second > "60":
         raise Invalid("a time is 00:00:00 to 23:59:60")

@@ -26,6 +26,9 @@ def plain_text(element: etree._Element) -> str:
     Cells of a row are parted by a tab. Blanks are folded as XML writers mean them;
     the words themselves are not changed.
     """
+    if len(element) == 0:  # most often there is a text and nothing else
+        text = element.text
+        return _BLANKS.sub(" ", text).strip() if text else ""
     parts: list[str] = []
     _collect(element, parts)
     lines = "".join(parts).split("\n")

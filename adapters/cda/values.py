@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
 from itertools import count
+from typing import Any
 
 from lxml import etree
 
@@ -50,11 +51,21 @@ class Children:
     that a walk with predicates has found from an element, by the walk's number.
     """
 
-    __slots__ = ("_known", "chosen")
+    __slots__ = ("_known", "_under", "chosen")
 
     def __init__(self) -> None:
         self._known: dict[etree._Element, dict[str, list[etree._Element]]] = {}
+        self._under: dict[tuple[etree._Element, object], Sequence[etree._Element]] = {}
         self.chosen: dict[tuple[int, etree._Element], Sequence[etree._Element]] = {}
+
+    def under(self, element: etree._Element, tag: Any) -> Sequence[etree._Element]:
+        """All elements of a tag below an element, in document order. Not to be changed."""
+        key = (element, tag)
+        found = self._under.get(key)
+        if found is None:
+            found = [inner for inner in element.iter(tag) if inner is not element]
+            self._under[key] = found
+        return found
 
     def of(self, element: etree._Element) -> dict[str, list[etree._Element]]:
         """The children of an element, in document order. Not to be changed."""
@@ -70,6 +81,17 @@ class Children:
                         known[tag] = [child]
             self._known[element] = known
         return known
+
+
+def _is_valued(element: etree._Element) -> bool:
+    """Whether an attribute holds a value, and the element does not say that it has none."""
+    said = False
+    for key, value in element.items():
+        if key == "nullFlavor":
+            return False
+        if value and key not in _QUALIFIERS:
+            said = True
+    return said
 
 
 class Reading:
@@ -129,14 +151,16 @@ class Reading:
     def says_something(self, element: etree._Element) -> bool:
         """True when the element or anything below it holds a value. Not recursive."""
         known = self._present.get(element)
+        if known is None and len(element) == 0:
+            text = element.text
+            known = self._present[element] = bool(text and not text.isspace()) or _is_valued(
+                element
+            )
         if known is None:
             known = any(
                 (inner.text and not inner.text.isspace())
                 or (inner.tail and inner is not element and not inner.tail.isspace())
-                or (
-                    inner.get("nullFlavor") is None
-                    and any(value and key not in _QUALIFIERS for key, value in inner.items())
-                )
+                or _is_valued(inner)
                 for inner in element.iter(etree.Element)
             )
             self._present[element] = known

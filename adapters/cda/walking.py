@@ -139,7 +139,7 @@ def _reach(step: Step) -> Walk:
         return _children(step.name, tag)
     if step.axis is Axis.ANCESTOR:
         return lambda start, _below: list(start.iterancestors(tag))
-    return lambda start, _below: [element for element in start.iter(tag) if element is not start]
+    return lambda start, below: below.under(start, tag)
 
 
 def _children(name: str, tag: str) -> Walk:
@@ -164,6 +164,9 @@ def _compile_predicate(predicate: Predicate) -> Holds:
         return _compile_template(values, positive=positive)
     walk = compile_walk(path)
     reader = _predicate_reader(path)
+    if not values and path.ending is Ending.ELEMENT:
+        # That there is one is all that is asked: its words need not be put together.
+        return lambda element, below: bool(walk(element, below)) is positive
 
     def test(element: etree._Element, below: Children) -> bool:
         for found in walk(element, below):

@@ -78,6 +78,8 @@ def _name(element: etree._Element) -> str:
 
 
 def _attributes(element: etree._Element) -> str:
+    if not element.keys():
+        return ""
     kept = [(name, element.get(name, "")) for name in _KEPT if element.get(name) is not None]
     identifier = element.get("ID", "")
     if _IDENTIFIER.fullmatch(identifier):

@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Any
 
 from adapters.hl7.binding import PLACES_MAX
-from adapters.hl7.message import PADDED_FIELDS
+from adapters.hl7.message import PADDED_FIELDS, Message
 from adapters.hl7.paths import Path, parse
 from adapters.hl7.scopes import GroupScope, RepetitionScope, SegmentScope
 from gateway.ports import CompiledPath, Scope, Value
@@ -64,10 +64,10 @@ def _of_chosen(segment: str) -> Callable[[Scope], Hashable]:
     """Segments of which one is chosen: all that they say."""
 
     def content(scope: Any) -> Hashable:
-        positions = scope.find(segment)
+        positions: Sequence[int] = scope.find(segment)
         if not positions:
             return None
-        message = scope.message
+        message: Message = scope.message
         lines = message.segments
         return (message.profile, tuple([lines[index] for index in positions]))
 
@@ -79,10 +79,10 @@ def _of_first(path: Path) -> Callable[[Scope], Hashable]:
     typed = (segment, field) == _ANY_VALUE_FIELD
 
     def content(scope: Any) -> Hashable:
-        positions = scope.find(segment)
+        positions: Sequence[int] = scope.find(segment)
         if not positions:
             return None
-        message = scope.message
+        message: Message = scope.message
         index = positions[0]
         fields = message.split[index] or message.fields(index)
         if field >= len(fields):
@@ -101,10 +101,10 @@ def _of_every(path: Path) -> Callable[[Scope], Hashable]:
     typed = (segment, field) == _ANY_VALUE_FIELD
 
     def content(scope: Any) -> Hashable:
-        positions = scope.find(segment)
+        positions: Sequence[int] = scope.find(segment)
         if not positions:
             return None
-        message = scope.message
+        message: Message = scope.message
         texts = []
         some = False
         for index in positions:
@@ -143,7 +143,7 @@ def compile_contents(paths: Sequence[CompiledPath]) -> Callable[[Scope], Sequenc
 
     def contents(scope: Any) -> Sequence[Hashable]:
         firsts, there = known.of(scope)
-        message = scope.message
+        message: Message = scope.message
         padded = message.padded
         tokens: list[Hashable] = []
         for number, look in enumerate(looks):
@@ -221,6 +221,6 @@ class Places:
         for name in self._first:
             positions = find(name)
             firsts.append(positions[0] if positions else -1)
-        message = scope.message
+        message: Message = scope.message
         there = [bool(message.positions(name)) for name in self._others]
         return tuple(firsts), tuple(there)

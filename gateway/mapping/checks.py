@@ -49,7 +49,17 @@ def interpretation_agrees_with_range(observation: dict[str, Any]) -> str:
 
 
 def _more(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether the first amount is above the second; false when one is no number."""
+    """Whether the first amount is above the second; false when one is no number.
+
+    A float is the nearest to its decimal: of two that differ the greater has the greater
+    decimal. Only where they are equal the digits must tell.
+    """
+    try:
+        first, second = float(one["value"]), float(other["value"])
+        if first != second:
+            return first > second
+    except (ValueError, KeyError):
+        return False
     try:
         return Decimal(one["value"]) > Decimal(other["value"])
     except (InvalidOperation, KeyError):

@@ -207,10 +207,11 @@ def _make(run: Run, scope: Scope, item: Item, plan: Plan) -> str | None:
         key = _traced_key(run, scope, item, plan, shape, tokens)
     number = run.seen.get(key, 0) + 1
     identifier = key if number == 1 or plan.same else derived_id(key, str(number))
-    reference: str | None = f"{plan.kind}/{identifier}"
+    named = f"{plan.kind}/{identifier}"
+    reference: str | None = named
     around = run.frame
     run.frame = inner = Frame(around)
-    inner.known[plan.name] = f"{plan.kind}/{identifier}"
+    inner.known[plan.name] = named
     run.seen[key] = number
     if run.trace is not None:
         trail, run.trail = run.trail, [f"{reference}#"]
@@ -218,7 +219,7 @@ def _make(run: Run, scope: Scope, item: Item, plan: Plan) -> str | None:
         built = _built(run, scope, item, plan, shape, tokens)
         if built is not None:
             resource = {"resourceType": plan.kind, "id": identifier, **built}
-            reference = _emit(run, scope, plan, resource, key=key, number=number)
+            reference = _emit(run, scope, plan, resource, named, key=key, number=number)
             inner.known[plan.name] = reference
             around.add(plan.name, reference)
         else:
@@ -234,14 +235,15 @@ def _make(run: Run, scope: Scope, item: Item, plan: Plan) -> str | None:
 
 
 def _emit(
-    run: Run, scope: Scope, plan: Plan, resource: dict[str, Any], *, key: str, number: int
-) -> str:
-    """Add a resource, unless an earlier one of its key says the same; its reference."""
+    run: Run, scope: Scope, plan: Plan, resource: dict[str, Any], reference: str, *,
+    key: str, number: int,
+) -> str:  # fmt: skip
+    """Add a resource, unless an earlier one of its key says the same: then that one's
+    reference, else its own."""
     if number > 1:
         earlier = _repeated(run, scope, plan, resource, key=key, number=number)
         if earlier is not None:
             return earlier
-    reference = f"{plan.kind}/{resource['id']}"
     run.made[key, number] = (resource, reference)
     for check in plan.checks:
         code = check(resource)

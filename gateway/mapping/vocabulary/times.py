@@ -35,6 +35,10 @@ _TIME = re.compile(
 Noted = tuple[str, str]
 """A converted text and the code of a note about it, or an empty note."""
 
+Stamp = tuple[str | None, ...]
+"""Year, month, day, hour, minute, second, fraction with its point, offset; None where a text
+does not say it."""
+
 
 @lru_cache(maxsize=8192)
 def date(text: str) -> Noted:
@@ -51,18 +55,21 @@ def date_time(text: str, zone: str) -> Noted:
     """
     parts = _parse(text)
     day, note = _calendar(parts)
-    if parts["hour"] is None or len(day) < 10:
+    hour, minute, second, fraction, offset = parts[3:]
+    if hour is None or len(day) < 10:
         return day, note
-    if parts["minute"] is None:
-        _check_clock(parts)
+    clock = _check_clock(hour, minute, second, fraction)
+    if minute is None:
         return day, "precision-reduced"
-    clock = _check_clock(parts)
-    if parts["offset"] is not None:
-        return f"{day}T{clock}{_offset(parts['offset'])}", note
+    if offset is not None:
+        return f"{day}T{clock}{_offset(offset)}", note
     if not zone:
         return day, "no-zone"
-    offset, note = _local_offset(f"{day}T{clock[:8]}", zone)
-    return f"{day}T{clock}{offset}", note
+    local = _steady_offset(f"{day}T{hour}", zone)
+    if local:
+        return f"{day}T{clock}{local}", ""
+    local, note = _local_offset(f"{day}T{clock[:8]}", zone)
+    return f"{day}T{clock}{local}", note
 
 
 def instant(text: str, zone: str) -> Noted:
@@ -73,7 +80,7 @@ def instant(text: str, zone: str) -> Noted:
     found, note = date_time(text, zone)
     if len(found) < 20:
         raise Invalid("an instant needs a date, a time and an offset")
-    if not note and _parse(text)["second"] is None:
+    if not note and _parse(text)[5] is None:
         return found, "precision-filled"
     return found, note
 
@@ -103,19 +110,24 @@ def time(text: str) -> Noted:
     match = _TIME.fullmatch(text.strip())
     if match is None or match["minute"] is None:
         raise Invalid("a time is hhmm[ss[.ffff]]")
-    return _check_clock(match.groupdict()), "offset-left-out" if match["offset"] else ""
+    hour, minute, second, fraction, offset = match.groups()
+    return _check_clock(hour, minute, second, fraction), "offset-left-out" if offset else ""
 
 
-def _parse(text: str) -> dict[str, str | None]:
+def _parse(text: str) -> Stamp:
+    if len(text) == 14 and text.isascii() and text.isdigit():  # as nearly all are written
+        return (
+            text[:4], text[4:6], text[6:8], text[8:10], text[10:12], text[12:], None, None
+        )  # fmt: skip
     text = text.strip()
     match = _STAMP.fullmatch(text) if len(text) <= TEXT_MAX else None
     if match is None:
         raise Invalid("a date is YYYY[MM[DD[hh[mm[ss[.ffff]]]]]][±hhmm]")
-    return match.groupdict()
+    return match.groups()
 
 
-def _calendar(parts: dict[str, str | None]) -> Noted:
-    year, month, day = parts["year"], parts["month"], parts["day"]
+def _calendar(parts: Stamp) -> Noted:
+    year, month, day = parts[:3]
     if year is None or year == "0000":
         raise Invalid("a year is 0001 to 9999")
     if month is None:
@@ -128,18 +140,19 @@ def _calendar(parts: dict[str, str | None]) -> Noted:
         return f"{year}-{month}", ""
     if day == "00":
         return f"{year}-{month}", "precision-reduced"
-    try:
-        datetime(int(year), int(month), int(day))  # noqa: DTZ001 - a calendar check, no instant
-    except ValueError:
-        raise Invalid("the month has no such day") from None
+    if day > "28":  # each month has the others
+        try:
+            datetime(int(year), int(month), int(day))  # noqa: DTZ001 - a calendar check, no instant
+        except ValueError:
+            raise Invalid("the month has no such day") from None
     return f"{year}-{month}-{day}", ""
 
 
-def _check_clock(parts: dict[str, str | None]) -> str:
-    hour, minute, second = parts["hour"] or "00", parts["minute"] or "00", parts["second"] or "00"
+def _check_clock(hour: str, minute: str | None, second: str | None, fraction: str | None) -> str:
+    minute, second = minute or "00", second or "00"
     if hour > "23" or minute > "59" or second > "60":
         raise Invalid("a time is 00:00:00 to 23:59:60")
-    return f"{hour}:{minute}:{second}{parts['fraction'] or ''}"
+    return f"{hour}:{minute}:{second}{fraction or ''}"
 
 
 def _offset(text: str) -> str:
@@ -149,6 +162,20 @@ def _offset(text: str) -> str:
     if hours > "14" or minutes > "59" or (hours == "14" and minutes != "00"):
         raise Invalid("an offset is -1400 to +1400")
     return f"{text[0]}{hours}:{minutes}"
+
+
+@lru_cache(maxsize=8192)
+def _steady_offset(hour: str, zone: str) -> str:
+    """The offset of a wall clock hour (``2024-03-06T08``) that is the same from its first to
+    its last second; empty when it is not, or cannot be told.
+
+    No zone changes its offset and changes it back within an hour.
+    """
+    try:
+        first, last = _local_offset(f"{hour}:00:00", zone), _local_offset(f"{hour}:59:59", zone)
+    except (Invalid, ValueError, OverflowError):
+        return ""
+    return first[0] if first == last and not first[1] else ""
 
 
 @lru_cache(maxsize=8192)

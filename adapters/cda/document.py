@@ -213,7 +213,7 @@ def _shown(element: etree._Element) -> str:
 
 
 def _require_release_2(root: etree._Element) -> None:
-    """CDA R2 fixes ``typeId`` and demands an ``id`` (HL7 CDA R2 section 4.2.1)."""
+    """CDA R2 fixes ``typeId`` and demands an ``id`` (section 4.2.1); here it is of one patient."""
     kind = root.find(f"{{{V3}}}typeId")
     if (
         kind is None
@@ -224,6 +224,13 @@ def _require_release_2(root: etree._Element) -> None:
             "typeId does not say CDA Release 2 (2.16.840.1.113883.1.3, POCD_HD000040)",
             "/ClinicalDocument/typeId",
             CauseCode.UNSUPPORTED_VERSION if kind is not None else CauseCode.NOT_THE_FORMAT,
+        )
+    if sum(1 for _ in root.iterchildren(f"{{{V3}}}recordTarget")) > 1:
+        # recordTarget 1..1 (CI-SIS, Structuration minimale): else one gets what is another's.
+        raise NotReadable(
+            "the document has several record targets, and a record is of one patient",
+            "/ClinicalDocument/recordTarget[2]",
+            CauseCode.UNSUPPORTED_TYPE,
         )
     own = root.find(f"{{{V3}}}id")
     if own is None or not (own.get("root") or "").strip():

@@ -237,8 +237,8 @@ _DELIVERY = {
         "The destination refuses it",
         "The destination answered that it will not take these entries; its answer is with the "
         "attempts.",
-        "Read the answer. Correct the mapping or the message, or clear the reason at the "
-        "destination, then replay.",
+        "Read the answer. Clear the reason at the destination and replay the same entries, or "
+        "correct the entries or the message here. A corrected mapping is for what comes later.",
         Exit.REPLAY,
     ),
     CauseCode.OUTCOME_UNKNOWN: _note(

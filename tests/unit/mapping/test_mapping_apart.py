@@ -136,8 +136,9 @@ def test_two_patients_share_no_entry_of_hprim_messages_without_numbers(library: 
         if lines[0].startswith("H|"):
             first, second = (
                 "\r".join(
-                    re.sub(r"^(OBR\|[^|]*\|)[^|]*\|[^|]*", r"\1|", line)
-                    .replace("P|1|", f"P|1|{patient}", 1)
+                    re.sub(r"^(OBR\|[^|]*\|)[^|]*\|[^|]*", r"\1|", line).replace(
+                        "P|1|", f"P|1|{patient}", 1
+                    )
                     for line in lines
                 )
                 for patient in ("X", "Y")

@@ -21,7 +21,7 @@ from gateway.ports import DocumentHeader
 from tests.eventually import eventually
 from tests.integration.doors.roads import XDS, documents, until_open
 from tests.integration.faces.house import House, running_house
-from tests.integration.french.sending import accept, content
+from tests.integration.french.sending import answers, content, told
 from tests.integration.mail.mails import mail, mssante, written
 from tests.integration.xdm.archives import archive
 from tests.integration.xds.submissions import REPOSITORY, fetch, provide
@@ -165,7 +165,8 @@ def given(house: House, shared: Path) -> list[Document]:
     for send in roads.values():
         send()
     for kind in ("ORU", "MDM"):
-        accept(house, *(carried(kind, each) for each in found))
+        for answer in answers(house, *(carried(kind, each) for each in found)):
+            assert told(answer) == ("AA", "", ""), answer
     eventually(house.settled, timeout=300)
     for each in found:
         for road in roads:

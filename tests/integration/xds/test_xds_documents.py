@@ -13,6 +13,7 @@ from lxml import etree
 from adapters.cda.transmitted import CdaHeaders
 from gateway.journal import messages
 from gateway.journal.values import MessageFilter
+from tests.eventually import eventually
 from tests.http_client import HTTP
 from tests.integration.doors.roads import XDS, documents, states, until_open
 from tests.integration.faces.house import House, running_house
@@ -51,13 +52,13 @@ def house(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Iterator[Ho
     all)."""
     with running_house(tmp_path_factory.mktemp("xds"), more=XDS) as running:
         until_open(running)
-        for path in documents(shared)[:8]:
+        for path in documents(shared)[2:7]:
             answer = provide(f"{running.url}/intake/xds", [path.read_bytes()])
             assert (answer.outcome, answer.codes) == ("Success", [])
         # By another road: its entry is what the record says.
         imaging = (shared / "corpora" / "cda" / IMAGING).read_bytes()
         HTTP.post(f"{running.url}/intake/cda/practice", content=imaging).raise_for_status()
-        running.wait()
+        eventually(running.settled, timeout=180)
         yield running
 
 
@@ -164,13 +165,16 @@ def test_a_document_that_replaces_another(house: House, url: str) -> None:
     )
     assert entry.get("status") == DEPRECATED
     answer = ask(url, WITH_ASSOCIATIONS, {"$XDSDocumentEntryUniqueId": "('2.999.6.2')"})
-    [relation] = answer.body.iter(f"{RIM}Association")
-    assert relation.get("associationType") == REPLACES
+    [relation] = [
+        each
+        for each in answer.body.iter(f"{RIM}Association")
+        if each.get("associationType") == REPLACES  # the other is the membership of its set
+    ]
     assert (relation.get("sourceObject"), relation.get("targetObject")) == (
         uuid_of(url, new), target,
     )  # fmt: skip
-    [again] = ask(url, ASSOCIATIONS, {"$uuid": f"('{target}')"}, "ObjectRef").ids
-    assert again == relation.get("id")
+    near = ask(url, ASSOCIATIONS, {"$uuid": f"('{target}')"}, "ObjectRef").ids
+    assert relation.get("id") in near
     related = {"$XDSDocumentEntryUniqueId": "'2.999.6.2'", "$AssociationTypes": f"('{REPLACES}')"}
     assert set(ask(url, RELATED, related, "ObjectRef").ids) == {
         target, uuid_of(url, new), relation.get("id"),

@@ -128,7 +128,7 @@ def run(house: House, seed: int, plan: Plan) -> Report:
     report.dead = sum(dead.values())
     wards = _ledger(ward)
     report.refused = refused_of(wards)
-    _compare(report, "refused by the region", report.refused, dead.pop(SOURCE), len(ward))
+    _compare(report, "refused by the region", report.refused, dead.pop(SOURCE, 0), len(ward))
     _compare(report, "poisoned", report.poison, sum(dead.values()), 1)
     report.wrong += account(gateway)
     report.verdict = judge(gateway, _ledger(senders), late)

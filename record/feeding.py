@@ -106,17 +106,7 @@ class Feeding:
         ready = [self._ready(put, at) for put in puts]
         named = [put.patient_id for put in puts if put.entries or put.revision]
         owners = locked_patients(connection, named)
-        versions = DocumentVersions(connection, self._json)
-        versions.admit(
-            [
-                (owners.get(put.patient_id, ""), put.sequence, prepared)
-                for put, prepared in zip(puts, ready, strict=True)
-            ]
-        )
-        if self._same_author:
-            DocumentAuthors(connection, self._json).admit(
-                [(put.sequence, prepared) for put, prepared in zip(puts, ready, strict=True)]
-            )
+        versions = self._admitted(connection, puts, ready, owners)
         gone = self._withdraw(connection, puts, ready)
         work = [
             (
@@ -156,6 +146,27 @@ class Feeding:
             _result(*next(done), derived, withdrawn) if prepared else PutResult()
             for prepared, withdrawn in zip(ready, gone, strict=True)
         ]
+
+    def _admitted(
+        self,
+        connection: Connection,
+        puts: Sequence[Put],
+        ready: Sequence[dict[str, Prepared]],
+        owners: Mapping[str, str],
+    ) -> DocumentVersions:
+        """Judge the documents among the entries. Raises VersionRefused and AuthorRefused."""
+        versions = DocumentVersions(connection, self._json)
+        versions.admit(
+            [
+                (owners.get(put.patient_id, ""), put.sequence, prepared)
+                for put, prepared in zip(puts, ready, strict=True)
+            ]
+        )
+        if self._same_author:
+            DocumentAuthors(connection, self._json).admit(
+                [(put.sequence, prepared) for put, prepared in zip(puts, ready, strict=True)]
+            )
+        return versions
 
     def _withdraw(
         self,

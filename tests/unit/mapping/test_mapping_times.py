@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -105,3 +106,34 @@ def test_a_stamp_says_the_same_moment(moment: datetime) -> None:
     text = moment.strftime("%Y%m%d%H%M%S").zfill(14)
     found, _ = times.date_time(f"{text}+0000", "")
     assert found[:19] == f"{moment.year:04d}-{moment.strftime('%m-%dT%H:%M:%S')}"
+
+
+ZONES = ("Europe/Paris", "Australia/Lord_Howe", "America/St_Johns", "Asia/Kathmandu")
+CHANGES = (
+    datetime(1911, 3, 11), datetime(1940, 6, 14), datetime(2024, 3, 10), datetime(2024, 3, 31),
+    datetime(2024, 4, 7), datetime(2024, 10, 6), datetime(2024, 10, 27), datetime(2024, 11, 3),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_the_offset_of_an_hour_is_that_of_each_of_its_moments(zone: str) -> None:
+    asked = ZoneInfo(zone)
+    for day in CHANGES:
+        for minutes in range(-120, 1560, 7):
+            moment = day + timedelta(minutes=minutes, seconds=minutes % 60)
+            found, note = times.date_time(moment.strftime("%Y%m%d%H%M%S"), zone)
+            offsets = [moment.replace(tzinfo=asked, fold=fold).utcoffset() for fold in (0, 1)]
+            assert offsets[0] is not None
+            minute = round(offsets[0].total_seconds() / 60)
+            sign = "-" if minute < 0 else "+"
+            assert found[19:] == f"{sign}{abs(minute) // 60:02d}:{abs(minute) % 60:02d}"
+            assert note == ("" if offsets[0] == offsets[1] else "ambiguous-local-time")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["20240230111111", "20241301111111", "20240306241111", "20240306116011", "00000101000000"],
+)
+def test_fourteen_digits_that_are_no_time(text: str) -> None:
+    with pytest.raises(Invalid):
+        times.date_time(text, PARIS)

@@ -120,6 +120,8 @@ def test_identifiers_do_not_depend_on_what_a_correction_changes(
             pytest.fail(f"{name}: {refusal}")
         if codes_repeat(before) or any(flag.code == "weak-identity" for flag in first.flags):
             continue
+        if not all(e.resource.get("identifier") for e in before if e.reference[:8] == "Patient/"):
+            continue  # a patient without a number: what is told is known by its message
         assert [entry.reference for entry in after] == [entry.reference for entry in before], name
         compared += 1
     assert compared > 500

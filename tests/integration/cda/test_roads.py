@@ -54,6 +54,7 @@ another one by each source, and everything else is the same."""
 class Document:
     """One example, and what its messages became: entries by reference, by road."""
 
+    number: int
     name: str
     data: bytes
     header: DocumentHeader
@@ -113,7 +114,7 @@ def carried(kind: str, one: Document) -> bytes:
     ins = next(each for each in one.header.patient if each.type == "INS")
     parent = next((other for code, other in one.header.related if code == "RPLC"), "")
     return message(
-        kind=kind, documents=(encoded(one.data),), control_id=f"{kind}-{one.name[-24:-4]}"[:20],
+        kind=kind, documents=(encoded(one.data),), control_id=f"{kind}-{one.number}",
         number=one.control_id.replace("^", "."), parent=parent.replace("^", "."),
         status="C" if parent else "F",
         participations=(SENDER, DOCTOR, PATIENT.replace(INS, ins.value)),
@@ -126,12 +127,13 @@ def read(house: House, source: str, control_id: str) -> dict[str, dict[str, Any]
     """What the one message with this id became, by reference."""
     with house.gateway.journal.read() as connection:
         wanted = MessageFilter(source=source, control_id=control_id)
-        [one] = messages.page(connection, wanted, limit=2)
+        found = messages.page(connection, wanted, limit=2)
+        assert len(found) == 1, (source, control_id)
+        one = found[0]
         assert one.state is MessageState.DELIVERED, (source, control_id, one.state)
         kept = entries.normalised(connection, one.id)
     assert kept is not None
-    found = [each.resource for each in kept.entries]
-    plain = json.loads(json.dumps(found, default=str))
+    plain = json.loads(json.dumps([each.resource for each in kept.entries], default=str))
     return {f"{each['resourceType']}/{each['id']}": each for each in plain}
 
 
@@ -139,11 +141,11 @@ def read(house: House, source: str, control_id: str) -> dict[str, dict[str, Any]
 def given(house: House, shared: Path) -> list[Document]:
     """All documents, sent by all roads."""
     found = []
-    for path in documents(shared):
+    for number, path in enumerate(documents(shared), 1):
         data = path.read_bytes()
         header = CdaHeaders().header(data)
         assert header is not None
-        found.append(Document(path.name, data, header))
+        found.append(Document(number, path.name, data, header))
     bodies = [each.data for each in found]
     archives = {f"{each.name}.zip": archive(each.data) for each in found}
     some = found[::6]  # of what is another shape of the same road
@@ -174,7 +176,7 @@ def given(house: House, shared: Path) -> list[Document]:
                 continue
             each.made[road] = read(house, road, each.control_id)
         for kind in ("ORU", "MDM"):
-            each.made[kind] = read(house, "lab", f"{kind}-{each.name[-24:-4]}"[:20])
+            each.made[kind] = read(house, "lab", f"{kind}-{each.number}")
     return found
 
 

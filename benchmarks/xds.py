@@ -140,9 +140,7 @@ def retrieval(number: str) -> bytes:
     return packed(envelope(body, action=RETRIEVE))
 
 
-def start(
-    folder: Path, *, unknown_patients: str = "refuse"
-) -> tuple[subprocess.Popen[bytes], str]:
+def start(folder: Path, *, unknown_patients: str = "refuse") -> tuple[subprocess.Popen[bytes], str]:
     """A gateway as a process, and its address."""
     configuration = folder / "ecluse.yaml"
     configuration.write_text(

@@ -6,8 +6,7 @@ that can be known beforehand is in it, under names that are quick to ask for.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from gateway.mapping.r4.invariants import Invariant
 from gateway.mapping.r4.primitives import Primitive
@@ -22,10 +21,6 @@ RESOURCE = 3
 CONTAINED = 4
 NULLABLE = 5
 """The ``_`` sibling of a repeating primitive, in which null may stand."""
-
-
-PLANS_MAX = 512
-"""Sets of properties of one type for which a plan is kept."""
 
 
 class Property:
@@ -92,43 +87,14 @@ class Property:
         self.elsewhere = elsewhere
 
 
-class Plan:
-    """What follows from the properties that an object has, whatever stands under them.
-
-    ``rules`` has one rule for each, in order, None for a name that R4 does not know.
-    ``clashes`` are properties that give a choice a second type. ``complete``: no required
-    element is missing. ``invariants`` are those that look at one of the properties.
-    """
-
-    __slots__ = ("clashes", "complete", "empty", "invariants", "rules")
-
-    def __init__(self, table: Table, names: Collection[Any]) -> None:
-        properties: dict[Any, Property] = table.properties  # a name of bad input is no text
-        self.rules: tuple[Property | None, ...] = tuple([properties.get(name) for name in names])
-        chosen: dict[str, str] = {}
-        clashes = set()
-        for rule in self.rules:
-            if rule is None or not rule.choice:
-                continue
-            if chosen.setdefault(rule.choice, rule.bare) != rule.bare:
-                clashes.add(rule.bare)
-        self.clashes = frozenset(clashes)
-        self.complete = all(key in names for key in table.first_required)
-        self.empty = len(names) < 2 and (not names or "id" in names)
-        self.invariants = tuple(
-            [each for each in table.invariants if not each.trigger or each.trigger in names]
-        )
-
-
 class Table:
     """One type or backbone element.
 
     ``required`` are properties, each with the element's name and the properties that
-    stand for it (another type of a choice, the ``_`` sibling of a primitive). ``plans``
-    are those of the objects that came by, by the names of their properties.
+    stand for it (another type of a choice, the ``_`` sibling of a primitive).
     """
 
-    __slots__ = ("first_required", "invariants", "name", "plans", "properties", "required")
+    __slots__ = ("first_required", "invariants", "name", "properties", "required")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -136,16 +102,6 @@ class Table:
         self.required: tuple[tuple[str, tuple[str, ...]], ...] = ()
         self.first_required: tuple[str, ...] = ()
         self.invariants: tuple[Invariant, ...] = ()
-        self.plans: dict[tuple[Any, ...], Plan] = {}
-
-    def plan(self, names: tuple[Any, ...]) -> Plan:
-        """The plan for these properties, kept where R4 knows all of them."""
-        plan = Plan(self, names)
-        if None not in plan.rules:
-            if len(self.plans) >= PLANS_MAX:
-                self.plans.clear()
-            self.plans[names] = plan
-        return plan
 
     def require(self, required: Sequence[tuple[str, tuple[str, ...]]]) -> None:
         """Set which elements are required."""

@@ -150,16 +150,12 @@ class Walk:
         if depth > DEPTH_MAX:
             return [("", ProblemCode.TOO_DEEP, "elements are nested too deeply")]
         bad: list[Finding] | None = None
-        names = tuple(value)
-        plan = table.plans.get(names)
-        if plan is None:
-            plan = table.plan(names)
+        chosen: dict[str, str] | None = None
+        properties: dict[Any, Property] = table.properties  # a key of bad input is no text
         # What entries share stands directly in them; what is in another depends on that one.
         right = self._right if depth == 1 and self._inside is None else None
-        rules, place = plan.rules, 0
         for key, item in value.items():
-            rule = rules[place]
-            place += 1
+            rule = properties.get(key)
             kind = type(item)
             found: list[Finding] | None
             if rule is None:
@@ -217,23 +213,28 @@ class Walk:
                 found = rule.one.check(item)
             else:
                 found = self.property(rule, item, depth)
-            if rule.bare in plan.clashes:
-                text = "stands in more than one type"
-                bad = bad or []
-                bad.append((f".{rule.choice}", ProblemCode.CHOICE, text))
+            if rule.choice:
+                if chosen is None:
+                    chosen = {}
+                if chosen.setdefault(rule.choice, rule.bare) != rule.bare:
+                    text = "stands in more than one type"
+                    bad = bad or []
+                    bad.append((f".{rule.choice}", ProblemCode.CHOICE, text))
             if found is not None:
                 bad = bad or []
                 bad.extend(_inside(key, found, value))
                 if len(bad) >= PROBLEMS_MAX:
                     return bad
-        if not plan.complete:
-            bad = _missing(table, value, bad)
+        for key in table.first_required:
+            if key not in value:
+                bad = _missing(table, value, bad)
+                break
         if bad:
             return bad
-        if plan.empty:
+        if len(value) < 2 and (not value or "id" in value):
             return [("", ProblemCode.EMPTY, "an object without content (ele-1)")]
-        for invariant in plan.invariants:
-            if not invariant.holds(value):
+        for invariant in table.invariants:
+            if (not invariant.trigger or invariant.trigger in value) and not invariant.holds(value):
                 bad = bad or []
                 bad.append(("", ProblemCode.INVARIANT, f"{invariant.key}: {invariant.text}"))
         return bad or None

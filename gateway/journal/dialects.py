@@ -33,6 +33,8 @@ _WRITER_PRAGMAS = (
     f"PRAGMA wal_autocheckpoint={WAL_AUTOCHECKPOINT_PAGES}",
     f"PRAGMA journal_size_limit={WAL_SIZE_MAX}",
     "PRAGMA cache_size=-65536",
+    # What a statement would need to be undone is small, and of patients: not into /var/tmp.
+    "PRAGMA temp_store=MEMORY",
     "PRAGMA foreign_keys=ON",
 )
 _READER_PRAGMAS = (

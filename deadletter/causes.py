@@ -157,7 +157,8 @@ _NORMALISE = {
         "No mapping for this kind of message",
         "The message is readable, but no loaded mapping takes its type and version. It is held, "
         "not lost.",
-        "Add or adapt a mapping and deploy it: the messages of this kind then go by themselves.",
+        "Add or adapt a mapping and deploy it: the messages of this kind then go by themselves. "
+        "Of one that nobody needs, end the wait and discard it.",
         Exit.ALONE,
     ),
     CauseCode.MAPPING_FAILED: _note(
@@ -181,7 +182,8 @@ _IDENTITY = {
         "Waits for the patient's identity",
         "None of the message's identifiers is linked to a national health identity (INS) yet.",
         "Nothing: it goes by itself when a message brings the link. If it stays, ask the "
-        "admissions desk to qualify the identity.",
+        "admissions desk to qualify the identity. If it never will, end the wait: the message "
+        "becomes a dead letter, to be repaired or discarded.",
         Exit.ALONE,
     ),
     CauseCode.IDENTITY_INVALID: _note(

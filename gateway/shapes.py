@@ -6,7 +6,7 @@ null. No shape holds bytes of a message.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -194,6 +194,18 @@ def dead_letter(value: DeadLetter) -> Shape:
         "child_message_id": value.child_message_id,
         "destination": value.destination or None,
         "assignee": value.assignee or None,
+    }
+
+
+def ended_waits(buried: Mapping[int, int], asked: Iterable[int], *, dry_run: bool) -> Shape:
+    """What became of messages whose wait was to be ended (``deadletter.waiting.end_wait``)."""
+    return {
+        "dry_run": dry_run,
+        "buried": [
+            {"message": number, "dead_letter": letter or None}
+            for number, letter in sorted(buried.items())
+        ],
+        "not_waiting": sorted(set(asked) - buried.keys()),
     }
 
 

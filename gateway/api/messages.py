@@ -1,4 +1,4 @@
-"""REST for messages: what was handed over and what became of it. Reading only."""
+"""REST for messages: what was handed over and what became of it; the end of a wait."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import structlog
 from fastapi import APIRouter, HTTPException, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from deadletter import waiting
 from gateway import figures, shapes
 from gateway.journal import acknowledgements, messages
 from gateway.journal.journal import Journal
@@ -35,6 +37,18 @@ _EXTENSIONS = {
 }
 
 
+class EndOfWait(BaseModel):
+    """Which messages shall wait no longer, and why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: list[RowNumber] = Field(
+        min_length=1, max_length=waiting.MESSAGES_MAX, description="Their numbers."
+    )
+    reason: str = Field(min_length=1, max_length=500, description="Why; kept with the message.")
+    dry_run: bool = Field(default=False, description="Only say which of them wait.")
+
+
 def message_routes(gateway: Gateway) -> APIRouter:
     """``/api/v1/messages`` and ``/api/v1/status``."""
     router = APIRouter(prefix="/api/v1", tags=["messages"])
@@ -42,6 +56,20 @@ def message_routes(gateway: Gateway) -> APIRouter:
 
     _add_status(router, gateway)
     _add_bytes(router, journal)
+
+    @router.post("/messages/bury")
+    def bury(request: Request, end: EndOfWait) -> Any:
+        """Make dead letters of messages that are held or unmapped, to be repaired or discarded:
+        by message the number of its dead letter. Those that do not wait are left as they are."""
+        try:
+            buried = waiting.end_wait(
+                journal, end.ids, actor=request.state.actor, reason=end.reason,
+                dry_run=end.dry_run,
+            )  # fmt: skip
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from None
+        log.info("waits ended", count=len(buried), actor=request.state.actor, dry_run=end.dry_run)
+        return shapes.ended_waits(buried, end.ids, dry_run=end.dry_run)
 
     @router.get("/messages")
     def list_messages(

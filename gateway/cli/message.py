@@ -13,6 +13,7 @@ from gateway.cli.output import Code, data, facts, fail, heading, state, table
 if TYPE_CHECKING:
     from gateway.journal.journal import Journal
     from gateway.journal.values import Message, MessageFilter
+    from gateway.settings import Settings
 
 app = typer.Typer(name="message", help="Messages and their lives.", no_args_is_help=True)
 
@@ -63,6 +64,65 @@ def list_messages(
         ],
         numbers=["no"],
     )  # fmt: skip
+
+
+@app.command("bury")
+def bury(
+    numbers: Annotated[
+        list[int],
+        typer.Argument(
+            help="Messages that are held or unmapped.", metavar="NUMBER...", min=0, max=2**63 - 1
+        ),
+    ],
+    *,
+    reason: Annotated[str, typer.Option(help="Why what they wait for will not come.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say which of them wait.")
+    ] = False,
+    json_output: JsonOption = False,
+    config: ConfigOption = None,
+    state_folder: StateOption = None,
+) -> None:
+    """End the wait of held or unmapped messages: they become dead letters.
+
+    There each can be repaired, replayed or discarded. Exit 1 when one of them does not wait.
+    """
+    action = {"ids": numbers, "reason": reason, "dry_run": dry_run}
+    done = _end_waits(settings(config, state_folder), action)
+    if json_output:
+        data(done)
+    else:
+        table(
+            ["message", "dead letter"],
+            [(each["message"], each["dead_letter"] or "would wait no longer")
+             for each in done["buried"]],
+            numbers=["message", "dead letter"],
+        )  # fmt: skip
+    if done["not_waiting"]:
+        said = ", ".join(map(str, done["not_waiting"]))
+        fail(Code.FAILED, f"not held or unmapped, so nothing was done with {said}")
+
+
+def _end_waits(effective: Settings, action: dict[str, Any]) -> dict[str, Any]:
+    """Through the running gateway, or directly when none runs."""
+    from gateway.cli.access import account, ask, running, writing
+    from gateway.cli.asking import asked
+
+    gateway = running(effective)
+    if gateway is not None:
+        return asked(lambda: ask(effective, gateway, "/messages/bury", json_body=action))
+    from deadletter.waiting import end_wait
+    from gateway.shapes import ended_waits
+
+    with writing(effective) as journal:
+        try:
+            buried = end_wait(
+                journal, action["ids"], actor=account(), reason=action["reason"],
+                dry_run=action["dry_run"],
+            )  # fmt: skip
+        except ValueError as error:
+            fail(Code.USAGE, str(error))
+    return ended_waits(buried, action["ids"], dry_run=action["dry_run"])
 
 
 def _filter(

@@ -41,6 +41,7 @@ WORDS = {
     What.EDIT_MESSAGE: "edited the message of",
     What.EDIT_ENTRY: "edited entries of",
     What.DISCARD: "discarded",
+    What.BURY: "ended the wait of what is now",
     What.ASSIGN: "assigned",
     What.NOTE: "noted on",
     What.EXPORT: "exported",

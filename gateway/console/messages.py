@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Form, Request
 from sqlalchemy import Connection
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from gateway.console.context import Alone, Console
+from deadletter.waiting import end_wait
+from gateway.console.context import Alone, Console, actor
 from gateway.console.explain import explain
 from gateway.console.life import read_life
 from gateway.console.rows import message_row
@@ -85,6 +86,17 @@ def message_routes(console: Console) -> APIRouter:
                 return console.not_found(f"message {number}")
             life = read_life(connection, found)
         return console.page("message.html", "Messages", {"life": life})
+
+    @router.post("/messages/{number}/bury")
+    def bury(request: Request, number: RowNumber, reason: Annotated[str, Form()] = "") -> Response:
+        if not reason.strip():
+            return RedirectResponse(f"/messages/{number}", 303)
+        buried = end_wait(console.journal, [number], actor=actor(request), reason=reason)
+        console.counts.forget()
+        console.saw(request, "wait ended", message_id=number, count=len(buried))
+        # Where it went by itself in the meantime, its own page says so.
+        letter = buried.get(number)
+        return RedirectResponse(f"/dead/{letter}" if letter else f"/messages/{number}", 303)
 
     @router.get("/messages/{number}/bytes", response_class=HTMLResponse)
     def bytes_part(request: Request, number: RowNumber) -> Response:

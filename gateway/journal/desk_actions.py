@@ -37,6 +37,8 @@ class What(StrEnum):
     EDIT_MESSAGE = "edit-message"
     EDIT_ENTRY = "edit-entry"
     DISCARD = "discard"
+    BURY = "bury"
+    """The wait of a message that was held was ended."""
     ASSIGN = "assign"
     NOTE = "note"
     EXPORT = "export"

@@ -55,6 +55,25 @@ def test_status_adds_up_and_says_that_the_gateway_runs(ecluse: Shell, house: Hou
     assert "lab" in ecluse("status")
 
 
+def test_waits_are_ended_through_the_running_gateway(ecluse: Shell, house: House) -> None:
+    body = hl7.results("WAIT2", "WAIT2", {"2823-3^K": "4.4"}, ins="", ipp="IPPNEVER2")
+    assert house.send(body) == ["AA"]
+    house.wait()
+    number, gone = house.number("WAIT2"), house.number("ORU1")
+    trial = ecluse.json("message", "bury", str(number), "--reason", "mistyped", "--dry-run")
+    assert trial == {
+        "dry_run": True,
+        "buried": [{"message": number, "dead_letter": None}],
+        "not_waiting": [],
+    }
+    done = ecluse.json(
+        "message", "bury", str(number), str(gone), "--reason", "mistyped", code=Code.FAILED
+    )
+    assert done["not_waiting"] == [gone]
+    assert ecluse.json("message", "show", str(number))["state"] == "dead"
+    ecluse("message", "bury", str(number), "--reason", "", code=Code.USAGE)
+
+
 def test_messages_are_listed_and_shown(ecluse: Shell, house: House) -> None:
     number = house.number("ORU1")
     found = ecluse.json("message", "list", "--control-id", "ORU1")

@@ -206,6 +206,24 @@ def test_unmapped_messages_are_read_again_on_demand(http: httpx2.Client, house: 
     )
 
 
+def test_the_wait_of_a_held_message_is_ended_with_a_reason(
+    http: httpx2.Client, house: House
+) -> None:
+    body = hl7.results("WAIT1", "WAIT1", {"2823-3^K": "4.4"}, ins="", ipp="IPPNEVER")
+    assert house.send(body) == ["AA"]
+    eventually(lambda: house.state(house.number("WAIT1")) is MessageState.HELD, timeout=30)
+    number = house.number("WAIT1")
+    assert "End the wait" in http.get(f"/messages/{number}").text
+    assert http.post(f"/messages/{number}/bury", data={"reason": " "}).status_code == 200
+    assert house.state(number) is MessageState.HELD
+    page = http.post(f"/messages/{number}/bury", data={"reason": "mistyped at the ward"}).text
+    assert house.state(number) is MessageState.DEAD
+    assert "identity-awaited" in page
+    assert "mistyped at the ward" in page
+    assert "ended the wait" in http.get("/dead/audit").text
+    assert "End the wait" not in http.get(f"/messages/{number}").text
+
+
 def refused_delivery(house: House, control_id: str) -> int:
     """A dead letter of a delivery, as a destination leaves one that refuses it."""
     assert house.send(hl7.results(control_id, control_id, {"2823-3^K": "4.4"})) == ["AA"]

@@ -8,9 +8,9 @@ from datetime import timedelta
 
 import pytest
 
-from deadletter import replay, triage, unmapped
+from deadletter import replay, triage, unmapped, waiting
 from deadletter.selection import Report, Verdict
-from gateway.journal import deliveries, messages
+from gateway.journal import deliveries, desk_actions, messages
 from gateway.journal.states import DeliveryState, MessageState
 from gateway.journal.values import DeadLetter, DeadLetterFilter, MessageFilter, Resolution
 from gateway.model import Again, Cause, CauseCode, Payload, Receipt, Refused, Stage
@@ -398,6 +398,51 @@ def test_unmapped_messages_are_read_again_when_a_mapping_takes_them(rig: Rig) ->
     assert unmapped.replay_unmapped(rig.journal, actor="anne", reason="new mapping") == ids
     rig.settle()
     assert rig.facts() == ["f0", "f1", "f2"]
+
+
+# --- the end of a wait ------------------------------------------------------------------
+
+
+def test_a_person_ends_the_wait_of_what_will_not_come(rig: Rig) -> None:
+    held = rig.send({"patient": [local(1)], "facts": ["glucose"]}).message_id
+    unknown = rig.send({**WHO, "kind": "unknown", "facts": ["f"]}).message_id
+    gone = rig.send({**WHO, "facts": ["went"]}).message_id
+    rig.settle()
+    asked = [held, unknown, gone, 999_999]
+    trial = waiting.end_wait(rig.journal, asked, actor="anne", reason="no such stay", dry_run=True)
+    assert trial == {held: 0, unknown: 0}
+    assert rig.state(held) is MessageState.HELD
+    ended = waiting.end_wait(rig.journal, asked, actor="anne", reason="no such stay")
+    assert set(ended) == {held, unknown}
+    assert waiting.end_wait(rig.journal, asked, actor="anne", reason="twice") == {}
+    codes = {each.message_id: each.cause.code for each in triage.letters(rig.journal)}
+    assert codes == {held: CauseCode.IDENTITY_AWAITED, unknown: CauseCode.UNMAPPED}
+    with rig.journal.read() as connection:
+        told = desk_actions.page(connection, dead_letter_id=ended[held])
+        assert not messages.waiting_for(connection, held)
+    assert [(each.what, each.actor, each.reason) for each in told] == [
+        (desk_actions.What.BURY, "anne", "no such stay")
+    ]
+    # The identity comes after all: the letter stays a person's, until it is replayed.
+    rig.send({"patient": [national(1), local(1)], "facts": ["admitted"]}, source="adt")
+    rig.settle()
+    assert rig.state(held) is MessageState.DEAD
+    replay.replay(rig.journal, DeadLetterFilter(ids=(ended[held],)), actor="anne", key="again")
+    rig.settle()
+    assert rig.state(held) is MessageState.DELIVERED
+    assert "glucose" in rig.facts()
+    replay.discard(rig.journal, ALL, actor="anne", key="gone", reason="not for us")
+    assert rig.state(unknown) is MessageState.DISCARDED
+
+
+@pytest.mark.parametrize(
+    ("ids", "reason"), [([], "x"), ([1], " "), (list(range(waiting.MESSAGES_MAX + 1)), "x")]
+)
+def test_an_end_of_nothing_or_without_a_reason_is_refused(
+    rig: Rig, ids: list[int], reason: str
+) -> None:
+    with pytest.raises(ValueError, match=r"name from|a reason"):
+        waiting.end_wait(rig.journal, ids, actor="anne", reason=reason)
 
 
 def test_a_report_survives_its_storage() -> None:

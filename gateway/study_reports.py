@@ -63,7 +63,12 @@ class StudyReports:
                         now=self._journal.now(),
                         settle=self._settle.get(study.source, SETTLE_DEFAULT),
                     )  # fmt: skip
-                log.info("a study's report came", message=message_id, source=study.source, due=due)
+                log.info(
+                    "a study's report came",
+                    message=message_id,
+                    source=study.source,
+                    outcome="due" if due else "waits",
+                )
 
     def _studies(self, reported: Reported) -> list[Gathered]:
         """Those of which it is a report: named by it or, when it names none, by their number."""

@@ -68,7 +68,8 @@ def message_routes(gateway: Gateway) -> APIRouter:
             )  # fmt: skip
         except ValueError as error:
             raise HTTPException(422, str(error)) from None
-        log.info("waits ended", count=len(buried), actor=request.state.actor, dry_run=end.dry_run)
+        if not end.dry_run:
+            log.info("waits ended", count=len(buried), actor=request.state.actor)
         return shapes.ended_waits(buried, end.ids, dry_run=end.dry_run)
 
     @router.get("/messages")

@@ -59,6 +59,8 @@ def message_routes(console: Console) -> APIRouter:
     """``/messages`` and below."""
     router = APIRouter(include_in_schema=False)
 
+    _add_end_of_wait(router, console)
+
     @router.get("/messages", response_class=HTMLResponse)
     def list_page(
         source: str = "",
@@ -87,17 +89,6 @@ def message_routes(console: Console) -> APIRouter:
             life = read_life(connection, found)
         return console.page("message.html", "Messages", {"life": life})
 
-    @router.post("/messages/{number}/bury")
-    def bury(request: Request, number: RowNumber, reason: Annotated[str, Form()] = "") -> Response:
-        if not reason.strip():
-            return RedirectResponse(f"/messages/{number}", 303)
-        buried = end_wait(console.journal, [number], actor=actor(request), reason=reason)
-        console.counts.forget()
-        console.saw(request, "wait ended", message_id=number, count=len(buried))
-        # Where it went by itself in the meantime, its own page says so.
-        letter = buried.get(number)
-        return RedirectResponse(f"/dead/{letter}" if letter else f"/messages/{number}", 303)
-
     @router.get("/messages/{number}/bytes", response_class=HTMLResponse)
     def bytes_part(request: Request, number: RowNumber) -> Response:
         with console.journal.read() as connection:
@@ -123,6 +114,19 @@ def message_routes(console: Console) -> APIRouter:
         return console.fragment(request, "trace.html", {"trace": trace}, _alone(found, "Reading"))
 
     return router
+
+
+def _add_end_of_wait(router: APIRouter, console: Console) -> None:
+    @router.post("/messages/{number}/bury")
+    def bury(request: Request, number: RowNumber, reason: Annotated[str, Form()] = "") -> Response:
+        if not reason.strip():
+            return RedirectResponse(f"/messages/{number}", 303)
+        buried = end_wait(console.journal, [number], actor=actor(request), reason=reason)
+        console.counts.forget()
+        console.saw(request, "wait ended", message_id=number, count=len(buried))
+        # Where it went by itself in the meantime, its own page says so.
+        letter = buried.get(number)
+        return RedirectResponse(f"/dead/{letter}" if letter else f"/messages/{number}", 303)
 
 
 def _by_number(connection: Connection, find: str) -> int | None:

@@ -31,12 +31,13 @@ from adapters.hl7.site_profiles import CompiledProfile
 from adapters.xdm.archive import Archive, ArchiveLimits
 from adapters.xdm.contents import documents_of
 from adapters.xds.answers import registry_response
-from adapters.xds.entries import Describing
+from adapters.xds.catalogue import Memory
 from adapters.xds.faults import SoapFault
 from adapters.xds.incoming import Bounds, Expected, Incoming
 from adapters.xds.provide import Providing, problem_of
 from adapters.xds.settings import XdsSourceSettings
 from adapters.xds.soap import read_envelope, write_fault
+from adapters.xds.writing import Describing
 from gateway.model import Cause, CauseCode
 from gateway.ports import Unreadable
 
@@ -176,13 +177,28 @@ class _Nothing:
     def by_id(self, ids: object) -> tuple[()]:
         return ()
 
+    def by_identifier(self, identifiers: object) -> tuple[()]:
+        return ()
+
     def submission(self, unique_id: str) -> None:
         return None
+
+    def objects(self, ids: object) -> tuple[()]:
+        return ()
+
+    def object_ids(self, kind: object, unique_ids: object) -> dict[str, str]:
+        return {}
+
+    def replaced(self, ids: object, types: object) -> tuple[()]:
+        return ()
+
+    def associations(self, ids: object, *, limit: int) -> tuple[()]:
+        return ()
 
 
 XDS = XdsSourceSettings(name="fuzz", repository_unique_id="2.999.1.43")
 DESCRIBING = Describing(repository="2.999.1.43", home="", authorities=(), schemes={})
-PROVIDING = Providing(XDS, _Nothing(), DESCRIBING, HEADERS)  # type: ignore[arg-type]
+PROVIDING = Providing(XDS, _Nothing(), DESCRIBING, HEADERS, Memory())  # type: ignore[arg-type]
 MTOM = (
     'multipart/related; type="application/xop+xml"; boundary="MIME_b"; start="<root@test>"; '
     'start-info="application/soap+xml"'

@@ -122,9 +122,18 @@ def test_identifiers_do_not_depend_on_what_a_correction_changes(
             continue
         if not all(e.resource.get("identifier") for e in before if e.reference[:8] == "Patient/"):
             continue  # a patient without a number: what is told is known by its message
-        assert [entry.reference for entry in after] == [entry.reference for entry in before], name
+        assert lasting(after) == lasting(before), name
         compared += 1
     assert compared > 500
+
+
+def lasting(entries: tuple) -> list[str]:
+    """The references of entries; a visit without a number is known by its message."""
+    return [
+        entry.reference
+        for entry in entries
+        if entry.resource["resourceType"] != "Encounter" or entry.resource.get("identifier")
+    ]
 
 
 def codes_repeat(entries: tuple) -> bool:

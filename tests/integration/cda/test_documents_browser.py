@@ -111,8 +111,10 @@ def test_a_practices_day(practice: tuple[House, Path], page: playwright.Page, sh
         put(drop, name, (corpus / name).read_bytes())
     put(drop, "liaison.xml", wrong_key)
     put(drop, "telemedecine.xml", no_pdf)
+    # A document stands there a moment before its reason does: it has left `incoming` when both do.
     eventually(
-        lambda: len([n for n in names(drop, "refused") if n.endswith(".xml")]) == 2, timeout=60
+        lambda: len([n for n in names(drop, "refused") if n.endswith(".reason.txt")]) == 2,
+        timeout=60,
     )
     eventually(lambda: len(names(drop, "accepted")) == 3, timeout=30)
     reason = (drop / "refused" / "liaison.xml.reason.txt").read_text()

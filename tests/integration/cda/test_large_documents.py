@@ -73,7 +73,7 @@ run(small)
 forget(pid)
 before = psutil.Process(pid).memory_info().rss
 run(payload)
-print((high(pid) - before) / payload.size)
+print((high(pid) - before) / payload.size, flush=True)
 os._exit(0)
 """
 

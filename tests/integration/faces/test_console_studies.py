@@ -61,6 +61,8 @@ def page(house: House) -> Iterator[playwright.Page]:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     assert chromium is not None, "no Chromium: run `make servers`"
     faults: list[str] = []
+    # On two cores that others share, what a page makes when it is first asked for takes its time.
+    playwright.expect.set_options(timeout=60_000)
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         opened = browser.new_page(base_url=house.url)

@@ -41,6 +41,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 def browser() -> Iterator[playwright.Browser]:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     assert chromium is not None, "no Chromium: run `make servers`"
+    # On two cores that others share, what a page makes when it is first asked for takes its time.
+    playwright.expect.set_options(timeout=60_000)
     with playwright.sync_playwright() as started:
         launched = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield launched

@@ -15,16 +15,14 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import Connection, text
 
 from benchmarks.journal_claim import _LETTER, _SERIES, fill
+from benchmarks.turns import Work, compare, measure
 from deadletter.triage import GROUPS_MAX
 from gateway import figures
 from gateway.console import letters
@@ -43,7 +41,6 @@ _GROUPS = (
     " min(cause_code), '', '', count(*), count(*), min(buried_at), max(buried_at)"
     " FROM dead_letter WHERE resolved_at IS NULL GROUP BY fingerprint, source"
 )
-Work = Callable[[Connection, int], object]
 
 
 def fill_to(journal: Journal, before: tuple[int, int], after: tuple[int, int]) -> None:
@@ -114,20 +111,6 @@ def works(journal: Journal, dead: int) -> dict[str, Work]:
     }
 
 
-def measure(journal: Journal, dead: int, turns: int) -> dict[str, tuple[float, float]]:
-    """The median and the quickest in milliseconds."""
-    found = {}
-    for name, work in works(journal, dead).items():
-        spent = []
-        for turn in range(turns):
-            began = time.perf_counter()
-            with journal.write() as connection:
-                work(connection, turn)
-            spent.append((time.perf_counter() - began) * 1000)
-        found[name] = (statistics.median(spent), min(spent))
-    return found
-
-
 def main() -> int:
     """Measure, print."""
     parser = argparse.ArgumentParser()
@@ -146,23 +129,15 @@ def main() -> int:
         before = (0, 0)
         for size in sizes:
             fill_to(journal, before, size)
-            figures_of.append(measure(journal, size[1], options.turns))
+            figures_of.append(measure(journal, works(journal, size[1]), options.turns))
             before = size
     finally:
         journal.close()
         shutil.rmtree(folder, ignore_errors=True)
     small, large = figures_of
-    told = {
-        name: {
-            "small_ms": [round(each, 3) for each in small[name]],
-            "large_ms": [round(each, 3) for each in large[name]],
-            "ratio": round(large[name][1] / small[name][1], 2),
-        }
-        for name in small
-    }
-    slow = [
-        name for name in small if large[name][1] > RATIO_MAX * small[name][1] + _SLACK_MILLISECONDS
-    ]
+    told, slow = compare(
+        small, large, ("small_ms", "large_ms"), ratio_max=RATIO_MAX, slack=_SLACK_MILLISECONDS
+    )
     print(json.dumps({"sizes": sizes, "figures": told, "too_slow": slow}, indent=2))
     return 1 if slow else 0
 

@@ -15,20 +15,17 @@ import json
 import shutil
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy import Connection, text
 
+from benchmarks.turns import Work, spent
 from gateway.journal import deadletters, deliveries, lanes, messages
 from gateway.journal.journal import Journal
 from gateway.journal.messages import MessageFilter
 from gateway.journal.states import MessageState
 from gateway.model import Stage
-
-Work = Callable[[Connection, int], object]
 
 _TURNS = 50
 _SERIES = {
@@ -95,13 +92,7 @@ def fill(journal: Journal, first: int, last: int) -> None:
 
 def median(journal: Journal, work: Work, turns: int = _TURNS) -> float:
     """Milliseconds of one transaction that does the work."""
-    spent = []
-    for turn in range(turns):
-        began = time.perf_counter()
-        with journal.write() as connection:
-            work(connection, turn)
-        spent.append((time.perf_counter() - began) * 1000)
-    return statistics.median(spent)
+    return statistics.median(spent(journal, work, turns))
 
 
 def claim_messages(token: int) -> Work:

@@ -13,16 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import Connection, text
 
 from benchmarks.journal_claim import _CONTENT, _DELIVERY, _ENTRIES, _MESSAGE, _SERIES
+from benchmarks.turns import Work, compare, measure
 from gateway.journal import deliveries, lanes, standings
 from gateway.journal.journal import Journal
 from gateway.shares import Shares
@@ -33,8 +31,6 @@ _LANES = 1_000
 """Lanes of the destination that is there, each with one delivery."""
 _DOWN = "down"
 _LANE = "lane (name, next_at, token, room)", "'p' || n || '@{to}', {at}, 0, '{to}/lab'"
-
-Work = Callable[[Connection, int], object]
 
 
 def fill(journal: Journal, destination: str, first: int, last: int) -> None:
@@ -81,20 +77,6 @@ def works(journal: Journal) -> dict[str, Work]:
     return {"a worker's turn": turn, "the sweep": sweep}
 
 
-def measure(journal: Journal, turns: int) -> dict[str, tuple[float, float]]:
-    """The median and the quickest in milliseconds."""
-    found = {}
-    for name, work in works(journal).items():
-        spent = []
-        for turn in range(turns):
-            began = time.perf_counter()
-            with journal.write() as connection:
-                work(connection, turn)
-            spent.append((time.perf_counter() - began) * 1000)
-        found[name] = (statistics.median(spent), min(spent))
-    return found
-
-
 def close(journal: Journal) -> None:
     """The other destination is left alone, by its breaker."""
     now = datetime.now(UTC)
@@ -118,25 +100,15 @@ def main() -> int:
         journal.migrate()
         fill(journal, "record", 1, _LANES)
         close(journal)
-        before = measure(journal, options.turns)
+        before = measure(journal, works(journal), options.turns)
         fill(journal, _DOWN, _LANES + 1, _LANES + options.waiting)
-        after = measure(journal, options.turns)
+        after = measure(journal, works(journal), options.turns)
     finally:
         journal.close()
         shutil.rmtree(folder, ignore_errors=True)
-    told = {
-        name: {
-            "before_ms": [round(each, 3) for each in before[name]],
-            "after_ms": [round(each, 3) for each in after[name]],
-            "ratio": round(after[name][1] / before[name][1], 2),
-        }
-        for name in before
-    }
-    slow = [
-        name
-        for name in before
-        if after[name][1] > RATIO_MAX * before[name][1] + _SLACK_MILLISECONDS
-    ]
+    told, slow = compare(
+        before, after, ("before_ms", "after_ms"), ratio_max=RATIO_MAX, slack=_SLACK_MILLISECONDS
+    )
     print(json.dumps({"waiting": options.waiting, "figures": told, "too_slow": slow}, indent=2))
     return 1 if slow else 0
 

@@ -27,6 +27,9 @@ from tests.servers import Postgres, Redis
 FULL_DISK_BYTES = 1 << 20
 """As large as a file may become while a server's disk is full."""
 
+LIMIT_TRIES = 50
+"""A tenth of a second apart: how often a process's limit is asked for."""
+
 
 @dataclass(frozen=True)
 class Length:
@@ -368,16 +371,31 @@ def _files_no_larger_than(processes: Sequence[psutil.Process], limit: int) -> It
 
 
 def _limit(process: psutil.Process, soft: int) -> None:
-    """The limit of a process, set by its own user: another one's is nobody's, not even root's."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        user = process.username()
-        limit = "unlimited" if soft == resource.RLIM_INFINITY else str(soft)
+    """The limit of a process, set by its own user: another one's is nobody's, not even root's.
+
+    What is just ending, or just becoming another user's, refuses it for a moment."""
+    limit = "unlimited" if soft == resource.RLIM_INFINITY else str(soft)
+
+    def refusal() -> str:
+        """Empty when it is set, or when there is nothing left to set it for."""
+        try:
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                return ""
+            user = process.username()
+        except psutil.NoSuchProcess:
+            return ""
         command = ["prlimit", f"--fsize={limit}:unlimited", "--pid", str(process.pid)]
         if user != getpass.getuser():
             command = ["runuser", "-u", user, "--", *command]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0 and process.is_running():
-            raise AssertionError(f"{' '.join(command)}: {done.stderr.strip()}")
+        return f"{' '.join(command)}: {done.stderr.strip()}" if done.returncode else ""
+
+    for _ in range(LIMIT_TRIES):
+        refused = refusal()
+        if not refused:
+            return
+        time.sleep(0.1)
+    raise AssertionError(refused)
 
 
 @contextlib.contextmanager

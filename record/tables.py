@@ -86,17 +86,19 @@ record_entry_version = Table(
     metadata,
     Column("entry_key", _Id, primary_key=True, autoincrement=False),
     Column("version", Integer, primary_key=True, autoincrement=False),
-    Column("sequence", _Id, nullable=False, index=True),
+    Column("sequence", _Id, nullable=False),
     Column("message_id", _Id, nullable=False, index=True),
     Column("patient_id", String(ID_MAX), nullable=False),
     Column("source", String(NAME_MAX), nullable=False),
     Column("mapping", String(NAME_MAX), nullable=False),
-    Column("hash", String(64), nullable=False, index=True),
+    Column("hash", String(64), nullable=False),
     Column("provisional", Boolean(create_constraint=False), nullable=False),
     # True when the record made this version itself (a replaced document).
     Column("derived", Boolean(create_constraint=False), nullable=False),
     Column("recorded_at", _Id, nullable=False),
     Column("resource", Text, nullable=False),
+    # Of one entry, so that it grows at its end: hashes alone would each go to another page.
+    Index("ix_record_entry_version_entry_key_hash", "entry_key", "hash"),
 )
 
 record_member = Table(

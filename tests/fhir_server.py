@@ -148,6 +148,8 @@ class Handler(BaseHTTPRequestHandler):
         """Do what is asked; without ``answered`` nobody hears of it."""
         owner, path, data = self.owner, self._path(), self.body()
         with owner.lock:
+            if self.command == "GET":
+                return
             if path.startswith("Binary/"):
                 owner.binaries[path] = data
                 status, said = 201, None

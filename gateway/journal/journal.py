@@ -46,9 +46,13 @@ __all__ = [
 
 # The append path speaks to SQLite's driver itself.
 _AWAY = (OperationalError, sqlite3.OperationalError)
-# A transaction that idled or lasted too long (a process was frozen): psycopg has them among the
-# errors of a program.
+# What PostgreSQL says of itself though psycopg has it among the errors of a program: a
+# transaction that idled or lasted too long (a process was frozen), a server that takes no
+# writing (a standby that was not promoted), and the class XX of its internal errors, which is
+# also what a file system gets that refuses to let a file grow.
 _ENDED = frozenset({"25P03", "25P04"})
+_READ_ONLY = "25006"
+_INTERNAL_CLASS = "XX"
 
 
 class Journal:
@@ -138,7 +142,7 @@ class Journal:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             path.chmod(0o600)
             # Runs SQLite's recovery after a crash.
-            with _translated(), writer.connect() as connection:
+            with _translated(writing=True), writer.connect() as connection:
                 connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
             sync_directory(path.parent)
         except OSError as error:
@@ -185,7 +189,7 @@ class Journal:
         """
         if self.dialect != "sqlite" or self.read_only:
             raise ValueError("only an SQLite journal that this process writes is compacted")
-        with self._turn, _translated():
+        with self._turn, _translated(writing=True):
             held, self._held = self._held, None
             if held is not None:
                 held.close()
@@ -212,7 +216,7 @@ class Journal:
             raise RuntimeError("a transaction is open in this thread already")
         self._inside.writing = True
         try:
-            with self._turn, _translated(), self._transaction() as connection:
+            with self._turn, _translated(writing=True), self._transaction() as connection:
                 lanes.begin_rings(connection)
                 letter_counts.begin_counts(connection)
                 yield connection
@@ -253,12 +257,12 @@ class Journal:
 
         Raises JournalUnavailable, JournalFault.
         """
-        with _translated(), self._reader.connect() as connection, connection.begin():
+        with _translated(writing=False), self._reader.connect() as connection, connection.begin():
             yield connection
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(*, writing: bool) -> Iterator[None]:
     """The database's errors as the journal's, without the values that they quote."""
     try:
         yield
@@ -269,9 +273,17 @@ def _translated() -> Iterator[None]:
             raise JournalFault(f"the database refused a statement ({name})") from None
         raise JournalUnavailable(f"the database did not keep it ({name})") from None
     except (DBAPIError, sqlite3.Error) as error:
-        if getattr(getattr(error, "orig", None), "sqlstate", None) in _ENDED:
+        if _is_the_servers(error, writing=writing):
             raise JournalUnavailable(f"the database ended it ({_name(error)})") from None
         raise JournalFault(f"the database refused a statement ({_name(error)})") from None
+
+
+def _is_the_servers(error: Exception, *, writing: bool) -> bool:
+    """Whether an error that looks like a program's says something of the server's state."""
+    state = str(getattr(getattr(error, "orig", None), "sqlstate", None) or "")
+    # A transaction of ours that only reads must not write: that one is the program's.
+    refused = writing and state == _READ_ONLY
+    return refused or state in _ENDED or state.startswith(_INTERNAL_CLASS)
 
 
 def _name(error: Exception) -> str:

@@ -102,7 +102,7 @@ def judge_region(region: Region, ledger: Mapping[str, int], late: Collection[str
         verdict.take(
             patient, acknowledged, history.get(patient, []), _taken, values_of(patient, late)
         )
-    twice = sum(count - 1 for count in region.receipts.values())
+    twice = sum(count - 1 for count in list(region.receipts.values()))
     if twice:
         verdict.doubled += twice
         verdict.where.append(f"{twice} deliveries were applied more than once")

@@ -160,6 +160,25 @@ def test_who_is_frozen_in_a_transaction_does_not_keep_its_locks(
     other.close()
 
 
+@pytest.mark.parametrize(
+    "refusing",
+    [
+        # A file system that lets no file grow; PostgreSQL has no code for that.
+        "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'XX000'; END $$",
+        "SET TRANSACTION READ ONLY",
+    ],
+)
+def test_a_server_in_trouble_is_no_fault_of_a_statement(
+    postgresql_bench: Bench, refusing: str
+) -> None:
+    bench = postgresql_bench
+    with pytest.raises(JournalUnavailable), bench.journal.write() as connection:  # noqa: PT012
+        connection.execute(text(refusing))
+        connection.execute(text("INSERT INTO lane (name, token) VALUES ('half', 1)"))
+    bench.message()
+    assert kept(bench) == 1
+
+
 def test_commits_wait_for_the_disk_whatever_the_server_says(
     postgresql_url: str, tmp_path: Path
 ) -> None:

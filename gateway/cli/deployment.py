@@ -123,7 +123,6 @@ def rollback(
         typer.Argument(
             help="Its number; the one before the present without it.",
             parser=row_number,
-            metavar="[VERSION]",
         ),
     ] = None,
     *,
@@ -213,9 +212,7 @@ def versions(
 
 
 def export(
-    version: Annotated[
-        int, typer.Argument(help="Its number.", parser=row_number)
-    ],
+    version: Annotated[int, typer.Argument(help="Its number.", parser=row_number)],
     folder: Annotated[
         Path, typer.Argument(help="Where to; it must be empty or not there.", metavar="FOLDER")
     ],

@@ -258,6 +258,15 @@ _DELIVERY = {
         "Make sure that the destination works again, then replay the whole group.",
         Exit.REPLAY,
     ),
+    CauseCode.ENTRIES_MISSING: _note(
+        "Its entries are missing",
+        "What the mapping made of this message was to be delivered and is not in the journal: the "
+        "database was damaged, or somebody deleted rows. No purge takes what is on its way.",
+        "Run ecluse verify to see what else is missing, and find out why. A replay reads the "
+        "message again from its bytes; when these are missing too, have the sender send it again "
+        "and discard this one.",
+        Exit.REPLAY,
+    ),
     CauseCode.UNFINISHED_ATTEMPTS: _note(
         "Three attempts never ended",
         "Three times a worker began this item and died before it could say how it ended. It is "

@@ -21,6 +21,7 @@ from gateway.journal import (
     deliveries,
     desk_actions,
     lanes,
+    lost_entries,
     messages,
     operations,
     patients,
@@ -279,9 +280,11 @@ def replay_one(
     )
     if not resolved:
         return _item(place, Verdict.GONE)
-    if place.delivery_id is not None:
-        deliveries.revive(connection, place.delivery_id)
+    number = place.delivery_id
+    if number is not None and not lost_entries.to_be_made_again(connection, number):
+        deliveries.revive(connection, number)
     else:
+        # Routing it again takes over the deliveries that it has.
         messages.move(
             connection,
             place.message_id,

@@ -1,8 +1,9 @@
 """Takes out what is past its time: the steps of a purge, and when one begins by itself.
 
 A purge goes through stages: the months of a PostgreSQL journal are cut; entries, bytes and whole
-messages that are past their time go; then what was noted of entries elsewhere and is not needed
-any more, and the files that nothing names any more. Each step is one short transaction, so that
+messages that are past their time go; then what is kept beside messages and was of use to those
+only, what was noted of entries elsewhere and is not needed any more, and the files that nothing
+names any more. Each step is one short transaction, so that
 arrivals and deliveries go on between them.
 """
 
@@ -18,7 +19,7 @@ import structlog
 from sqlalchemy import Connection, Text, cast, select
 
 from gateway import shapes
-from gateway.journal import partitions, placed, purges, purging, tables
+from gateway.journal import partitions, placed, purges, purging, remnants, tables
 from gateway.journal.journal import Journal, JournalUnavailable
 from gateway.journal.purges import Purge
 from gateway.journal.purging import Step
@@ -35,7 +36,7 @@ _PAGE = 500
 _SLOW_MONTH_DAYS = 35
 """A month that leaves too much behind is emptied row by row when it is so much past its time."""
 
-_STAGES = ("cut", "normalised", "content", "message", "placed", "files")
+_STAGES = ("cut", "normalised", "content", "message", "remnants", "placed", "files")
 
 Named = Callable[[Connection, Sequence[str]], Iterable[str]]
 """Which of some digests the record names."""
@@ -85,6 +86,8 @@ class Purging:
         after = purge.position.get("after")
         if stage == Part.MESSAGE.value:
             return purging.take_links(connection, purge, now, after or [])
+        if stage == "remnants":
+            return remnants.take(connection, purge.policy, now, after or [])
         if stage == "placed":
             return _taken_notes(connection, purge, after)
         part = Part(stage)

@@ -4,7 +4,8 @@ A turn claims up to a batch of messages, reads and maps them with no transaction
 open, then takes one transaction for all that the database must decide: whose,
 whether, where to. A crash in between leaves the messages claimed and unfinished;
 the next claim counts that (``starts``), and one that has taken three workers
-down is buried instead of a fourth.
+down is buried instead of a fourth. What is suspected goes alone, and is counted
+when its work begins: a worker that is killed before has not died of it.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ class _Turn:
     prepared: dict[int, Prepared] = field(default_factory=dict)
     heard: set[int] = field(default_factory=set)
     """Messages of which was told what they report on."""
+    begun: set[int] = field(default_factory=set)
+    """Suspects whose work was counted as begun, and not given back since."""
     unread: int | None = None
     """The message whose bytes the machine could not read."""
 
@@ -197,16 +200,21 @@ class InboundDrain:
         self, turn: _Turn, message: Message, until: float, *, first: bool
     ) -> Prepared | None:
         """The result of one message; None when it must wait for the next batch."""
+
+        def begin(each: Message) -> None:
+            self._count(turn, each)
+
         done = turn.ahead.take(message, until)
         if done is Not.THERE and turn.ahead.suspect(message):
             # Those before it are settled first: it may take another process with it.
-            done = turn.ahead.take_alone(message, until) if first else Not.YET
+            done = turn.ahead.take_alone(message, until, begin) if first else Not.YET
         if isinstance(done, Not):
             return self._read(turn, message) if done is Not.THERE else None
         return self._with_attachments(done)
 
     def _read(self, turn: _Turn, message: Message) -> Prepared:
         """The result of one message, made in this thread."""
+        self._count(turn, message)
         try:
             original = self._original(message)
         except KeyError:
@@ -225,6 +233,14 @@ class InboundDrain:
                 normalise_joined(normaliser, original, self._judge_joined)
             )
         return self._with_attachments(normaliser.normalise(original))
+
+    def _count(self, turn: _Turn, message: Message) -> None:
+        """Count, in a transaction of its own, that the work on a suspect begins. All others
+        were counted by their claim. Raises JournalUnavailable, LeaseLost."""
+        if messages.suspect(message) and message.id not in turn.begun:
+            with self._journal.write() as connection:
+                messages.begin(connection, turn.lane, turn.token, message.id)
+            turn.begun.add(message.id)
 
     def _with_attachments(self, prepared: Prepared) -> Prepared:
         """The same, its attachments stored before the transaction, which then finds them
@@ -359,8 +375,7 @@ class InboundDrain:
         self, connection: Connection, turn: _Turn, back: Sequence[int], *, left: int
     ) -> bool:
         """Claim the next batch, or give the lane back: then whether it has due work again."""
-        if back:
-            messages.give_back(connection, back)
+        _give_back(connection, turn, back)
         now = self._now()
         turn.batch = []
         if left and not self._stopping():
@@ -382,12 +397,19 @@ class InboundDrain:
         ):
             lanes.fence(connection, turn.lane, turn.token)
             back = [message.id for message in turn.batch if message.id != turn.unread]
-            messages.give_back(connection, back)
+            _give_back(connection, turn, back)
             lanes.release(connection, turn.lane, turn.token, self._now())
 
     def _tell_gate(self, denied: bool) -> None:
         if denied and self._gate is not None:
             self._gate.changed()
+
+
+def _give_back(connection: Connection, turn: _Turn, ids: Sequence[int]) -> None:
+    """Give back what was counted."""
+    uncounted = {each.id for each in turn.batch if messages.suspect(each)} - turn.begun
+    messages.give_back(connection, [each for each in ids if each not in uncounted])
+    turn.begun.difference_update(ids)
 
 
 def _errno(error: OSError) -> str:

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 
-from gateway.journal.messages import SUSPECT_STARTS
+from gateway.journal.messages import suspect
 from gateway.journal.values import Message
 from gateway.mapping import MappingContext
 from gateway.mapping_processes import MappingProcess, MappingProcesses, ProcessLost
@@ -100,7 +100,7 @@ class Ahead:
     def suspect(self, message: Message) -> bool:
         """Whether a process, a gateway's or a mapping's, ended under this one before."""
         return self._processes is not None and (
-            self._accused.losses(message.id) > 0 or message.starts > SUSPECT_STARTS
+            self._accused.losses(message.id) > 0 or suspect(message)
         )
 
     def send(self, messages: Sequence[Message]) -> None:
@@ -144,14 +144,18 @@ class Ahead:
             self._processes.observe(answer.seconds)
         return self._done.pop(message.id)
 
-    def take_alone(self, message: Message, until: float) -> Prepared | Not:
-        """The result of a suspect: alone in a process, which is waited for."""
+    def take_alone(
+        self, message: Message, until: float, begin: Callable[[Message], None]
+    ) -> Prepared | Not:
+        """The result of a suspect: alone in a process, which is waited for. ``begin`` is told
+        when there is one, before it has the message."""
         assert self._processes is not None
         while self._accused.losses(message.id) < LOSSES_MAX:
             if self._process is None:
                 self._process = self._processes.borrow_within(until - time.monotonic())
             if self._process is None:
                 return Not.YET if self._processes.starting else Not.THERE
+            begin(message)
             if message.id not in self._process.in_flight:
                 task = self._task(message)
                 if task is None:

@@ -78,6 +78,7 @@ class CauseCode(StrEnum):
     DESTINATION_REFUSED = "destination-refused"
     OUTCOME_UNKNOWN = "outcome-unknown"
     GAVE_UP = "gave-up"
+    ENTRIES_MISSING = "entries-missing"
     UNFINISHED_ATTEMPTS = "unfinished-attempts"
     INTERNAL = "internal"
 

@@ -10,7 +10,7 @@ import typer
 
 from gateway.cli.access import account
 from gateway.cli.asking import asked
-from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
+from gateway.cli.options import ConfigOption, JsonOption, StateOption, row_number, settings
 from gateway.cli.output import Code, data, facts, fail, heading, say, table
 
 if TYPE_CHECKING:
@@ -24,7 +24,12 @@ REPAIR_BYTES_MAX = 64 << 20
 
 Numbers = Annotated[
     list[int] | None,
-    typer.Argument(help="Numbers of dead letters.", metavar="[NUMBER]...", show_default=False),
+    typer.Argument(
+        help="Numbers of dead letters.",
+        metavar="[NUMBER]...",
+        show_default=False,
+        parser=row_number,
+    ),
 ]
 GroupOption = Annotated[str, typer.Option("--group", help="A group's fingerprint.")]
 CauseOption = Annotated[str, typer.Option("--cause", help="A cause code.")]
@@ -52,7 +57,13 @@ def list_letters(
     assignee: Annotated[str, typer.Option(help="Only those of this person.")] = "",
     settled: Annotated[bool, typer.Option("--settled", help="Those that are settled.")] = False,
     before: Annotated[
-        int | None, typer.Option(help="Only with a lower number.", show_default=False)
+        int | None,
+        typer.Option(
+            help="Only with a lower number.",
+            show_default=False,
+            parser=row_number,
+            metavar="NUMBER",
+        ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=LIMIT_MAX, help="How many at most.")] = 50,
     json_output: JsonOption = False,
@@ -101,7 +112,9 @@ def list_letters(
 
 @app.command("show")
 def show_letter(
-    number: Annotated[int, typer.Argument(help="The dead letter's number.", metavar="NUMBER")],
+    number: Annotated[
+        int, typer.Argument(help="The dead letter's number.", metavar="NUMBER", parser=row_number)
+    ],
     *,
     json_output: JsonOption = False,
     config: ConfigOption = None,

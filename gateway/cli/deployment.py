@@ -11,7 +11,7 @@ import typer
 
 from gateway.cli.access import account
 from gateway.cli.checking import show, shown
-from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
+from gateway.cli.options import ConfigOption, JsonOption, StateOption, row_number, settings
 from gateway.cli.output import Code, data, fail, say, table
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ ReasonOption = Annotated[
 ExpectedOption = Annotated[
     int | None,
     typer.Option(
-        "--expected", metavar="VERSION", show_default=False,
+        "--expected", metavar="VERSION", show_default=False, parser=row_number,
         help="Only if this version is still in force (0: none was deployed).",
     ),
 ]  # fmt: skip
@@ -119,7 +119,11 @@ def deploy(
 
 def rollback(
     version: Annotated[
-        int | None, typer.Argument(help="Its number; the one before the present without it.")
+        int | None,
+        typer.Argument(
+            help="Its number; the one before the present without it.",
+            parser=row_number,
+        ),
     ] = None,
     *,
     reason: ReasonOption = "",
@@ -208,7 +212,7 @@ def versions(
 
 
 def export(
-    version: Annotated[int, typer.Argument(help="Its number.")],
+    version: Annotated[int, typer.Argument(help="Its number.", parser=row_number)],
     folder: Annotated[
         Path, typer.Argument(help="Where to; it must be empty or not there.", metavar="FOLDER")
     ],

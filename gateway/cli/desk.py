@@ -21,7 +21,7 @@ from gateway.cli.dead import (
     words_of,
 )
 from gateway.cli.dead_jobs import ask_desk
-from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
+from gateway.cli.options import ConfigOption, JsonOption, StateOption, row_number, settings
 from gateway.cli.output import Code, data, fail, say, table
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 EXPORT_MAX = 200
 
-NumberArgument = Annotated[int, typer.Argument(help="The dead letter's number.", metavar="NUMBER")]
+NumberArgument = Annotated[
+    int, typer.Argument(help="The dead letter's number.", metavar="NUMBER", parser=row_number)
+]
 
 
 def list_groups(
@@ -143,7 +145,14 @@ def _target(number: int | None, group: str) -> str:
 
 
 OneNumber = Annotated[
-    int | None, typer.Option("--letter", help="One dead letter.", show_default=False)
+    int | None,
+    typer.Option(
+        "--letter",
+        help="One dead letter.",
+        show_default=False,
+        parser=row_number,
+        metavar="NUMBER",
+    ),
 ]
 
 
@@ -179,7 +188,12 @@ def write_note(
 def export(
     numbers: Annotated[
         list[int] | None,
-        typer.Argument(help="Numbers of dead letters.", metavar="[NUMBER]...", show_default=False),
+        typer.Argument(
+            help="Numbers of dead letters.",
+            metavar="[NUMBER]...",
+            show_default=False,
+            parser=row_number,
+        ),
     ] = None,
     *,
     group: GroupOption = "",

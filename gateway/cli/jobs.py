@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.asking import ask_running
-from gateway.cli.options import ConfigOption, StateOption, settings
+from gateway.cli.options import ConfigOption, StateOption, row_number, settings
 from gateway.cli.output import table
 
-JobArgument = Annotated[int, typer.Argument(help="Its number.", metavar="JOB")]
+JobArgument = Annotated[int, typer.Argument(help="Its number.", metavar="JOB", parser=row_number)]
 
 
 def add_actions(

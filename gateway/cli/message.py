@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
+from gateway.cli.options import ConfigOption, JsonOption, StateOption, row_number, settings
 from gateway.cli.output import Code, data, facts, fail, heading, state, table
 
 if TYPE_CHECKING:
@@ -34,7 +34,13 @@ def list_messages(
     patient: Annotated[str, typer.Option(help="Only of this patient's record.")] = "",
     cause: Annotated[str, typer.Option(help="Only with this cause code.")] = "",
     before: Annotated[
-        int | None, typer.Option(help="Only with a lower number.", show_default=False)
+        int | None,
+        typer.Option(
+            help="Only with a lower number.",
+            show_default=False,
+            parser=row_number,
+            metavar="NUMBER",
+        ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=LIMIT_MAX, help="How many at most.")] = 50,
     json_output: JsonOption = False,
@@ -71,7 +77,7 @@ def bury(
     numbers: Annotated[
         list[int],
         typer.Argument(
-            help="Messages that are held or unmapped.", metavar="NUMBER...", min=0, max=2**63 - 1
+            help="Messages that are held or unmapped.", metavar="NUMBER...", parser=row_number
         ),
     ],
     *,
@@ -143,7 +149,9 @@ def _filter(
 
 @app.command("show")
 def show_message(
-    number: Annotated[int, typer.Argument(help="The message's number.", metavar="NUMBER")],
+    number: Annotated[
+        int, typer.Argument(help="The message's number.", metavar="NUMBER", parser=row_number)
+    ],
     *,
     raw: Annotated[
         bool, typer.Option("--raw", help="Write the exact bytes to standard output instead.")

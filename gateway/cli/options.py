@@ -27,6 +27,23 @@ StateOption = Annotated[
         show_default=False,
     ),
 ]
+
+
+def row_number(given: str) -> int:
+    """The number of a row of the journal (a message, a dead letter, a job, a version), as it was
+    typed: the ``parser`` of every parameter that names one. Raises BadParameter for what is no
+    number, and for one that no row can have, before a database is asked."""
+    from gateway.row_number import ROW_NUMBER_MAX
+
+    if not given.isascii() or not given.isdecimal():
+        raise typer.BadParameter(f"{given!r} is not a valid integer.")
+    # Of a text of any length no more digits are read than a number can have.
+    digits = given.lstrip("0")
+    if len(digits) > len(str(ROW_NUMBER_MAX)) or int(digits or "0") > ROW_NUMBER_MAX:
+        raise typer.BadParameter(f"numbers go up to {ROW_NUMBER_MAX}; this one is higher")
+    return int(digits or "0")
+
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 
 ASK_SECONDS = 0.5
 _PARTS = {"content": "bytes of messages", "normalised": "working copies", "message": "messages"}
+_SUMS = ("bytes", "files", "links", "partitions", "placed")
+_BESIDE = {
+    "gathering": "studies at the door",
+    "study_evidence": "evidence of studies",
+    "replay_item": "letters of replays",
+    "unindexed": "not indexed",
+    "unscheduled": "not in the worklist",
+}
 
 
 def purge(
@@ -134,9 +142,7 @@ def _say_counts(counts: Mapping[str, int]) -> None:
         if ending:
             rows.append((_PARTS[part], ending, count))
     table(["what", "of", "count"], rows, numbers=("count",))
-    facts(
-        [(name, counts.get(name)) for name in ("bytes", "files", "links", "partitions", "placed")]
-    )
+    facts([(_BESIDE.get(name, name), counts.get(name)) for name in (*_SUMS, *_BESIDE)])
 
 
 def _show_history(effective: Settings, *, json_output: bool) -> None:

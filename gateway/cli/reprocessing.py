@@ -9,7 +9,7 @@ import typer
 
 from gateway.cli.asking import ask_running
 from gateway.cli.jobs import JobArgument, add_actions, jobs_table
-from gateway.cli.options import ConfigOption, JsonOption, StateOption, settings
+from gateway.cli.options import ConfigOption, JsonOption, StateOption, row_number, settings
 from gateway.cli.output import Code, data, facts, fail, say
 
 if TYPE_CHECKING:
@@ -38,7 +38,10 @@ def reprocess(
         datetime | None, typer.Option("--until", help="Arrived before.", show_default=False)
     ] = None,
     numbers: Annotated[
-        list[int] | None, typer.Option("--message", help="This message; may be repeated.")
+        list[int] | None,
+        typer.Option(
+            "--message", help="This message; may be repeated.", metavar="NUMBER", parser=row_number
+        ),
     ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="All delivered messages, without any restriction.")

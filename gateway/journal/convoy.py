@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from gateway.bulk import Statement, Update, given_instant, instant_text, json_of
-from gateway.journal import tables
+from gateway.journal import lost_entries, tables
 from gateway.journal.deliveries import CLAIM_BYTES_MAX
 from gateway.journal.entries import entries_of
 from gateway.journal.faults import LeaseLost
@@ -135,22 +135,27 @@ def claim_all(
     """The due heads of lanes that the caller has just leased in this transaction.
 
     At most ``each`` of a lane and ``limit`` in all; a lane of which nothing is
-    claimed has no key. See ``deliveries.claim``; deliveries whose entries are not
-    kept any more are left where they are.
+    claimed has no key. See ``deliveries.claim``; one whose entries are not in the
+    journal is buried.
     """
     heads: dict[str, list[_Head]] = defaultdict(list)
     for row in _heads_of(connection, tokens, each, up_to):
         heads[row.lane].append(row)
     ids: list[int] = []
+    lost: list[int] = []
     size = 0
     for rows in heads.values():
         for row in rows:
             size += row.entries_size or 0
             late = row.due_at is not None and row.due_at > now
             full = len(ids) >= limit or (ids and size > CLAIM_BYTES_MAX)
-            if late or full or row.entries_size is None:
+            if late or full:
                 break
-            ids.append(row.id)
+            if row.entries_size is None:
+                lost.append(row.id)
+            else:
+                ids.append(row.id)
+    lost_entries.bury(connection, lost, now)
     claimed: dict[str, list[Delivery]] = defaultdict(list)
     if ids:
         for values in _CLAIMED.rows(connection, ids=ids):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, func, select, update
 
 from gateway.bulk import Statement, insert_rows, instant_text, json_text
-from gateway.journal import lanes, patients, states, tables
+from gateway.journal import lanes, lost_entries, patients, states, tables
 from gateway.journal.entries import entries_of
 from gateway.journal.moves import move
 from gateway.journal.rows import AnyRow, attempt_of, cause_values, delivery_of
@@ -169,8 +169,8 @@ def claim(
     """The head of a lane, in (sequence, id) order, as far as it is due, and not of messages
     after ``up_to``.
 
-    What is behind one that is not due waits with it. Raises LeaseLost, and
-    LookupError when a delivery's entries are not kept any more.
+    What is behind one that is not due waits with it. One whose entries are not in the
+    journal is buried. Raises LeaseLost.
     """
     lanes.fence(connection, lane, token)
     head = connection.execute(
@@ -185,14 +185,17 @@ def claim(
         .limit(limit)
     ).all()
     ids: list[int] = []
+    lost: list[int] = []
     size = 0
     for row in head:
         size += row.entries_size or 0
         if (row.due_at is not None and row.due_at > now) or (ids and size > CLAIM_BYTES_MAX):
             break
         if row.entries_size is None:
-            raise LookupError(f"the entries of delivery {row.id} are not kept any more")
-        ids.append(row.id)
+            lost.append(row.id)
+        else:
+            ids.append(row.id)
+    lost_entries.bury(connection, lost, now)
     if not ids:
         return []
     found = connection.execute(

@@ -50,6 +50,7 @@ __all__ = [
     "Normalised",
     "StoredAttachment",
     "append_child",
+    "begin",
     "claim",
     "counts",
     "events",
@@ -68,6 +69,7 @@ __all__ = [
     "release",
     "store_all",
     "store_normalised",
+    "suspect",
     "waiting_for",
 ]
 
@@ -150,21 +152,33 @@ def claim(connection: Connection, lane: str, token: int, limit: int) -> list[Mes
 
     Their ``starts`` has grown by one; commit that before the work begins, so that
     a message that breaks the process is known by it. A message with two or more
-    unfinished starts comes alone. Raises LeaseLost.
+    unfinished starts comes alone, and is not counted yet: :func:`begin` does, when its work
+    begins, so that a worker that dies before accuses it of nothing. What is given says the
+    number with that one. Raises LeaseLost.
     """
     lanes.fence(connection, lane, token)
     taken: list[Message] = []
     for row in _NEXT.rows(connection, lane=lane, limit=limit):
         message = message_of_values(row, begun=1)
-        suspect = message.starts > SUSPECT_STARTS
-        if suspect and taken:
+        if suspect(message):
+            if not taken:
+                return [message]
             break
         taken.append(message)
-        if suspect:
-            break
     if taken:
         _BEGUN.rows(connection, ids=[message.id for message in taken])
     return taken
+
+
+def suspect(message: Message) -> bool:
+    """Whether a claimed message was begun so often without an end that it goes alone."""
+    return message.starts > SUSPECT_STARTS
+
+
+def begin(connection: Connection, lane: str, token: int, message_id: int) -> None:
+    """Count that the work on a suspect begins; commit that before. Raises LeaseLost."""
+    lanes.fence(connection, lane, token)
+    _BEGUN.rows(connection, ids=[message_id])
 
 
 def give_back(connection: Connection, message_ids: Sequence[int]) -> None:

@@ -96,7 +96,7 @@ def test_a_claim_reads_a_bounded_amount(bench: Bench, monkeypatch: pytest.Monkey
     assert claim(bench, "p@record", token) == ids[:1]
 
 
-def test_entries_that_are_gone_stop_the_lane_loudly(bench: Bench) -> None:
+def test_a_delivery_whose_entries_are_gone_is_buried(bench: Bench) -> None:
     message_id = bench.message()
     with bench.journal.write() as connection:
         deliveries.insert(
@@ -112,9 +112,15 @@ def test_entries_that_are_gone_stop_the_lane_loudly(bench: Bench) -> None:
                 )
             ],
         )
+    behind = bench.route(bench.message(), "p")
     token = bench.lease("p@record")
-    with pytest.raises(LookupError):
-        claim(bench, "p@record", token)
+    assert claim(bench, "p@record", token) == behind
+    with bench.journal.read() as connection:
+        (lost,) = deliveries.of_message(connection, message_id)
+    assert lost.state is D.DEAD
+    assert lost.cause is not None
+    assert lost.cause.code is CauseCode.ENTRIES_MISSING
+    assert bench.state(message_id) is M.DEAD
 
 
 def test_the_same_idempotency_key_is_one_delivery(bench: Bench) -> None:

@@ -137,7 +137,12 @@ def test_starts_count_and_a_suspect_comes_alone(bench: Bench) -> None:
     token = bench.lease("in:lab")
     assert claim(bench, token, 2) == [(first, 1), (second, 1)]
     assert claim(bench, token) == [(first, 2), (second, 2), (third, 1)]
+    # A suspect is counted when its work begins, not when it is claimed.
     assert claim(bench, token) == [(first, 3)]
+    assert claim(bench, token) == [(first, 3)]
+    with bench.journal.write() as connection:
+        messages.begin(connection, "in:lab", token, first)
+    assert claim(bench, token) == [(first, 4)]
     move(bench, first, M.DEAD)
     assert claim(bench, token) == [(second, 3)]
     move(bench, second, M.ROUTED)

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
+from deadletter import replay
 from gateway.journal import deadletters, deliveries, lanes
 from gateway.journal.journal import Journal, JournalUnavailable
 from gateway.journal.states import DeliveryState, MessageState
@@ -483,3 +485,38 @@ def _drain_all(rig: Rig) -> None:
             due = lanes.due(connection, rig.clock())
         for lane in due:
             drainer.drain(lane)
+
+
+def test_a_delivery_whose_entries_are_lost_dies_and_its_lane_goes_on(
+    failing: Rig, clock: HeldClock
+) -> None:
+    rig = failing
+    # Both wait for the destination; then the entries of the one in front are lost.
+    rig.destinations[0].answers["damaged"] = [Again(cause=AWAY)]
+    damaged = rig.send({**WHO, "facts": ["damaged"]})
+    after = rig.send({**WHO, "facts": ["after"]})
+    rig.settle()
+    with rig.journal.write() as connection:
+        connection.execute(
+            text("DELETE FROM normalised WHERE message_id = :id"), {"id": damaged.message_id}
+        )
+    clock.forward(minutes=1)
+    rig.settle()
+    assert rig.state(damaged) is MessageState.DEAD
+    assert rig.state(after) is MessageState.DELIVERED
+    assert arrived(rig) == ["after"]
+    (letter,) = letters(rig)
+    assert (letter.message_id, letter.cause.code) == (
+        damaged.message_id,
+        CauseCode.ENTRIES_MISSING,
+    )
+    assert (letter.stage, letter.delivery_id is None) == (Stage.DELIVER, False)
+    # A replay reads the message again, and its delivery goes.
+    replay.replay(rig.journal, DeadLetterFilter(ids=(letter.id,)), actor="anne", key="again")
+    rig.settle()
+    assert rig.state(damaged) is MessageState.DELIVERED
+    with rig.journal.read() as connection:
+        assert deadletters.page(connection, DeadLetterFilter(resolved=False)) == []
+        assert [each.state for each in deliveries.of_message(connection, damaged.message_id)] == [
+            DeliveryState.DELIVERED
+        ]

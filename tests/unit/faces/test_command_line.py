@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
+import typer
 import yaml
 
 from gateway.cli import main, reference
+from gateway.cli.application import app
 from gateway.cli.configuration import mask
 from gateway.cli.delivery import Peer
 from gateway.cli.mllp_delivery import read_acknowledgement
+from gateway.cli.options import row_number
 from gateway.cli.output import Code
+from gateway.journal.journal import Journal
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -195,3 +202,60 @@ def test_a_destination_that_is_none_is_refused(to: str) -> None:
 def test_an_acknowledgement_is_read(segments: tuple[str, ...], expected: tuple[str, str]) -> None:
     answer = "\r".join(("MSH|^~\\&|A|B|C|D|20240101||ACK|9|P|2.5", *segments, ""))
     assert read_acknowledgement(answer.encode()) == expected
+
+
+def _integers(tree: typer.Typer) -> Iterator[tuple[str, Any]]:
+    """What is said of each parameter that takes an integer, of all commands."""
+    for group in tree.registered_groups:
+        assert group.typer_instance is not None
+        yield from _integers(group.typer_instance)
+    for command in tree.registered_commands:
+        assert command.callback is not None
+        for name, kind in get_type_hints(command.callback, include_extras=True).items():
+            said = getattr(kind, "__metadata__", ())
+            if said and re.search(r"\bint\b", str(get_args(kind)[0])):
+                yield f"{command.callback.__name__} {name}", said[0]
+
+
+def test_no_command_takes_a_number_that_no_row_can_have() -> None:
+    """What takes one has ``row_number`` or limits of its own."""
+    found = dict(_integers(app))
+    assert found["show_message number"].parser is row_number
+    open_ended = {n for n, s in found.items() if s.parser is None and s.max is None}
+    # Shares and seeds that name no row.
+    assert open_ended == {"replay stop_percent"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "message show N", "message list --before N", "message bury N --reason x", "dead show N",
+        "dead list --before N", "dead replay N", "dead discard 1 N --reason x",
+        "dead export N -o FOLDER/x.zip", "dead assign anna --letter N", "dead jobs show N",
+        "dead jobs pause N", "mapping rollback N", "mapping export N FOLDER",
+        "mapping reprocess --message N --reason x", "mapping reprocessing show N",
+    ],
+)  # fmt: skip
+def test_a_number_of_more_than_64_bits_is_a_usage_error(
+    words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (str(2**63), "9" * 5_000):
+        given = [
+            number if each == "N" else each.replace("FOLDER", str(tmp_path))
+            for each in words.split()
+        ]
+        code, out, err = run(capsys, *given)
+        assert (code, out) == (Code.USAGE, "")
+        assert "numbers go up to" in " ".join(err.split())
+
+
+def test_the_highest_number_is_merely_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = Journal(f"sqlite:///{tmp_path / 'journal.sqlite'}", blob_directory=tmp_path / "blobs")
+    journal.migrate()
+    journal.close()
+    asked = ("message", "show", str(2**63 - 1), "--state-folder", str(tmp_path))
+    code, _, err = run(capsys, *asked)
+    assert code == Code.FAILED
+    assert "there is no message" in err

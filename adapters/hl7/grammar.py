@@ -94,6 +94,11 @@ class GroupDefinition:
         self.starts = frozenset(starts)
         self.contains = frozenset(contains)
 
+    def holds(self, group: str) -> bool:
+        """Whether a group of that name belongs in it, however deep."""
+        inner = [item.group for item in self.items if item.group is not None]
+        return any(each.name == group or each.holds(group) for each in inner)
+
 
 @dataclass(frozen=True, slots=True)
 class Item:

@@ -27,6 +27,7 @@ from adapters.hl7.continuation import join, needs_joining
 from adapters.hl7.message import Message
 from adapters.hl7.paths import EVERY, Path, Which, parse
 from adapters.hl7.scopes import (
+    BesideScope,
     GroupScope,
     Hl7Scope,
     MessageScope,
@@ -35,6 +36,7 @@ from adapters.hl7.scopes import (
     cut_document,
     groups_in,
     root_of,
+    segments_of_groups,
 )
 from gateway.model import Format, Payload
 from gateway.ports import CompiledPath, CompiledScope, PathError, Scope, Unreadable, ValueState
@@ -76,19 +78,26 @@ class Hl7Language:
     def scope(
         self, spec: Mapping[str, str], *, versions: Sequence[str], within: object
     ) -> CompiledScope:
-        """Compile an ``each:`` of one key: ``group``, ``segment`` or ``path``. Raises PathError."""
+        """Compile an ``each:`` of one key: ``group``, ``segment``, ``beside`` or ``path``.
+
+        Raises PathError.
+        """
         declared = check_versions(versions)
         kind = cast("Within", within)
         if len(spec) != 1:
-            raise PathError("an HL7 v2 scope is one of {group: …}, {segment: …}, {path: …}")
+            raise PathError(
+                "an HL7 v2 scope is one of {group: …}, {segment: …}, {beside: …}, {path: …}"
+            )
         [(key, text)] = spec.items()
         if key == "group":
             return self._group(text.strip(), declared, kind)
         if key == "segment":
             return self._segment(text, declared, kind)
+        if key == "beside":
+            return self._beside(text, declared, kind)
         if key == "path":
             return self._repetitions(text, declared, kind)
-        raise PathError(f"HL7 v2 has no scope {key!r}: use group, segment or path", "group")
+        raise PathError(f"HL7 v2 has no scope {key!r}: use group, segment, beside or path", "group")
 
     def _group(self, name: str, versions: Sequence[str], kind: Within) -> CompiledScope:
         outer = kind.group
@@ -120,6 +129,33 @@ class Hl7Language:
 
         within = Within(kind.group, path.segment)
         return CompiledScope(path.text, walk, within, presence(path.segment))
+
+    def _beside(self, text: str, versions: Sequence[str], kind: Within) -> CompiledScope:
+        """``TQ1``, or ``TIMING/TQ1``: only those that stand in such a group."""
+        group, _, name = text.strip().rpartition("/")
+        path = parse(name)
+        if path.here or path.field:
+            raise PathError(f"{name!r} is not the name of a segment", path.segment)
+        if group and not path.which.plain:
+            raise PathError(f"of a group's segments all are walked: write {group}/{path.segment}")
+        grammars_of(path.segment, versions)
+        check_path(path, versions)
+        if group:
+            check_group(group, versions, "")
+        every = Path(path.text, segment=path.segment, which=_every(path.which))
+
+        def walk(scope: Scope) -> Iterator[Scope]:
+            place = cast("Hl7Scope", scope)
+            chosen = (
+                segments_of_groups(place, group, path.segment)
+                if group
+                else select_segments(place, every)
+            )
+            for index in chosen:
+                yield BesideScope(place, index, path.segment)
+
+        within = Within(kind.group, path.segment)
+        return CompiledScope(text.strip(), walk, within, presence(path.segment))
 
     def _repetitions(self, text: str, versions: Sequence[str], kind: Within) -> CompiledScope:
         path = parse(text)

@@ -178,6 +178,27 @@ class SegmentScope:
         return None
 
 
+class BesideScope(SegmentScope):
+    """One segment, walked from a place that stays around it: all other paths mean what they
+    mean there, not what the segment's own group would make of them."""
+
+    __slots__ = ("outer",)
+
+    def __init__(self, outer: Hl7Scope, index: int, name: str) -> None:
+        super().__init__(root_of(outer), index, name)
+        self.outer = outer
+
+    def find(self, name: str) -> Sequence[int]:
+        if name == self.name:
+            return (self.index,)
+        if name in FOLLOWERS:
+            return self.root.binding.of(self.index, name)
+        return self.outer.find(name)
+
+    def node(self) -> Node:
+        return self.outer.node()
+
+
 class RepetitionScope:
     """One repetition of a field (``$``), and around it the place that it was walked from."""
 
@@ -219,6 +240,18 @@ def groups_in(scope: Hl7Scope, name: str) -> Iterator[GroupScope]:
     root = root_of(scope)
     for node in scope.node().groups(name):
         yield GroupScope(root, node)
+
+
+def segments_of_groups(scope: Hl7Scope, group: str, name: str) -> Iterator[int]:
+    """Segments that stand directly in the groups of one name, in the nearest place around
+    whose structure has such a group: never those of another order, when this one has none."""
+    names = root_of(scope).binding.names
+    node: Node | None = scope.node()
+    while node is not None and not node.definition.holds(group):
+        node = node.parent
+    if node is not None:
+        for each in node.groups(group):
+            yield from each.own(names).get(name, ())
 
 
 def find_from(binding: Binding, node: Node, name: str) -> Sequence[int]:

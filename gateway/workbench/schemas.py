@@ -183,7 +183,7 @@ def _identity() -> dict[str, Any]:
 
 
 def _each() -> dict[str, Any]:
-    keys = ("path", "group", "segment", "series", "instance", "content", "where")
+    keys = ("path", "group", "segment", "beside", "series", "instance", "content", "where")
     step = {
         "anyOf": [
             {"$ref": "#/$defs/text"},

@@ -131,6 +131,32 @@ def test_a_visit_moves_to_the_patient_whom_it_is_about(house: House) -> None:
     assert len(kept(house, "Encounter", 21)) == 1
 
 
+def test_a_deleted_visit_is_marked_and_stays(house: House) -> None:
+    """A23 (chapter 3, 3.3.23): the record keeps the visit and its former versions."""
+    visit = VISIT.replace("W1", "W50")
+    accept(house, message("ADT^A01^ADT_A01", "L1", 50, visit))
+    [before] = kept(house, "Encounter", 50)
+    assert before["status"] == "in-progress"
+    accept(house, message("ADT^A23^ADT_A21", "L2", 50, visit))
+    [after] = kept(house, "Encounter", 50)
+    assert (after["id"], after["status"]) == (before["id"], "entered-in-error")
+    with house.client() as client:
+        history = client.get(f"/fhir/Encounter/{after['id']}/_history").json()
+    statuses = [entry["resource"]["status"] for entry in history["entry"]]
+    assert statuses == ["entered-in-error", "in-progress"]
+
+
+def test_a_swap_of_beds_waits_and_changes_nobody(house: House) -> None:
+    """A17 speaks of two patients, and what is delivered is one patient's."""
+    accept(house, message("ADT^A01^ADT_A01", "N1", 51, VISIT.replace("W1", "W51")))
+    [before] = kept(house, "Encounter", 51)
+    other = "PID|2||P52^^^CHU&2.999.70&ISO^PI||ESSAI^PAUL"
+    second = VISIT.replace("W1", "W52").replace("^12^1^", "^13^1^")
+    accept(house, message("ADT^A17^ADT_A17", "N2", 51, VISIT.replace("W1", "W51"), other, second))
+    assert house.state(house.number("N2")) is MessageState.UNMAPPED
+    assert kept(house, "Encounter", 51) == [before]
+
+
 def test_two_files_are_linked_and_nobody_is_merged(house: House) -> None:
     second = "PID|2||P31^^^CHU&2.999.70&ISO^PI||ESSAI^MARY"
     accept(house, message("ADT^A24^ADT_A24", "K1", 30, "PV1|1|N", second, "PV1|2|N"))

@@ -53,8 +53,8 @@ from gateway.ports import Closes, Intake
 from gateway.registry import RecordRegistry
 from gateway.return_links import ReturnLinks
 from gateway.served_holdings import ServedHoldings
-from gateway.shared_notes import SharedNotes
 from gateway.settings import Loaded, Settings
+from gateway.shared_notes import SharedNotes
 from gateway.shares import Shares
 from gateway.sources import Fragments, Sources, SystemClock
 from gateway.studies import SourceStudies

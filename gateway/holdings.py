@@ -83,9 +83,19 @@ class JournalHoldings:
     def step(self) -> bool:
         """Put one batch into the index; whether there was a whole one. Raises
         JournalUnavailable."""
+        return self._batch(holdings.unindexed)
+
+    def meet_studies(self) -> None:
+        """Put in so much that what gathers is known, however much waits: one batch and, if more
+        waits, one instance of each study that the index does not have. Raises
+        JournalUnavailable."""
+        if not self._journal.read_only and self.step():
+            self._batch(holdings.unmet)
+
+    def _batch(self, due: Callable[[Connection, int], list[Message]]) -> bool:
         with self._turn:
             with self._journal.read() as connection:
-                found = holdings.unindexed(connection, BATCH)
+                found = due(connection, BATCH)
             if not found:
                 return False
             ready: list[Holding] = []

@@ -2,8 +2,9 @@
 
 A study is gathered, read and given a manifest by its own objects. A note that stands in one study
 and names instances of another is therefore handed in once more as the identical document of the
-other (:mod:`adapters.dicom.identical`), by the same source, unless its author sent one. Only studies
-of the same patient that are held are meant: nobody's note touches the study of somebody else.
+other (:mod:`adapters.dicom.identical`), by the same source, unless its author sent one. Only
+studies of the same patient that are held are meant: nobody's note touches the study of somebody
+else.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Rejected instances in the index of what is held (IHE RAD IOCM).
 
-Functions that change something are called inside ``Journal.write()``, after the rows of the same studies were put:
-that locks them, so that a note and what it names never miss each other.
+Functions that change something are called inside ``Journal.write()``, after the rows of the same
+studies were put: that locks them, so that a note and what it names never miss each other.
 """
 
 from __future__ import annotations

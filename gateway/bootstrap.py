@@ -54,6 +54,7 @@ from gateway.registry import RecordRegistry
 from gateway.return_links import ReturnLinks
 from gateway.served_holdings import ServedHoldings
 from gateway.settings import Loaded, Settings
+from gateway.shared_notes import SharedNotes
 from gateway.shares import Shares
 from gateway.sources import Fragments, Sources, SystemClock
 from gateway.studies import SourceStudies
@@ -181,6 +182,7 @@ class Gateway:
         drainer.on_outdated = follower.outdated
         writer = GroupWriter(journal, judge=gate.judge)
         intake = JournalIntake(writer, gate, quiet=sources.quiet)
+        holdings.share = SharedNotes(journal, intake, journal.now).share
         sources.prepare(
             settings.sources,
             TimedIntake(intake),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,6 +38,7 @@ from gateway.journal.holdings import Holding, Wanted
 from gateway.journal.journal import Journal
 from gateway.journal.messages import Message, payload
 from gateway.model import Payload
+from gateway.ports import IntakeUnavailable
 from gateway.stepping import Stepping
 
 BATCH = 100
@@ -64,6 +65,8 @@ class JournalHoldings:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._turn = threading.Lock()
+        self.share: Callable[[Message], None] | None = None
+        """Told of key object selections once they are in the index."""
         self._thread = Stepping(
             "ecluse-holdings", self.step, every_seconds=EVERY_SECONDS,
             failed="the index of what is held was not brought up to date",
@@ -80,13 +83,24 @@ class JournalHoldings:
     def step(self) -> bool:
         """Put one batch into the index; whether there was a whole one. Raises
         JournalUnavailable."""
+        return self._batch(holdings.unindexed)
+
+    def meet_studies(self) -> None:
+        """Put in so much that what gathers is known, however much waits: one batch and, if more
+        waits, one instance of each study that the index does not have. Raises
+        JournalUnavailable."""
+        if not self._journal.read_only and self.step():
+            self._batch(holdings.unmet)
+
+    def _batch(self, due: Callable[[Connection, int], list[Message]]) -> bool:
         with self._turn:
             with self._journal.read() as connection:
-                found = holdings.unindexed(connection, BATCH)
+                found = due(connection, BATCH)
             if not found:
                 return False
             ready: list[Holding] = []
             done: list[int] = []
+            notes: list[Message] = []
             for message in found:
                 try:
                     holding = self._holding(message)
@@ -95,14 +109,33 @@ class JournalHoldings:
                     log.warning("an instance cannot be read now", message=message.id,
                                 error=type(error).__name__)  # fmt: skip
                     continue
-                done.append(message.id)
                 if holding is not None:
                     ready.append(holding)
-            if done:
+                    if message.kind == KEY_OBJECTS and self.share is not None:
+                        # Done when it is in, and shared.
+                        notes.append(message)
+                        continue
+                done.append(message.id)
+            if ready or done:
                 with self._journal.write() as connection:
                     holdings.store(connection, ready, done)
                     self._reject(connection, {each.study["study_uid"] for each in ready})
-        return len(found) == BATCH and bool(done)
+            shared = [each.id for each in notes if self._shared(each)]
+            if shared:
+                with self._journal.write() as connection:
+                    holdings.store(connection, (), shared)
+        return len(found) == BATCH and bool(done or shared)
+
+    def _shared(self, note: Message) -> bool:
+        """Whether a selection is no more to be shared with other studies; else another time."""
+        assert self.share is not None
+        try:
+            self.share(note)
+        except (IntakeUnavailable, OSError) as error:
+            log.warning("a rejection note cannot be shared now", message=note.id,
+                        error=type(error).__name__)  # fmt: skip
+            return False
+        return True
 
     def _reject(self, connection: Connection, studies: Collection[str]) -> None:
         """Let the rejection notes of studies to which something came take effect."""

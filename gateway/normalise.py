@@ -13,6 +13,7 @@ from typing import Protocol
 from gateway.embedded import Joined, join
 from gateway.failure import internal
 from gateway.mapping import MappingContext, MappingRejected
+from gateway.mapping.embedding import without
 from gateway.mapping.r4.checker import Checker
 from gateway.model import Cause, CauseCode, Embedded, Entry, Format, Mapped, Payload, Stage
 from gateway.permit import Statement, read_statement
@@ -150,6 +151,26 @@ class Normaliser:
                     location=unreadable.location,
                 )
             ) from None
+        mapped = self._run(original, root, depth, trace=trace)
+        # Every message comes by here; isinstance() of a protocol costs more than some mappings.
+        rejected = getattr(root, "rejected", None)
+        if rejected is None:
+            return mapped
+        return without(mapped, self._of_rejected(original, rejected, depth, trace=trace))
+
+    def _of_rejected(
+        self, original: Original, rejected: Scope, depth: int, *, trace: bool
+    ) -> Mapped | None:
+        """What had been made of the parts that are rejected; None when nothing can be made of
+        them, so that what cannot be used does not keep up the rest."""
+        try:
+            mapped = self._run(original, rejected, depth, trace=trace)
+        except _Stop:
+            return None
+        problems = self.checker.check_entries([e.resource for e in mapped.entries], mapped=True)
+        return mapped if not problems else None
+
+    def _run(self, original: Original, root: Scope, depth: int, *, trace: bool) -> Mapped:
         program = self.library.match(root, original.format)
         if program is None:
             raise _Stop(_unmapped("no loaded mapping takes this kind of message"))

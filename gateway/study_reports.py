@@ -78,8 +78,8 @@ class StudyReports:
             return [each for each in found if each.source in self._settle]
         if not reported.numbers:
             return []
-        # What the last instances say may not be in the index yet.
-        self._holdings.catch_up()
+        # What the last instances say may not be in the index yet. Bounded: other messages wait.
+        self._holdings.meet_studies()
         named = [issued({"system": system, "value": value}) for system, value in reported.numbers]
         with self._journal.read() as connection:
             found = study_reports.numbered(connection, sorted({each.value for each in named}))

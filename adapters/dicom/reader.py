@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 
 from adapters.dicom.content_tree import Contents
 from adapters.dicom.dataset import Instance
@@ -29,6 +30,7 @@ class DicomReader:
     def read(self, payloads: Sequence[Payload], *, encoding: str = "") -> StudyScope:  # noqa: ARG002
         """The instances of one study, without those that its rejection notes take out (in the
         order of arrival, in which a later note may lift an earlier one); headers only.
+        Those are the scope's ``rejected``.
 
         Otherwise as :meth:`read_all`.
         """
@@ -88,10 +90,10 @@ def read_selections(
 
 def _without_rejected(scope: StudyScope, notes: Sequence[Selection]) -> StudyScope:
     rejected = rejections(scope.study_uid, notes)
-    kept, aside, gone = [], {each.uid for each in notes}, 0
+    kept, aside, gone = [], {each.uid for each in notes}, []
     for each in scope.instances():
         if rejected.reason(each.instance.series, each.instance.sop_instance):
-            gone += 1
+            gone.append(each.instance)
         else:
             kept.append(each.instance)
     if not gone:
@@ -101,7 +103,9 @@ def _without_rejected(scope: StudyScope, notes: Sequence[Selection]) -> StudySco
     kept = kept or [
         each.instance for each in scope.instances() if each.instance.sop_instance in aside
     ]
-    return _study(kept, scope.findings, withdrawn=withdrawn)
+    # What is odd in what is not to be used any more is nobody's work.
+    apart = _study(gone, Findings())
+    return replace(_study(kept, scope.findings, withdrawn=withdrawn), rejected=apart)
 
 
 def _instance(payload: Payload, findings: Findings) -> Instance | None:

@@ -24,6 +24,11 @@ VALUES_MAX = 5_000
 ACTIONS = ("set", "remove", "prefix", "replace", "deidentify")
 KEPT = frozenset({"dates", "modified-dates", "patient-characteristics", "uids"})
 """What de-identification may leave (PS3.15 E.3.6 with full or modified dates, E.3.7, E.3.9)."""
+_NOT_OFFERED = {
+    "safe-private": "Retain Safe Private (PS3.15 E.3.10) is not offered: private attributes go",
+    "descriptors": "Clean Descriptors (PS3.15 E.3.5) is not offered: nobody here can tell that a "
+    "text names no one",
+}
 _KEYS: Mapping[str, frozenset[str]] = {
     "set": frozenset({"to", "in_sequences"}),
     "remove": frozenset({"in_sequences"}),
@@ -216,7 +221,8 @@ def _deidentify(
             return None
         for each in listed.value:
             if not isinstance(each, yaml.ScalarNode) or each.value not in KEPT:
-                reading.wrong(each, f"what is kept is one of {', '.join(sorted(KEPT))}")
+                said = f"what is kept is one of {', '.join(sorted(KEPT))}"
+                reading.wrong(each, _NOT_OFFERED.get(str(each.value), said))
                 return None
             keep.append(each.value)
     if {"dates", "modified-dates"} <= set(keep):

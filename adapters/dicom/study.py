@@ -82,12 +82,14 @@ class StudyScope:
     """The root: the study's series in order. Its flags grow while values are read.
 
     ``withdrawn``: all that it had was rejected, and what is left are the notes that say so.
+    ``rejected``: what rejection notes took out, by itself.
     """
 
     series: tuple[SeriesScope, ...]
     findings: Findings = field(default_factory=Findings)
     path: str = ""
     withdrawn: bool = False
+    rejected: StudyScope | None = None
 
     def instances(self) -> Sequence[InstanceScope]:
         return [instance for series in self.series for instance in series.members]

@@ -92,6 +92,35 @@ def unindexed(connection: Connection, limit: int) -> list[Message]:
     return [message_of(row, with_content=True) for row in found]
 
 
+def unmet(connection: Connection, limit: int) -> list[Message]:
+    """The same of studies that gather and of which the index has nothing: one instance of each."""
+    gathering = tables.gathering
+    first = (
+        select(func.min(_message.c.id))
+        .join(_unindexed, _unindexed.c.message_id == _message.c.id)
+        .join(
+            gathering,
+            and_(
+                gathering.c.source == _message.c.source,
+                gathering.c.group_key == _message.c.group_key,
+                gathering.c.due_at.is_not(None),
+            ),
+        )
+        .where(
+            ~select(_study.c.study_uid).where(_study.c.study_uid == _message.c.group_key).exists()
+        )
+        .group_by(_message.c.source, _message.c.group_key)
+        .limit(limit)
+    )
+    found = connection.execute(
+        select(*MESSAGE_COLUMNS, *CONTENT_COLUMNS)
+        .join(tables.content, tables.content.c.message_id == _message.c.id)
+        .where(_message.c.id.in_(list(connection.execute(first).scalars())))
+        .order_by(_message.c.id)
+    )
+    return [message_of(row, with_content=True) for row in found]
+
+
 def waiting(connection: Connection) -> int:
     """How many instances the index does not have yet."""
     return int(connection.execute(select(func.count()).select_from(_unindexed)).scalar_one())

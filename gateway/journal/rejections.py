@@ -1,12 +1,13 @@
 """Rejected instances in the index of what is held (IHE RAD IOCM).
 
-Functions are called inside ``Journal.write()``, after the rows of the same studies were put:
-that locks them, so that a note and what it names never miss each other.
+Functions that change something are called inside ``Journal.write()``, after the rows of the same
+studies were put: that locks them, so that a note and what it names never miss each other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from sqlalchemy import Connection, select, update
 
@@ -20,6 +21,7 @@ NOTES_MAX = 10_000
 
 _message = tables.message
 _instance = imaging_tables.held_instance
+_study = imaging_tables.held_study
 _GONE = [s.value for s in (MessageState.REFUSED, MessageState.DISCARDED, MessageState.REPLACED)]
 
 
@@ -67,3 +69,46 @@ def mark(connection: Connection, study: str, reason: Callable[[str, str], str]) 
                 .values(rejected=code)
             )
     return sum(len(uids) for uids in changed.values())
+
+
+def of_one_patient(
+    connection: Connection, study: str, others: Sequence[str]
+) -> list[tuple[str, dict[str, Any]]]:
+    """Those of the other studies that are held and of the same patient, as the objects name the
+    patient, each with its attributes (DICOM JSON model)."""
+    own = connection.execute(
+        select(_study.c.patient_id, _study.c.issuer).where(_study.c.study_uid == study)
+    ).one_or_none()
+    if own is None or not own.patient_id:
+        return []
+    rows = connection.execute(
+        select(_study.c.study_uid, _study.c.attributes)
+        .where(
+            _study.c.study_uid.in_(others),
+            _study.c.patient_id == own.patient_id,
+            _study.c.issuer == own.issuer,
+        )
+        .order_by(_study.c.study_uid)
+    )
+    return [(row.study_uid, row.attributes) for row in rows]
+
+
+def notes(connection: Connection, uids: Sequence[str]) -> list[tuple[str, Message]]:
+    """The messages of instances that are held, by SOP Instance UID."""
+    rows = connection.execute(
+        select(*MESSAGE_COLUMNS, *CONTENT_COLUMNS, _instance.c.sop_instance.label("uid"))
+        .join(_instance, _instance.c.message_id == _message.c.id)
+        .join(tables.content, tables.content.c.message_id == _message.c.id)
+        .where(_instance.c.sop_instance.in_(uids), _message.c.state.not_in(_GONE))
+        .order_by(_instance.c.sop_instance)
+    )
+    return [(row.uid, message_of(row, with_content=True)) for row in rows]
+
+
+def held(connection: Connection, uids: Sequence[str]) -> frozenset[str]:
+    """Those of the SOP Instance UIDs that are in the index."""
+    return frozenset(
+        connection.execute(
+            select(_instance.c.sop_instance).where(_instance.c.sop_instance.in_(uids))
+        ).scalars()
+    )

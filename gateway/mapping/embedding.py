@@ -1,8 +1,10 @@
-"""Put together what two mappings made of one message: the message's and its document's."""
+"""Put together what two mappings made of one message: the message's and its document's, or what
+stands in it and what it says is not to be used."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from gateway.mapping.running import same_content
@@ -13,6 +15,9 @@ _WITHDRAWN = "entered-in-error"
 _SAYING = frozenset({_DOCUMENT, "DiagnosticReport", "Observation"})
 """What a document says itself: withdrawn with it. The patient, the order, a practitioner
 stay what they are."""
+
+_REJECTABLE = _SAYING | {"List"}
+"""The same, and key object selections: what an object says that is rejected."""
 
 
 def combined(outer: Mapped, embedded: Embedded, inner: Mapped) -> Mapped:
@@ -33,7 +38,7 @@ def combined(outer: Mapped, embedded: Embedded, inner: Mapped) -> Mapped:
             entries[index] = Entry(resource=resource, create_only=entry.create_only)
             break
     if embedded.overlay.get("status") == _WITHDRAWN:
-        entries = [_withdrawn(entry) for entry in entries]
+        entries = [_withdrawn(each) if _kind(each) in _SAYING else each for each in entries]
     made: dict[str, Entry] = {}
     flags = [*outer.flags, *inner.flags]
     for entry in (*outer.entries, *entries):
@@ -58,9 +63,32 @@ def combined(outer: Mapped, embedded: Embedded, inner: Mapped) -> Mapped:
     )
 
 
+def without(whole: Mapped, rejected: Mapped | None) -> Mapped:
+    """A result with what another mapping made of parts that are rejected (IHE RAD IOCM), withdrawn:
+    reports, results, documents and lists are ``entered-in-error``. What the rest says as well
+    stays; whom and what they are of is the rest's to say. With None there is a flag."""
+    if rejected is None:
+        return replace(whole, flags=(*whole.flags, Flag(code="rejected-not-read")))
+    said = {entry.reference for entry in whole.entries}
+    gone = [
+        _withdrawn(entry)
+        for entry in rejected.entries
+        if _kind(entry) in _REJECTABLE and entry.reference not in said
+    ]
+    attachments = {part.sha256: part for part in (*whole.attachments, *rejected.attachments)}
+    return replace(
+        whole,
+        entries=(*whole.entries, *gone),
+        attachments=tuple(attachments.values()),
+        trace=(*whole.trace, *rejected.trace),
+    )
+
+
+def _kind(entry: Entry) -> str:
+    return str(entry.resource["resourceType"])
+
+
 def _withdrawn(entry: Entry) -> Entry:
-    if entry.resource["resourceType"] not in _SAYING:
-        return entry
     resource = {**entry.resource, "status": _WITHDRAWN}
     return Entry(resource=resource, create_only=entry.create_only)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,11 @@ from pynetdicom.sop_class import ModalityPerformedProcedureStep
 from starlette.testclient import TestClient
 
 from gateway.api import create_app
-from gateway.journal import studies
+from gateway.holdings import BATCH
+from gateway.journal import holdings, studies
 from gateway.journal.studies import StudyAccount
+from gateway.reported import Reported
+from gateway.study_reports import StudyReports
 from tests.eventually import eventually
 from tests.integration.dicom.department import (
     AUTHORITY,
@@ -230,3 +234,22 @@ def test_a_report_ends_a_forgotten_step_and_waits_for_what_is_missing(
     kinds = json.dumps(account(department, missing).evidence)
     assert "step" in kinds
     assert "report" in kinds
+
+
+def test_a_report_does_little_however_much_is_not_in_the_index(department: Department) -> None:
+    """Another study's many instances wait for the index; the one that is reported is found."""
+    large, exam = Exam(41, "185031729526434"), Exam(42, "185031729526434")
+    index = department.gateway.holdings
+    index.stop()
+    many = [large.instance(department.folder, 1, number) for number in range(1, 2 * BATCH + 51)]
+    department.store(*many, exam.instance(department.folder, 1, 1), source="slow")
+    heard = StudyReports(department.gateway.journal, index, {"slow": timedelta(0)})
+    heard.hear([(1, Reported((), (("urn:oid:1.2.3.7", exam.accession),)))])
+    with department.gateway.journal.read() as connection:
+        left = holdings.waiting(connection)
+        evidence = connection.exec_driver_sql(
+            "SELECT count(*) FROM study_evidence WHERE kind = 'report'"
+            f" AND group_key = '{exam.study}'"
+        ).scalar_one()
+    assert left >= BATCH
+    assert evidence == 1

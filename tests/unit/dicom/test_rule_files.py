@@ -48,6 +48,12 @@ def written(folder: Path, text: str) -> Path:
          "keep does not go with prefix"),
         ("rules: x\nsteps:\n  - {deidentify: basic, keep: [names], secret_file: s, reason: r}\n",
          "3:32: what is kept is one of dates, modified-dates"),
+        ("rules: x\nsteps:\n"
+         "  - {deidentify: basic, keep: [safe-private], secret_file: s, reason: r}\n",
+         "3:32: Retain Safe Private (PS3.15 E.3.10) is not offered"),
+        ("rules: x\nsteps:\n"
+         "  - {deidentify: basic, keep: [descriptors], secret_file: s, reason: r}\n",
+         "3:32: Clean Descriptors (PS3.15 E.3.5) is not offered"),
         ("rules: &a x\nsteps: [*a]\n", "1:8: anchors are not taken"),
     ],
 )  # fmt: skip

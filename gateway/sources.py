@@ -53,11 +53,12 @@ from adapters.xdm.http import XdmHttpSource
 from adapters.xdm.settings import XdmFolderSourceSettings, XdmHttpSourceSettings
 from adapters.xds.http import XdsSource
 from adapters.xds.settings import XdsSourceSettings
+from gateway.documents import DocumentRegistry
 from gateway.joined import Judged
 from gateway.mail import mail_source
 from gateway.mapping import MappingContext
 from gateway.model import Flag
-from gateway.ports import Clock, DocumentRegistry, Intake, Source
+from gateway.ports import Clock, Intake, Source
 from gateway.registry import code_schemes
 from gateway.return_links import ReturnLinks
 

@@ -16,6 +16,7 @@ import pytest
 from adapters.cda.transmitted import CdaHeaders
 from adapters.xds.http import XdsSource
 from adapters.xds.settings import XdsSourceSettings
+from gateway.documents import RegistryUnavailable, SharedDocument
 from gateway.model import (
     Cause,
     CauseCode,
@@ -25,7 +26,6 @@ from gateway.model import (
     RegistryKind,
     RegistryObject,
 )
-from gateway.ports import RegistryUnavailable, SharedDocument
 from gateway.sources import xds_reception
 from tests.integration.doors.running import served
 from tests.integration.hl7.fake_intake import FakeIntake, RealClock

@@ -56,7 +56,8 @@ from gateway.return_links import ReturnLinks
 from gateway.served_holdings import ServedHoldings
 from gateway.settings import Loaded, Settings
 from gateway.shares import Shares
-from gateway.sources import Fragments, Sources, SystemClock
+from gateway.source_making import Fragments
+from gateway.sources import Sources, SystemClock
 from gateway.studies import SourceStudies
 from gateway.study_reports import StudyReports
 from gateway.worker import WorkerPool

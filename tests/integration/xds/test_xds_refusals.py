@@ -26,7 +26,7 @@ from gateway.model import (
     RegistryKind,
     RegistryObject,
 )
-from gateway.sources import xds_reception
+from gateway.source_making import xds_reception
 from tests.integration.doors.running import served
 from tests.integration.hl7.fake_intake import FakeIntake, RealClock
 from tests.integration.xds.submissions import (

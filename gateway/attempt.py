@@ -9,10 +9,10 @@ from dataclasses import replace
 from sqlalchemy import Connection
 from sqlalchemy.exc import InterfaceError, OperationalError
 
+from gateway.destinations import DeliversTogether, Destination
 from gateway.failure import internal
 from gateway.journal.journal import JournalUnavailable
 from gateway.model import Delivered, Delivery, Outcome, Refused
-from gateway.ports import DeliversTogether, Destination
 from gateway.subjects import rewrite, successor_of
 
 # The record speaks to SQLite's driver itself where it writes many rows.

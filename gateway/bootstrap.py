@@ -32,6 +32,7 @@ from gateway.deployment.files import MappingFolders
 from gateway.deployment.following import Follower
 from gateway.deployment.force import Mappings, undeployed
 from gateway.deployment.reprocessing import Reprocessing
+from gateway.destinations import Closes
 from gateway.failure import internal
 from gateway.garbage import calm_collector
 from gateway.gate import PermissionGate
@@ -49,14 +50,15 @@ from gateway.mapping_processes import MappingProcesses
 from gateway.mapping_side import make_mappings
 from gateway.normalise import Normaliser
 from gateway.opening import open_journal
-from gateway.ports import Closes, Intake
+from gateway.ports import Intake
 from gateway.registry import RecordRegistry
 from gateway.return_links import ReturnLinks
 from gateway.served_holdings import ServedHoldings
 from gateway.settings import Loaded, Settings
 from gateway.shared_notes import SharedNotes
 from gateway.shares import Shares
-from gateway.sources import Fragments, Sources, SystemClock
+from gateway.source_making import Fragments
+from gateway.sources import Sources, SystemClock
 from gateway.studies import SourceStudies
 from gateway.study_reports import StudyReports
 from gateway.worker import WorkerPool

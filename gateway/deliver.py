@@ -19,11 +19,11 @@ from types import MappingProxyType
 from sqlalchemy import Connection
 
 from gateway.attempt import NotAtOnce, attempt, attempt_at_once
+from gateway.destinations import Destination
 from gateway.failure import internal
 from gateway.journal import convoy, deliveries, lanes
 from gateway.journal.journal import Journal, JournalUnavailable, LeaseLost
 from gateway.model import Again, Delivery, Outcome, Refused, Wait
-from gateway.ports import Destination
 from gateway.route import lane_destination
 from gateway.settlement import End, Settler, unfinished
 from gateway.shares import Shares

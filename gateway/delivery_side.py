@@ -14,6 +14,7 @@ from gateway.delivery_settings import (
     RecordDestinationSettings,
 )
 from gateway.deployment.force import InForce
+from gateway.destinations import Destination
 from gateway.dicom_destinations import make_dicom_destination
 from gateway.drain import Drainer
 from gateway.gate import PermissionGate
@@ -22,7 +23,6 @@ from gateway.journal.journal import Journal
 from gateway.manifests.marking import Marking
 from gateway.mapping import serialise
 from gateway.model import Format
-from gateway.ports import Destination
 from gateway.reported import HearReports, unheard
 from gateway.retry import RetryPolicy
 from gateway.route import DestinationRule

@@ -10,8 +10,8 @@ from adapters.dicom.rule_files import steps_of
 from adapters.dicom.stow import StowDestination
 from gateway.asked_commitments import JournalCommitments
 from gateway.delivery_settings import DicomDestinationSettings
+from gateway.destinations import Destination
 from gateway.journal.journal import Journal
-from gateway.ports import Destination
 from gateway.study_rounds import StudyRounds
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import or_, select
 
 from gateway.breaker import DestinationPolicy
 from gateway.deliver import OutboundDrain
+from gateway.destinations import Destination
 from gateway.elsewhere import ElsewhereDrain
 from gateway.gate import PermissionGate
 from gateway.inbound import InboundDrain, Reads
@@ -24,7 +25,6 @@ from gateway.journal.tables import lane as lane_table
 from gateway.journal.times import utc_now
 from gateway.mapping_processes import MappingProcesses
 from gateway.normalise import Normaliser
-from gateway.ports import Destination
 from gateway.reported import HearReports, unheard
 from gateway.retry import RetryPolicy
 from gateway.route import DestinationRule, lane_destination, lane_source

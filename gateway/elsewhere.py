@@ -31,11 +31,11 @@ from gateway.breaker import (
     after_rest,
     after_success,
 )
+from gateway.destinations import Destination, ReplacesEntries
 from gateway.journal import deliveries, lanes, placed, standings, standstills
 from gateway.journal.journal import Journal, JournalUnavailable, LeaseLost
 from gateway.journal.placed import Placed
 from gateway.model import Again, Cause, CauseCode, Delivered, Delivery, Entry, Outcome, Wait
-from gateway.ports import Destination, ReplacesEntries
 from gateway.route import lane_destination
 from gateway.settlement import Settler
 from gateway.shares import Shares, standing_of

@@ -12,17 +12,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, fields
 from typing import Any
 
+from gateway.destinations import DeliversTogether, Destination, ReplacesEntries
 from gateway.model import Delivery, Outcome, Payload, Receipt, Received, Stage
 from gateway.normalise import Normaliser, Original, Reading, Unusable
-from gateway.ports import (
-    DeliversTogether,
-    Destination,
-    Intake,
-    KeepsBytes,
-    ReplacesEntries,
-    Settle,
-    Word,
-)
+from gateway.ports import Intake, KeepsBytes, Settle, Word
 from gateway.telemetry import METRICS
 
 _INTAKE_SECONDS = METRICS.stage_seconds.labels(Stage.INTAKE.value)
@@ -89,7 +82,7 @@ class TimedDestination:
         self.transactional = destination.transactional
 
     def deliver(self, delivery: Delivery, connection: Any | None) -> Outcome:
-        """As :meth:`gateway.ports.Destination.deliver`."""
+        """As :meth:`gateway.destinations.Destination.deliver`."""
         started = time.perf_counter()
         try:
             return self._destination.deliver(delivery, connection)
@@ -122,7 +115,7 @@ class TimedTogether(TimedDestination):
     def deliver_together(
         self, deliveries: Sequence[Delivery], connection: Any
     ) -> Sequence[Outcome]:
-        """As :meth:`gateway.ports.DeliversTogether.deliver_together`."""
+        """As :meth:`gateway.destinations.DeliversTogether.deliver_together`."""
         started = time.perf_counter()
         try:
             return self._together.deliver_together(deliveries, connection)

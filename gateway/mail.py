@@ -13,7 +13,8 @@ from adapters.mail.reception import Kind, Receptions
 from adapters.mail.settings import ImapSourceSettings, MailSourceSettings, SmtpSourceSettings
 from adapters.xdm.reception import XdmReception
 from adapters.xdm.settings import XdmSourceSettings
-from gateway.ports import Clock, DocumentHeaders, Intake
+from gateway.documents import DocumentHeaders
+from gateway.ports import Clock, Intake
 
 
 def mail_source(

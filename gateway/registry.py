@@ -17,17 +17,12 @@ from sqlalchemy import Connection, select
 
 from adapters.xds.identifiers import digest_of, identifiers_of, unique_id_of
 from gateway import ins
+from gateway.documents import DocumentVersion, RegistryUnavailable, SharedDocument, TooManyDocuments
 from gateway.journal import patients, registry_objects, submission_sets, tables
 from gateway.journal.faults import IdentityConflict, JournalFault, JournalUnavailable
 from gateway.journal.journal import Journal
 from gateway.journal.states import MessageState
 from gateway.model import Identifier, Payload, RegistryKind, RegistryObject
-from gateway.ports import (
-    DocumentVersion,
-    RegistryUnavailable,
-    SharedDocument,
-    TooManyDocuments,
-)
 from record.faults import BytesMissing
 from record.searching import COUNT_MAX, VALUES_MAX
 from record.store import Record
@@ -54,7 +49,7 @@ class _Note:
 
 
 class RecordRegistry:
-    """Implements :class:`gateway.ports.DocumentRegistry`.
+    """Implements :class:`gateway.documents.DocumentRegistry`.
 
     ``roots`` are the assigning authorities of the INS that identify by themselves. Each call
     has a connection of its own; one may be shared by all threads.
@@ -70,7 +65,7 @@ class RecordRegistry:
         self._waiting: deque[_Note] = deque()
 
     def of_patient(self, patient: Identifier, *, limit: int) -> Sequence[DocumentVersion]:
-        """See :meth:`gateway.ports.DocumentRegistry.of_patient`."""
+        """See :meth:`gateway.documents.DocumentRegistry.of_patient`."""
         with self._reading() as connection:
             owner = self._owner(connection, patient)
             if owner is None:
@@ -83,7 +78,7 @@ class RecordRegistry:
         return [DocumentVersion(*each) for each in found]
 
     def by_identifier(self, identifiers: Sequence[Identifier]) -> Sequence[SharedDocument]:
-        """See :meth:`gateway.ports.DocumentRegistry.by_identifier`."""
+        """See :meth:`gateway.documents.DocumentRegistry.by_identifier`."""
         wanted = {(each.system, each.value) for each in identifiers}
         if not wanted:
             return ()
@@ -97,14 +92,14 @@ class RecordRegistry:
             return self._shared(connection, [each for each in found if _master(each) in wanted])
 
     def by_id(self, ids: Sequence[str]) -> Sequence[SharedDocument]:
-        """See :meth:`gateway.ports.DocumentRegistry.by_id`."""
+        """See :meth:`gateway.documents.DocumentRegistry.by_id`."""
         if not ids:
             return ()
         with self._reading() as connection:
             return self._shared(connection, self._with_ids(connection, "DocumentReference", ids))
 
     def content(self, sha256: str) -> Payload | None:
-        """See :meth:`gateway.ports.DocumentRegistry.content`."""
+        """See :meth:`gateway.documents.DocumentRegistry.content`."""
         with self._reading() as connection:
             try:
                 found = self._record.document(connection, sha256)
@@ -113,14 +108,14 @@ class RecordRegistry:
             return found.payload if found is not None else None
 
     def knows(self, patient: Identifier) -> bool:
-        """See :meth:`gateway.ports.DocumentRegistry.knows`."""
+        """See :meth:`gateway.documents.DocumentRegistry.knows`."""
         if patient.system in self._roots and ins.fault(patient.value) is None:
             return True
         with self._reading() as connection:
             return self._owner(connection, patient) is not None
 
     def known(self, source: str, control_ids: Sequence[str]) -> Mapping[str, frozenset[str]]:
-        """See :meth:`gateway.ports.DocumentRegistry.known`."""
+        """See :meth:`gateway.documents.DocumentRegistry.known`."""
         message = tables.message
         found: dict[str, set[str]] = {}
         with self._reading() as connection:
@@ -143,14 +138,14 @@ class RecordRegistry:
         return {name: frozenset(digests) for name, digests in found.items()}
 
     def submission(self, unique_id: str) -> str | None:
-        """See :meth:`gateway.ports.DocumentRegistry.submission`."""
+        """See :meth:`gateway.documents.DocumentRegistry.submission`."""
         with self._reading() as connection:
             return submission_sets.digest_of(connection, unique_id)
 
     def note_submission(
         self, unique_id: str, *, source: str, digest: str, objects: Sequence[RegistryObject]
     ) -> str:
-        """See :meth:`gateway.ports.DocumentRegistry.note_submission`."""
+        """See :meth:`gateway.documents.DocumentRegistry.note_submission`."""
         mine = _Note(unique_id, source, digest, objects)
         self._waiting.append(mine)
         with self._noting:
@@ -189,26 +184,26 @@ class RecordRegistry:
     # --- what submissions registered ---------------------------------------------------
 
     def objects(self, ids: Sequence[str]) -> Sequence[RegistryObject]:
-        """See :meth:`gateway.ports.DocumentRegistry.objects`."""
+        """See :meth:`gateway.documents.DocumentRegistry.objects`."""
         with self._reading() as connection:
             return registry_objects.by_id(connection, ids)
 
     def objects_named(
         self, kind: RegistryKind, unique_ids: Sequence[str]
     ) -> Sequence[RegistryObject]:
-        """See :meth:`gateway.ports.DocumentRegistry.objects_named`."""
+        """See :meth:`gateway.documents.DocumentRegistry.objects_named`."""
         with self._reading() as connection:
             return registry_objects.by_unique_id(connection, kind, unique_ids)
 
     def object_ids(self, kind: RegistryKind, unique_ids: Sequence[str]) -> Mapping[str, str]:
-        """See :meth:`gateway.ports.DocumentRegistry.object_ids`."""
+        """See :meth:`gateway.documents.DocumentRegistry.object_ids`."""
         with self._reading() as connection:
             return registry_objects.ids_by_unique_id(connection, kind, unique_ids)
 
     def objects_of(
         self, kind: RegistryKind, patient: Identifier, *, limit: int
     ) -> Sequence[RegistryObject]:
-        """See :meth:`gateway.ports.DocumentRegistry.objects_of`."""
+        """See :meth:`gateway.documents.DocumentRegistry.objects_of`."""
         with self._reading() as connection:
             names = {_patient_id(patient)}
             owner = self._owner(connection, patient)
@@ -224,12 +219,12 @@ class RecordRegistry:
         return found
 
     def replaced(self, ids: Sequence[str], types: Sequence[str]) -> Sequence[tuple[str, str]]:
-        """See :meth:`gateway.ports.DocumentRegistry.replaced`."""
+        """See :meth:`gateway.documents.DocumentRegistry.replaced`."""
         with self._reading() as connection:
             return registry_objects.pointing_to(connection, ids, types)
 
     def associations(self, ids: Sequence[str], *, limit: int) -> Sequence[RegistryObject]:
-        """See :meth:`gateway.ports.DocumentRegistry.associations`."""
+        """See :meth:`gateway.documents.DocumentRegistry.associations`."""
         with self._reading() as connection:
             found = registry_objects.linked(connection, ids, limit=limit)
         if len(found) > limit:

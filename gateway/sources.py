@@ -11,60 +11,31 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import structlog
 
-from adapters.cda.folder import CdaFolderSource
-from adapters.cda.http import CdaHttpSource
-from adapters.cda.reception import Reception as CdaReception
-from adapters.cda.settings import CdaFolderSourceSettings, CdaHttpSourceSettings
-from adapters.cda.transmitted import CdaHeaders
 from adapters.cda.validation.validator import Validator
-from adapters.dicom.folder import DicomFolderSource
-from adapters.dicom.folder_settings import DicomFolderSourceSettings
 from adapters.dicom.holdings import Holdings
 from adapters.dicom.ledger import StudyLedger
-from adapters.dicom.listener import DicomSource
-from adapters.dicom.settings import DicomSourceSettings
 from adapters.dicom.store_settings import StoreSettings
-from adapters.dicom.web.settings import DicomwebSourceSettings
 from adapters.dicom.web.source import DicomwebSource
 from adapters.dicom.worklist import Worklist
 from adapters.doors.http import HttpSource
-from adapters.doors.settings import HttpDoorSettings
-from adapters.hl7.continuation import Continuations, Fragment
 from adapters.hl7.folder import Hl7FolderSource
 from adapters.hl7.http import Hl7HttpSource
 from adapters.hl7.listener import MllpSource
-from adapters.hl7.port import Ports
 from adapters.hl7.profile_files import ProfileError, digest_of
 from adapters.hl7.return_link import MllpReturnLink
-from adapters.hl7.settings import (
-    Hl7FolderSourceSettings,
-    Hl7HttpSourceSettings,
-    Hl7SourceSettings,
-    MllpSourceSettings,
-)
+from adapters.hl7.settings import Hl7SourceSettings, MllpSourceSettings
 from adapters.hl7.site_profiles import load_profile
-from adapters.hprim.folder import HprimFolderSource
-from adapters.hprim.http import HprimHttpSource
-from adapters.hprim.settings import HprimFolderSourceSettings, HprimHttpSourceSettings
-from adapters.mail.settings import ImapSourceSettings, MailSourceSettings, SmtpSourceSettings
 from adapters.tls import HeldCertificate, TlsUnusable
-from adapters.xdm.folder import XdmFolderSource
-from adapters.xdm.http import XdmHttpSource
-from adapters.xdm.settings import XdmFolderSourceSettings, XdmHttpSourceSettings
-from adapters.xds.http import XdsSource
-from adapters.xds.settings import XdsSourceSettings
+from gateway.documents import DocumentRegistry
 from gateway.joined import Judged
-from gateway.mail import mail_source
 from gateway.mapping import MappingContext
 from gateway.model import Flag
-from gateway.ports import Clock, DocumentRegistry, Intake, Source
-from gateway.registry import code_schemes
+from gateway.ports import Intake, Source
 from gateway.return_links import ReturnLinks
+from gateway.source_making import Fragments, SourceMaker
 
 log = structlog.get_logger("ecluse.sources")
 Kind = TypeVar("Kind")
-Fragments = Callable[[str], Sequence[tuple[str, Fragment, datetime]]]
-"""Group, pointers and time of each fragment that waits at a source, the oldest first."""
 
 
 class SystemClock:
@@ -151,17 +122,9 @@ class Sources:
         self.patience = {} if patience is None else patience
         self.reported: dict[str, timedelta] = {}
         self._return_links = return_links
-        self._validator = validator
-        self._spool = state / "spool"
-        self._ports = Ports()
-        self._clock = SystemClock()
-        self._documents = CdaHeaders()
-        self._registry = documents
-        self._intake: Intake | None = None
-        self._fragments: Fragments | None = None
-        self._ledger: Callable[[str], StudyLedger] | None = None
-        self._holdings: Holdings | None = None
-        self._worklist: Worklist | None = None
+        self._maker = SourceMaker(
+            state / "spool", SystemClock(), validator=validator, documents=documents
+        )
         self._settings: dict[str, Any] = {}
         self._running: dict[str, Source] = {}
         # What the profiles of HL7 v2 sources were read from: a file may change by itself.
@@ -184,12 +147,10 @@ class Sources:
         keeps account of a DICOM source's studies, ``holdings`` says what is held,
         ``worklist`` what is to be made.
         """
-        self._intake, self._fragments, self._ledger = intake, fragments, ledger
-        self._holdings = holdings
-        self._worklist = worklist
+        self._maker.supply(intake, fragments, ledger, holdings=holdings, worklist=worklist)
         self._settings = {each.name: each for each in settings}
         self._profiles = _profiles(settings)
-        self._running = {each.name: self._make(each) for each in settings}
+        self._running = {each.name: self._maker.make(each) for each in settings}
         self._tell()
 
     def __iter__(self) -> Iterator[Source]:
@@ -289,15 +250,15 @@ class Sources:
                 await running[at].stop()
             for at in changed:
                 undo.append(self._back(at))
-                await running[at].reconfigure(self._spooled(wanted[at]))
+                await running[at].reconfigure(self._maker.spooled(wanted[at]))
             for at in started:
-                running[at] = source = self._make(wanted[at])
+                running[at] = source = self._maker.make(wanted[at])
                 undo.append(source.stop)
                 await source.start()
             # Last, and found good before: a file that has changed has no former content to go
             # back to.
             for at in renewed:
-                await running[at].reconfigure(self._spooled(wanted[at]))
+                await running[at].reconfigure(self._maker.spooled(wanted[at]))
         except (OSError, TlsUnusable, ProfileError) as error:
             await self._undo(undo)
             said = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -322,7 +283,7 @@ class Sources:
         return Change(tuple(started), tuple(changed), tuple(gone), unchanged)
 
     def _back(self, name: str) -> Callable[[], Awaitable[None]]:
-        source, settings = self._running[name], self._spooled(self._settings[name])
+        source, settings = self._running[name], self._maker.spooled(self._settings[name])
         return lambda: source.reconfigure(settings)
 
     async def _undo(self, steps: list[Callable[[], Awaitable[None]]]) -> None:
@@ -350,90 +311,6 @@ class Sources:
                 self.reported[name] = timedelta(seconds=each.reported_quiet_seconds)
             elif isinstance(each, Hl7SourceSettings):
                 self.quiet[name] = timedelta(seconds=each.continuation_timeout_seconds)
-
-    # --- making -------------------------------------------------------------------
-
-    def _make(self, settings: Any) -> Source:
-        intake, clock = self._intake, self._clock
-        assert intake is not None, "prepare comes first"
-        match settings:
-            case MllpSourceSettings():
-                source = MllpSource(
-                    settings, intake, clock, ports=self._ports, documents=self._documents
-                )
-                self._restore(settings.name, source.continuations)
-                return source
-            case DicomSourceSettings():
-                ledger = self._ledger(settings.name) if self._ledger is not None else None
-                return DicomSource(
-                    settings,
-                    intake,
-                    clock,
-                    self._spool,
-                    ledger,
-                    holdings=self._holdings,
-                    worklist=self._worklist,
-                )
-            case DicomwebSourceSettings():
-                ledger = self._ledger(settings.name) if self._ledger is not None else None
-                return DicomwebSource(settings, intake, clock, self._spool, ledger)
-            case DicomFolderSourceSettings():
-                ledger = self._ledger(settings.name) if self._ledger is not None else None
-                return DicomFolderSource(settings, intake, clock, self._spool, ledger)
-            case _:
-                return self._make_of_files(settings, intake, clock)
-
-    def _make_of_files(self, settings: Any, intake: Intake, clock: Clock) -> Source:
-        """A source whose messages come as whole files: bodies, folders, mail."""
-        match settings:
-            case CdaHttpSourceSettings():
-                spooled = self._spooled(settings)
-                return CdaHttpSource(spooled, intake, clock, validator=self._validator)
-            case CdaFolderSourceSettings():
-                return CdaFolderSource(settings, intake, clock, validator=self._validator)
-            case Hl7HttpSourceSettings():
-                spooled = self._spooled(settings)
-                over_http = Hl7HttpSource(spooled, intake, clock, documents=self._documents)
-                self._restore(settings.name, over_http.reception.continuations)
-                return over_http
-            case Hl7FolderSourceSettings():
-                folder = Hl7FolderSource(settings, intake, clock, documents=self._documents)
-                self._restore(settings.name, folder.reception.continuations)
-                return folder
-            case HprimHttpSourceSettings():
-                return HprimHttpSource(self._spooled(settings), intake, clock)
-            case HprimFolderSourceSettings():
-                return HprimFolderSource(settings, intake, clock)
-            case XdmHttpSourceSettings():
-                return XdmHttpSource(self._spooled(settings), intake, clock, self._documents)
-            case XdmFolderSourceSettings():
-                return XdmFolderSource(settings, intake, clock, self._documents)
-            case XdsSourceSettings():
-                assert self._registry is not None, "a gateway with a record has one"
-                return XdsSource(
-                    self._spooled(settings),
-                    clock,
-                    self._registry,
-                    self._documents,
-                    make_reception=lambda each: xds_reception(each, intake, self._validator),
-                    schemes=code_schemes(),
-                )
-            case ImapSourceSettings() | SmtpSourceSettings():
-                return mail_source(self._spooled(settings), intake, clock, self._documents)
-            case _:
-                raise TypeError(f"no source takes {type(settings).__name__}")
-
-    def _restore(self, name: str, continuations: Continuations) -> None:
-        """Let a source know again what waits of its continued messages."""
-        for waiting in self._fragments(name) if self._fragments else ():
-            continuations.restore(*waiting)
-
-    def _spooled(self, settings: Any) -> Any:
-        """A source's spool is in the state folder unless the configuration names another."""
-        spools = isinstance(settings, HttpDoorSettings | MailSourceSettings)
-        if spools and settings.spool_folder is None:
-            return settings.model_copy(update={"spool_folder": self._spool})
-        return settings
 
     # --- messages that came in fragments --------------------------------------------
 
@@ -475,15 +352,6 @@ class Sources:
             )
             for each in self
         }
-
-
-def xds_reception(
-    settings: XdsSourceSettings, intake: Intake, validator: Validator | None = None
-) -> CdaReception:
-    """The reception of CDA by HTTP, for the documents of a source of XDS."""
-    shared = CdaHttpSourceSettings.model_fields.keys() & XdsSourceSettings.model_fields.keys()
-    given = {name: getattr(settings, name) for name in shared - {"type"}}
-    return CdaReception(CdaHttpSourceSettings(**given), intake, validator)
 
 
 def _profiles(settings: Sequence[Any]) -> dict[str, str]:

@@ -10,15 +10,15 @@ from adapters.cda.document import DEFAULT_LIMITS, Limits, read_document
 from adapters.cda.header import INS_ROOTS, read_header
 from adapters.cda.prolog import NotReadable
 from adapters.cda.structure import V3
+from gateway.documents import DocumentHeader
 from gateway.model import CauseCode, Payload
-from gateway.ports import DocumentHeader
 
 REPLACED_MAX = 50
 _OTHER_FORMATS = (b"%PDF-", b"{\\rtf", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"\x89PNG")
 
 
 class CdaHeaders:
-    """Implements :class:`gateway.ports.DocumentHeaders` with the hardened reader."""
+    """Implements :class:`gateway.documents.DocumentHeaders` with the hardened reader."""
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
         self._limits = limits

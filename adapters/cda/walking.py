@@ -13,16 +13,10 @@ from typing import Any
 
 from lxml import etree
 
+from adapters.cda.children import Children
 from adapters.cda.paths import ANY, Axis, CdaPath, Ending, Predicate, Step
 from adapters.cda.structure import NAMESPACES, tag_of
-from adapters.cda.values import (
-    CdaElement,
-    CdaValue,
-    Children,
-    attribute_value,
-    compared_values,
-    ending_value,
-)
+from adapters.cda.values import CdaElement, CdaValue, attribute_value, compared_values, ending_value
 from gateway.ports import PathError
 
 Walk = Callable[[etree._Element, Children], Sequence[etree._Element]]

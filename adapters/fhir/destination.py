@@ -33,7 +33,7 @@ class _Ended(Exception):
 
 
 class FhirDestination:
-    """Puts deliveries on a FHIR server. Implements ``gateway.ports.Destination``.
+    """Puts deliveries on a FHIR server. Implements ``gateway.destinations.Destination``.
 
     ``blobs`` gives the documents that entries point to. Safe to share between threads: each
     has a connection of its own.

@@ -19,8 +19,9 @@ from adapters.hl7.reception import Arrival, Reception
 from adapters.hl7.requirements import Judgement
 from adapters.hl7.sender import is_framed, unwrapped
 from adapters.hl7.settings import Hl7FolderSourceSettings, Hl7HttpSourceSettings
+from gateway.documents import DocumentHeaders
 from gateway.model import Cause, CauseCode, Format, Receipt
-from gateway.ports import Clock, DocumentHeaders, Intake, IntakeUnavailable, Unreadable, Word
+from gateway.ports import Clock, Intake, IntakeUnavailable, Unreadable, Word
 
 
 @dataclass(frozen=True, slots=True)

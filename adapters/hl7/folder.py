@@ -5,7 +5,8 @@ from __future__ import annotations
 from adapters.doors.folder import FolderSource
 from adapters.hl7.files import Hl7FileReception
 from adapters.hl7.settings import Hl7FolderSourceSettings
-from gateway.ports import Clock, DocumentHeaders, Intake
+from gateway.documents import DocumentHeaders
+from gateway.ports import Clock, Intake
 
 
 class Hl7FolderSource(FolderSource):

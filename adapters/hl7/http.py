@@ -22,8 +22,9 @@ from adapters.doors.reception import Contents
 from adapters.hl7.charset import charset_named
 from adapters.hl7.files import Hl7Contents, Hl7FileReception
 from adapters.hl7.settings import Hl7HttpSourceSettings
+from gateway.documents import DocumentHeaders
 from gateway.model import Receipt
-from gateway.ports import Clock, DocumentHeaders, Intake
+from gateway.ports import Clock, Intake
 
 MEDIA_TYPE = "application/hl7-v2"
 MEDIA_TYPES = frozenset(

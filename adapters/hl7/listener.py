@@ -21,8 +21,9 @@ from adapters.hl7.port import Port, Ports, certificates_of, takes
 from adapters.hl7.reception import Arrival, Reception
 from adapters.hl7.settings import MllpSourceSettings
 from adapters.tls import HeldCertificate
+from gateway.documents import DocumentHeaders
 from gateway.model import Received
-from gateway.ports import Clock, DocumentHeaders, Intake, IntakeUnavailable, Word
+from gateway.ports import Clock, Intake, IntakeUnavailable, Word
 
 log = logging.getLogger("ecluse.hl7")
 _ANSWERS = {code: f"answer-{code}" for code in Code}

@@ -34,8 +34,9 @@ from adapters.hl7.profiles import ProfileChecks
 from adapters.hl7.requirements import Judgement
 from adapters.hl7.settings import Hl7SourceSettings
 from adapters.hl7.skeletons import Plain, Skeletons
+from gateway.documents import DocumentHeaders
 from gateway.model import Cause, CauseCode, Disposition, Format, Payload, Received
-from gateway.ports import Clock, DocumentHeaders, IntakeUnavailable, Unreadable, Word
+from gateway.ports import Clock, IntakeUnavailable, Unreadable, Word
 
 log = logging.getLogger("ecluse.hl7")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from adapters.doors.folder import FolderSource
 from adapters.xdm.reception import XdmReception
 from adapters.xdm.settings import XdmFolderSourceSettings
-from gateway.ports import Clock, DocumentHeaders, Intake
+from gateway.documents import DocumentHeaders
+from gateway.ports import Clock, Intake
 
 
 class XdmFolderSource(FolderSource):

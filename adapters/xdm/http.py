@@ -8,7 +8,8 @@ from typing import ClassVar
 from adapters.doors.http import HttpSource
 from adapters.xdm.reception import XdmReception
 from adapters.xdm.settings import XdmHttpSourceSettings
-from gateway.ports import Clock, DocumentHeaders, Intake
+from gateway.documents import DocumentHeaders
+from gateway.ports import Clock, Intake
 
 MEDIA_TYPES = frozenset(
     {"application/zip", "application/x-zip-compressed", "application/x-zip",

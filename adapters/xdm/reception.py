@@ -18,8 +18,9 @@ from adapters.xdm.archive import Archive, ArchiveLimits
 from adapters.xdm.contents import Document, documents_of
 from adapters.xdm.faults import no_archive
 from adapters.xdm.settings import XdmSourceSettings
+from gateway.documents import DocumentHeader, DocumentHeaders
 from gateway.model import Cause, CauseCode, Format, Payload, Received
-from gateway.ports import DocumentHeader, DocumentHeaders, Intake, Unreadable
+from gateway.ports import Intake, Unreadable
 
 _IDENTIFIER_MAX = 255
 

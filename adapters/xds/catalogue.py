@@ -21,8 +21,8 @@ from adapters.xds.entries import Facts, Registered, Relation, registered, submit
 from adapters.xds.identifiers import identifiers_of, resource_id_of, unique_id_key
 from adapters.xds.people import author_texts
 from adapters.xds.writing import Describing
+from gateway.documents import DocumentRegistry, SharedDocument
 from gateway.model import Identifier, RegistryKind, RegistryObject
-from gateway.ports import DocumentRegistry, SharedDocument
 
 REMEMBERED_MAX = 10_000
 """Documents; each takes about 3 KB."""
@@ -70,8 +70,8 @@ class Memory:
 
 
 class Catalogue:
-    """Documents for one request. Blocks. Raises ``gateway.ports.RegistryUnavailable`` and
-    ``gateway.ports.TooManyDocuments``."""
+    """Documents for one request. Blocks. Raises ``gateway.documents.RegistryUnavailable`` and
+    ``gateway.documents.TooManyDocuments``."""
 
     def __init__(self, documents: DocumentRegistry, describing: Describing, memory: Memory) -> None:
         self._documents = documents

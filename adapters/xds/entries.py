@@ -24,8 +24,8 @@ from adapters.ebrim.names import (
 from adapters.ebrim.objects import made_id
 from adapters.ebrim.submission import Code
 from adapters.xds.identifiers import digest_of, entry_uuid_of, unique_id_of
+from gateway.documents import SharedDocument
 from gateway.model import RegistryObject
-from gateway.ports import SharedDocument
 
 _RELATIONS = {
     "replaces": REPLACES,

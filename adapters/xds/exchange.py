@@ -31,14 +31,9 @@ from adapters.xds.registry import Registry
 from adapters.xds.retrieve import Package, retrieve
 from adapters.xds.settings import XdsSourceSettings
 from adapters.xds.writing import Describing
+from gateway.documents import DocumentHeaders, DocumentRegistry, RegistryUnavailable
 from gateway.model import Cause, CauseCode, Payload, Received
-from gateway.ports import (
-    Clock,
-    DocumentHeaders,
-    DocumentRegistry,
-    IntakeUnavailable,
-    RegistryUnavailable,
-)
+from gateway.ports import Clock, IntakeUnavailable
 
 PROVIDE = "urn:ihe:iti:2007:ProvideAndRegisterDocumentSet-b"
 STORED_QUERY = "urn:ihe:iti:2007:RegistryStoredQuery"

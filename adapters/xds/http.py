@@ -21,7 +21,8 @@ from adapters.xds.faults import SoapFault
 from adapters.xds.settings import XdsSourceSettings
 from adapters.xds.soap import MEDIA_TYPE
 from adapters.xds.writing import Describing
-from gateway.ports import Clock, DocumentHeaders, DocumentRegistry
+from gateway.documents import DocumentHeaders, DocumentRegistry
+from gateway.ports import Clock
 
 
 class XdsSource(HttpSource):

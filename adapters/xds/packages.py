@@ -18,8 +18,8 @@ from adapters.xds.conditions import coded, during, written_by
 from adapters.xds.identifiers import patient_of
 from adapters.xds.queries import Query, QueryRefused
 from adapters.xds.writing import Describing
+from gateway.documents import DocumentRegistry
 from gateway.model import RegistryKind, RegistryObject
-from gateway.ports import DocumentRegistry
 
 ASKED_MAX = 500
 LINKS_MAX = 20_000

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.ports import SharedDocument
+from gateway.documents import SharedDocument
 
 
 def author_texts(document: SharedDocument) -> tuple[list[str], list[str]]:

@@ -39,6 +39,7 @@ from adapters.xds.parts import Provided, check_bytes, may_be_xml, paired, payloa
 from adapters.xds.registering import Plan, Registering
 from adapters.xds.settings import XdsSourceSettings
 from adapters.xds.writing import Describing
+from gateway.documents import DocumentHeaders, DocumentRegistry, RegistryUnavailable
 from gateway.model import (
     Cause,
     CauseCode,
@@ -48,7 +49,6 @@ from gateway.model import (
     Received,
     RegistryObject,
 )
-from gateway.ports import DocumentHeaders, DocumentRegistry, RegistryUnavailable
 
 _IDENTIFIER_MAX = 255
 
@@ -123,7 +123,7 @@ class Providing:
         """Read and check everything but the documents' own content. Blocks.
 
         ``inline`` gets the payloads of documents that stand in the envelope. Raises Refused,
-        SoapFault, ``gateway.ports.RegistryUnavailable``.
+        SoapFault, ``gateway.documents.RegistryUnavailable``.
         """
         holders = request.findall(f"{{{LCM}}}SubmitObjectsRequest")
         if len(holders) != 1:

@@ -37,8 +37,8 @@ from adapters.ebrim.submission import Association, SubmissionSet, bounded
 from adapters.xds.catalogue import Catalogue
 from adapters.xds.entries import Registered
 from adapters.xds.identifiers import patient_of, unique_id_key, uuid_urn
+from gateway.documents import DocumentRegistry
 from gateway.model import RegistryKind, RegistryObject
-from gateway.ports import DocumentRegistry
 
 _RIM = f"{{{RIM}}}"
 _NAMESPACE = uuid.UUID("b0c1f9de-3c0b-5f43-9a47-6a1d5f5c8e21")
@@ -82,7 +82,7 @@ class Registering:
     def plan(self, found: SubmissionSet) -> Plan:
         """Give ids and check what the associations point to.
 
-        Raises Refused; ``gateway.ports.RegistryUnavailable``.
+        Raises Refused; ``gateway.documents.RegistryUnavailable``.
         """
         plan = Plan(self._ids(found))
         inside = _Inside(

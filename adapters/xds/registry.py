@@ -21,8 +21,8 @@ from adapters.xds.identifiers import patient_of
 from adapters.xds.packages import FOLDER, SUBMISSION_SET, Packages
 from adapters.xds.queries import Query, QueryId, QueryRefused, read_query
 from adapters.xds.writing import Describing
+from gateway.documents import DocumentRegistry, RegistryUnavailable, TooManyDocuments
 from gateway.model import RegistryKind, RegistryObject
-from gateway.ports import DocumentRegistry, RegistryUnavailable, TooManyDocuments
 
 IDS_MAX = 500
 Objects = Iterable[etree._Element]

@@ -16,8 +16,8 @@ from adapters.xds.entries import registered
 from adapters.xds.identifiers import identifiers_of, same_document
 from adapters.xds.mtom import closing, part_head, root_part
 from adapters.xds.writing import Describing
+from gateway.documents import DocumentRegistry, RegistryUnavailable
 from gateway.model import Payload
-from gateway.ports import DocumentRegistry, RegistryUnavailable
 
 REQUESTS_MAX = 500
 _BLOCK = 1 << 16

@@ -22,8 +22,8 @@ from adapters.ebrim.names import (
 from adapters.ebrim.objects import REFERENCE_SLOT, add_name, add_slot, made_id
 from adapters.xds.entries import Registered, Relation, utc_digits
 from adapters.xds.people import author_texts, person_text
+from gateway.documents import SharedDocument
 from gateway.model import RegistryObject
-from gateway.ports import SharedDocument
 
 _RIM = f"{{{RIM}}}"
 _SEX = {"male": "M", "female": "F", "other": "O", "unknown": "U"}

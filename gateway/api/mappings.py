@@ -13,7 +13,8 @@ from starlette.responses import JSONResponse, Response
 
 from gateway.api.security import SET_BYTES_MAX
 from gateway.deployment import shapes
-from gateway.deployment.deploying import REASON_MAX, CannotDeploy, Deployed, changes
+from gateway.deployment.changes import changes
+from gateway.deployment.deploying import REASON_MAX, CannotDeploy, Deployed
 from gateway.deployment.files import FileSet, NotASet
 from gateway.journal import mappings as kept
 from gateway.journal.mappings import Conflict

@@ -271,7 +271,8 @@ def _alone(
     """The same as the running gateway does, here. Raises Refused as if it had answered."""
     from gateway.cli.access import Refused
     from gateway.deployment import shapes
-    from gateway.deployment.deploying import CannotDeploy, changes
+    from gateway.deployment.changes import changes
+    from gateway.deployment.deploying import CannotDeploy
     from gateway.journal.mappings import Conflict
 
     with _deployer(effective) as deployer:

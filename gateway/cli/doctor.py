@@ -245,7 +245,7 @@ def _rabbitmq(url: str) -> Check:
 
 
 def _redis(url: str) -> Check:
-    from gateway.settings import POSTGRESQL
+    from gateway.process_settings import POSTGRESQL
 
     if url in {"", POSTGRESQL}:
         return Check(name="redis", level=Level.OK, found="not used: the broker is embedded")

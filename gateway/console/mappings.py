@@ -11,7 +11,8 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from gateway.console.context import Console, actor
-from gateway.deployment.deploying import CannotDeploy, Changes, changes
+from gateway.deployment.changes import Changes, changes
+from gateway.deployment.deploying import CannotDeploy
 from gateway.journal import drafts, reprocessing
 from gateway.journal import mappings as kept
 from gateway.journal.mappings import Conflict, Deployment, Version

@@ -7,8 +7,9 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from gateway.deployment.changes import Changes, changes
 from gateway.deployment.checking import Checked
-from gateway.deployment.deploying import CannotDeploy, Changes, Deployed, Deployer, changes
+from gateway.deployment.deploying import CannotDeploy, Deployed, Deployer
 from gateway.deployment.files import FileSet
 from gateway.deployment.force import Mappings
 from gateway.journal import drafts as kept

@@ -6,9 +6,10 @@ from dataclasses import asdict
 from typing import Any
 
 from gateway.console.differences import differences
+from gateway.deployment.changes import Changes
 from gateway.deployment.checking import Checked
 from gateway.deployment.comparing import Compared, Fact
-from gateway.deployment.deploying import Changes, Deployed
+from gateway.deployment.deploying import Deployed
 from gateway.deployment.reprocessing import DryRun
 from gateway.journal.mappings import Deployment, Version
 from gateway.journal.reprocessing import Job

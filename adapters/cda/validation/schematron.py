@@ -12,29 +12,28 @@ files or addresses is left out and named.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lxml import etree
 
+from adapters.cda.validation.expressions import (
+    BELOW_HEADER,
+    documents_named,
+    of_header,
+    opening,
+    with_own_documents,
+    without_comments,
+)
+from adapters.cda.validation.stylesheet import PROLOGUE, quoted, text_node, whole
+
 SCH = "http://purl.oclc.org/dsdl/schematron"
-XSL = "http://www.w3.org/1999/XSL/Transform"
-OWN = "urn:ecluse:schematron"
-_FUNCTIONS = "http://www.w3.org/2005/xpath-functions"
 INCLUDES_MAX = 5_000
 EXTENDS_MAX = 20
 FILE_BYTES_MAX = 16 << 20
 RULES_MAX = 50_000
 _BASE = "{urn:ecluse:schematron}base"
-_DOCUMENT = re.compile(r"(?:fn:)?(?:document|doc)(?=\s*\()")
-_OPENING = re.compile(
-    r"(?:[\w.-]+:)?(?:unparsed-text(?:-lines|-available)?|(?:uri-)?collection|json-doc|transform"
-    r"|load-xquery-module|environment-variable|available-environment-variables|doc-available"
-    r"|parse-xml(?:-fragment)?|function-lookup|evaluate|system-property)(?=\s*[(#])|(?:document|doc)#"
-)
-_NAMED = re.compile(r"""\b(?:document|doc)\s*\(\s*(?:"([^"]*)"|'([^']*)')""")
-_COMMENT = re.compile(r"""("[^"]*"|'[^']*')|\(:.*?:\)""", re.DOTALL)
 _LITERAL = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)')\s*""")
 
 
@@ -200,9 +199,9 @@ class _Compiler:
         for holder in (schema, *patterns):
             for let in holder.iterchildren(_sch("let")):
                 self._global(let)
-        parts = [_PROLOGUE]
+        parts = [PROLOGUE]
         for name, value in self.variables.items():
-            parts.append(f'<xsl:variable name="{_quoted(name)}" select="{_quoted(value)}"/>')
+            parts.append(f'<xsl:variable name="{quoted(name)}" select="{quoted(value)}"/>')
         calls: list[str] = []
         for number, pattern in enumerate(patterns):
             written = self._pattern(pattern, f"m{number}")
@@ -211,18 +210,7 @@ class _Compiler:
                 calls.append(f'<xsl:apply-templates select="/" mode="m{number}"/>')
         parts += self.templates
         parts.append(f'<xsl:template match="/"><r>{"".join(calls)}</r></xsl:template>')
-        prefixes = "".join(
-            f' xmlns:{prefix}="{_quoted(uri)}"'
-            for prefix, uri in self.namespaces.items()
-            if prefix not in ("xml", "xsl", "ecluse", "xs", "map", "err", "")
-        )
-        head = (
-            f'<xsl:stylesheet version="3.0" xmlns:xsl="{XSL}" xmlns:ecluse="{OWN}" '
-            f'xmlns:xs="http://www.w3.org/2001/XMLSchema" xmlns:map="{_FUNCTIONS}/map" '
-            f'xmlns:err="http://www.w3.org/2005/xqt-errors"{prefixes} '
-            f'exclude-result-prefixes="#all">'
-        )
-        return head + "\n".join(parts) + "</xsl:stylesheet>"
+        return whole(parts, self.namespaces)
 
     def _global(self, let: etree._Element) -> None:
         name, value = let.get("name", ""), let.get("value", "")
@@ -243,14 +231,14 @@ class _Compiler:
         ]
         name = pattern.get("id") or (pattern.get(_BASE) or self.path.name).removesuffix(".sch")
         written = []
-        below = _BELOW_HEADER if all(_of_header(rule.get("context", "")) for rule in rules) else "*"
+        below = BELOW_HEADER if all(of_header(rule.get("context", "")) for rule in rules) else "*"
         for rank, rule in enumerate(rules):
             context = self._expression(rule.get("context", ""), f"the context of a rule in {name}")
             if context is None:
                 continue
             body = self._rule(rule, name)
             written.append(
-                f'<xsl:template match="{_quoted(context)}" mode="{mode}" '
+                f'<xsl:template match="{quoted(context)}" mode="{mode}" '
                 f'priority="{len(rules) - rank}"><xsl:try rollback-output="no">{body}'
                 f'<xsl:catch><xsl:sequence select="ecluse:fault(., $err:code)"/></xsl:catch>'
                 f'</xsl:try><xsl:apply-templates select="{below}" mode="#current"/></xsl:template>'
@@ -273,8 +261,8 @@ class _Compiler:
                 value = self._expression(child.get("value", ""), where)
                 if value is not None:
                     parts.append(
-                        f'<xsl:variable name="{_quoted(child.get("name", ""))}" '
-                        f'select="{_quoted(value)}"/>'
+                        f'<xsl:variable name="{quoted(child.get("name", ""))}" '
+                        f'select="{quoted(value)}"/>'
                     )
             elif child.tag in (_sch("assert"), _sch("report")):
                 parts.append(self._assertion(child, rule, pattern))
@@ -305,41 +293,41 @@ class _Compiler:
         number = len(self.rules)
         self.rules.append(Rule(test_of.get("id") or rule.get("id") or pattern, role))
         return (
-            f'<xsl:if test="{_quoted(failing)}"><f n="{number}" p="{{path(.)}}">{text}</f></xsl:if>'
+            f'<xsl:if test="{quoted(failing)}"><f n="{number}" p="{{path(.)}}">{text}</f></xsl:if>'
         )
 
     def _text(self, element: etree._Element, where: str) -> str | None:
         """A message as a sequence of text and values."""
-        parts = [_text_node(element.text)]
+        parts = [text_node(element.text)]
         for child in element:
             if child.tag == _sch("value-of"):
                 select = self._expression(child.get("select", ""), where)
                 if select is None:
                     return None
-                parts.append(f'<xsl:value-of select="{_quoted(select)}"/>')
+                parts.append(f'<xsl:value-of select="{quoted(select)}"/>')
             elif child.tag == _sch("name"):
                 path = child.get("path")
-                parts.append(f'<xsl:value-of select="name({_quoted(path) if path else "."})"/>')
+                parts.append(f'<xsl:value-of select="name({quoted(path) if path else "."})"/>')
             else:
-                parts.append(_text_node("".join(str(each) for each in child.itertext())))
-            parts.append(_text_node(child.tail))
+                parts.append(text_node("".join(str(each) for each in child.itertext())))
+            parts.append(text_node(child.tail))
         return "".join(parts)
 
     # --- expressions ------------------------------------------------------------------
 
     def _expression(self, text: str, where: str) -> str | None:
         """XPath with ``document()`` made ours; None (and a problem) when it would open more."""
-        for found in _NAMED.finditer(text):
-            self._know(found[1] or found[2])
-        bare = _COMMENT.sub(lambda found: found[1] or " ", text)
-        opened = _OPENING.search(_outside_literals(bare, str, keep=False))
-        if opened is not None:
+        for name in documents_named(text):
+            self._know(name)
+        bare = without_comments(text)
+        opened = opening(bare)
+        if opened:
             self.problems.append(
-                f"{self.path.name}: {where} calls {opened[0].rstrip('#')}(), which could open "
+                f"{self.path.name}: {where} calls {opened}(), which could open "
                 "something; it is left out"
             )
             return None
-        return _outside_literals(bare, lambda code: _DOCUMENT.sub("ecluse:document", code))
+        return with_own_documents(bare)
 
     def _know(self, name: str) -> None:
         """Remember a value set that rules name, with the file that it is."""
@@ -352,25 +340,6 @@ class _Compiler:
                 self.files.append(found)
                 return
         self.problems.append(f"{self.path.name}: the value set {name} is not in the pack")
-
-
-_PROLOGUE = """
-<xsl:output method="xml" omit-xml-declaration="yes" indent="no"/>
-<xsl:param name="ecluse:documents" as="map(*)" select="map{}"/>
-<xsl:function name="ecluse:document" as="document-node()?">
-  <xsl:param name="name"/>
-  <xsl:sequence select="if (map:contains($ecluse:documents, string($name)))
-    then $ecluse:documents(string($name)) else error(xs:QName('ecluse:missing'))"/>
-</xsl:function>
-<xsl:function name="ecluse:fault" as="element()">
-  <xsl:param name="node"/><xsl:param name="code"/>
-  <f n="-1" p="{path($node)}"><xsl:value-of select="local-name-from-QName($code)"/></f>
-</xsl:function>
-<xsl:template match="/|*" mode="#all" priority="-9">
-  <xsl:apply-templates select="*" mode="#current"/>
-</xsl:template>
-"""
-"""The root's own template has the unnamed mode, in which no other rule is."""
 
 
 def _instance(model: etree._Element, pattern: etree._Element) -> etree._Element:
@@ -388,44 +357,3 @@ def _instance(model: etree._Element, pattern: etree._Element) -> etree._Element:
     made.set("id", pattern.get("id") or model.get("id") or "")
     del made.attrib["abstract"]
     return made
-
-
-_BELOW_HEADER = "self::*[not(self::*:structuredBody)]/*"
-"""Where a walk goes that has nothing to look for in the sections and their entries."""
-_HEADER_PATH = re.compile(
-    r"(?://?)?[\w.-]+:ClinicalDocument(?:/[\w.-]+:[\w.-]+)*(?:/\*)?|/", re.ASCII
-)
-
-
-def _of_header(context: str) -> bool:
-    """Whether a rule's context cannot be a node below ``structuredBody``: it is a path of named
-    children from the document down, without that name, and only its last step may be ``*``."""
-    depth, plain = 0, []
-    for character in _outside_literals(context, str, keep=False):
-        depth += (character == "[") - (character == "]")
-        if depth == 0 and character != "]" and not character.isspace():
-            plain.append(character)
-    paths = "".join(plain).split("|")
-    return all(_HEADER_PATH.fullmatch(path) and "structuredBody" not in path for path in paths)
-
-
-def _outside_literals(text: str, change: Callable[[str], str], *, keep: bool = True) -> str:
-    parts = re.split(r"""("[^"]*"|'[^']*')""", text)
-    return "".join(
-        (part if keep else '""') if place % 2 else change(part) for place, part in enumerate(parts)
-    )
-
-
-def _quoted(text: str) -> str:
-    """Text as the value of an XML attribute in double quotes."""
-    return (
-        text.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-        .replace("\n", "&#10;").replace("\t", "&#9;")
-    )  # fmt: skip
-
-
-def _text_node(text: str | None) -> str:
-    if not text:
-        return ""
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return f"<xsl:text>{escaped}</xsl:text>"

@@ -13,8 +13,9 @@ from adapters.hl7.message import Message
 from adapters.hl7.profiles import coherence, documents
 from adapters.hl7.profiles.errors import INS_DIFFERENT
 from adapters.hl7.profiles.transmission import FAMILIES, ProfileVersion, Refusal, read_request
+from gateway.documents import DocumentHeaders
 from gateway.model import Cause, CauseCode, Identifier
-from gateway.ports import DocumentHeaders, Unreadable
+from gateway.ports import Unreadable
 
 __all__ = ["BYTES_MAX", "ProfileChecks", "in_words_of_the_profile", "named_profile"]
 

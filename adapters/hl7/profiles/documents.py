@@ -15,8 +15,9 @@ from adapters.hl7.profiles.transmission import (
     incoherent,
     missing,
 )
+from gateway.documents import DocumentHeader, DocumentHeaders
 from gateway.model import CauseCode, Identifier
-from gateway.ports import DocumentHeader, DocumentHeaders, Unreadable
+from gateway.ports import Unreadable
 
 INS_SYSTEMS = frozenset(f"urn:oid:1.2.250.1.213.1.4.{arc}" for arc in (8, 9, 10, 11))
 """Roots of the INS: NIR and NIA in production, NIR for tests and demonstrations."""

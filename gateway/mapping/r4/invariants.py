@@ -1,15 +1,16 @@
 """Invariants of FHIR R4 that this gateway's entries can break, by their official keys.
 
 Each takes an element whose structure is already right and says whether the rule
-holds. The wording is that of the R4 definitions. ``docs/r4-checker.md`` says which are
-not here: those of severity *warning*, those of resources that carry definitions rather
-than care, and those that need another resource.
+holds; ``constraints`` has the forms. The wording is that of the R4 definitions.
+``docs/r4-checker.md`` says which are not here: those of severity *warning*, those of
+resources that carry definitions rather than care, and those that need another resource.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
+from gateway.mapping.r4.constraints import Counts, Excludes, Invariant, Needs, Rule
 from gateway.mapping.r4.ordering import Json, chosen, codings, number, ordered, there
 
 _TERMINOLOGY = "http://terminology.hl7.org/CodeSystem/"
@@ -17,87 +18,6 @@ _ALLERGY = f"{_TERMINOLOGY}allergyintolerance-verification"
 _CONDITION = f"{_TERMINOLOGY}condition-ver-status"
 _CLINICAL = f"{_TERMINOLOGY}condition-clinical"
 _UCUM = "http://unitsofmeasure.org"
-
-
-class Invariant:
-    """One rule. It is asked only of a value that has the property ``trigger``, if that is set."""
-
-    __slots__ = ("key", "text", "trigger")
-
-    def __init__(self, key: str, text: str, trigger: str = "") -> None:
-        self.key = key
-        self.text = text
-        self.trigger = trigger
-
-    def holds(self, value: Json) -> bool:
-        """Whether the rule holds for a value."""
-        raise NotImplementedError
-
-
-class Needs(Invariant):
-    """What stands only beside one of some others."""
-
-    __slots__ = ("_names",)
-
-    def __init__(self, key: str, text: str, trigger: str, *names: str) -> None:
-        super().__init__(key, text, trigger)
-        self._names = names
-
-    def holds(self, value: Json) -> bool:
-        """See :class:`Invariant`."""
-        for name in self._names:  # noqa: SIM110 - by a third quicker, every quantity comes by here
-            if name in value or f"_{name}" in value:
-                return True
-        return False
-
-
-class Excludes(Invariant):
-    """What never stands beside another."""
-
-    __slots__ = ("_name",)
-
-    def __init__(self, key: str, text: str, trigger: str, name: str) -> None:
-        super().__init__(key, text, trigger)
-        self._name = name
-
-    def holds(self, value: Json) -> bool:
-        """See :class:`Invariant`."""
-        return not there(value, self._name)
-
-
-class Counts(Invariant):
-    """Of some elements, at least ``least`` and at most ``most`` are there."""
-
-    __slots__ = ("_least", "_most", "_names")
-
-    def __init__(
-        self, key: str, text: str, *names: str, least: int = 1, most: int | None = None
-    ) -> None:
-        super().__init__(key, text)
-        self._names = names
-        self._least = least
-        self._most = len(names) if most is None else most
-
-    def holds(self, value: Json) -> bool:
-        """See :class:`Invariant`."""
-        present = sum(1 for name in self._names if there(value, name))
-        return self._least <= present <= self._most
-
-
-class Rule(Invariant):
-    """Any other rule, as a function."""
-
-    __slots__ = ("_function",)
-
-    def __init__(
-        self, key: str, text: str, function: Callable[[Json], bool], trigger: str = ""
-    ) -> None:
-        super().__init__(key, text, trigger)
-        self._function = function
-
-    def holds(self, value: Json) -> bool:
-        """See :class:`Invariant`."""
-        return self._function(value)
 
 
 # --- datatypes -------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from gateway.mapping.r4.invariants import Invariant
+from gateway.mapping.r4.constraints import Invariant
 from gateway.mapping.r4.primitives import Primitive
 
 PLAIN = 0

@@ -14,10 +14,10 @@ import httpx2
 import pytest
 
 from adapters.cda.transmitted import CdaHeaders
+from gateway.documents import DocumentHeader
 from gateway.journal import entries, messages
 from gateway.journal.states import MessageState
 from gateway.journal.values import MessageFilter
-from gateway.ports import DocumentHeader
 from tests.eventually import eventually
 from tests.integration.doors.roads import XDS, documents, until_open
 from tests.integration.faces.house import House, running_house

@@ -1,4 +1,4 @@
-"""What goes wrong: poison, crashes, destinations that fail, the journal going away."""
+"""What goes wrong: poison, crashes, destinations that fail."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from deadletter import replay
 from gateway.journal import deadletters, deliveries, lanes
-from gateway.journal.journal import Journal, JournalUnavailable
+from gateway.journal.journal import Journal
 from gateway.journal.states import DeliveryState, MessageState
 from gateway.journal.values import DeadLetter, DeadLetterFilter
 from gateway.model import Again, Cause, CauseCode, Refused, Stage, Wait
@@ -321,36 +321,6 @@ def test_a_crash_in_the_records_transaction_leaves_nothing_behind(
     assert sorted(rig.facts()) == [f"f{n}" for n in range(5)]
 
 
-def test_a_frozen_worker_that_wakes_cannot_act_any_more(
-    make_rig: Callable[..., Rig], clock: HeldClock
-) -> None:
-    inside, go_on = threading.Event(), threading.Event()
-    remote = ToyRemote()
-    rig = make_rig(destinations=[remote])
-    deliver = remote.deliver
-
-    def freeze(delivery: object, connection: object) -> object:
-        if not inside.is_set():
-            inside.set()
-            assert go_on.wait(20)
-        return deliver(delivery, connection)  # type: ignore[arg-type]
-
-    remote.deliver = freeze  # type: ignore[method-assign,assignment]
-    receipt = rig.send({**WHO, "facts": ["a"]})
-    rig.drainer.drain("in:lab")
-    lane = rig.delivery(receipt).lane
-    frozen = threading.Thread(target=rig.drainer.drain, args=(lane,))
-    frozen.start()
-    assert inside.wait(20)
-    clock.forward(minutes=1)
-    rig.new_drainer().drain(lane)
-    assert rig.state(receipt) is MessageState.DELIVERED
-    go_on.set()
-    frozen.join(20)
-    assert len(remote.order) == 1
-    assert rig.delivery(receipt).state is DeliveryState.DELIVERED
-
-
 def test_a_destination_that_is_no_longer_configured_keeps_its_deliveries(
     make_rig: Callable[..., Rig], clock: HeldClock
 ) -> None:
@@ -375,89 +345,6 @@ def test_a_destination_that_is_no_longer_configured_keeps_its_deliveries(
     clock.forward(minutes=1)
     rig.settle()
     assert rig.state(receipt) is MessageState.DELIVERED
-
-
-def test_the_journal_going_away_in_the_middle_counts_against_nobody(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from gateway.journal import messages
-
-    receipt = rig.send({**WHO, "facts": ["a"]})
-    really = messages.store_all
-
-    def away(*_: object) -> None:
-        raise JournalUnavailable("disk full")
-
-    monkeypatch.setattr(messages, "store_all", away)
-    for _ in range(5):
-        with pytest.raises(JournalUnavailable):
-            rig.drainer.drain("in:lab")
-    assert rig.message(receipt).starts == 0
-    monkeypatch.setattr(messages, "store_all", really)
-    conclude = deliveries.conclude
-    rig.drainer.drain("in:lab")
-
-    def gone(*_: object, **__: object) -> None:
-        raise JournalUnavailable("disk full")
-
-    monkeypatch.setattr(deliveries, "conclude", gone)
-    lane = rig.delivery(receipt).lane
-    for _ in range(5):
-        with pytest.raises(JournalUnavailable):
-            rig.drainer.drain(lane)
-    monkeypatch.setattr(deliveries, "conclude", conclude)
-    rig.settle()
-    assert rig.state(receipt) is MessageState.DELIVERED
-    assert rig.facts() == ["a"]
-
-
-def test_an_outcome_that_the_journal_could_not_keep_at_once_is_kept_after_all(
-    make_rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    remote = ToyRemote()
-    rig = make_rig(destinations=[remote])
-    receipt = rig.send({**WHO, "facts": ["a"]})
-    rig.drainer.drain("in:lab")
-    conclude = deliveries.conclude
-    failures = [JournalUnavailable("gone")]
-
-    def once(*given: object, **named: object) -> object:
-        if failures:
-            raise failures.pop()
-        return conclude(*given, **named)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(deliveries, "conclude", once)
-    with pytest.raises(JournalUnavailable):
-        rig.drainer.drain(rig.delivery(receipt).lane)
-    assert rig.state(receipt) is MessageState.DELIVERED
-    assert remote.calls == ["a"]
-
-
-def test_bytes_that_the_machine_cannot_read_are_tried_again_but_not_for_ever(rig: Rig) -> None:
-    failures = [OSError(24, "too many open files")] * 2
-
-    def fail() -> None:
-        if failures:
-            raise failures.pop()
-
-    rig.reader.bombs["io"] = fail
-    passing = rig.send({**WHO, "bomb": "io", "facts": ["a"]})
-    after = rig.send({**WHO, "facts": ["b"]})
-    for _ in range(2):
-        with pytest.raises(JournalUnavailable, match="EMFILE"):
-            rig.drainer.drain("in:lab")
-    rig.settle()
-    assert rig.facts() == ["a", "b"]
-    assert rig.state(passing) is rig.state(after) is MessageState.DELIVERED
-    failures += [OSError(5, "input/output error")] * 9
-    lasting = rig.send({**WHO, "bomb": "io", "facts": ["c"]})
-    after = rig.send({**WHO, "facts": ["d"]})
-    for _ in range(5):
-        with pytest.raises(JournalUnavailable):
-            rig.drainer.drain("in:lab")
-    rig.settle()
-    assert rig.code(lasting) is CauseCode.UNFINISHED_ATTEMPTS
-    assert rig.state(after) is MessageState.DELIVERED
 
 
 def test_two_workers_never_deliver_the_same_thing_twice(make_rig: Callable[..., Rig]) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from gateway.documents import RegistryUnavailable
 from gateway.journal.journal import Journal
 from gateway.mapping import serialise
 from gateway.model import Identifier
 from gateway.opening import open_journal
-from gateway.ports import RegistryUnavailable
 from gateway.registry import RecordRegistry
 from gateway.settings import load_settings
 from gateway.sources import SystemClock

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.deployment.deploying import changes
+from gateway.deployment.changes import changes
 from gateway.deployment.files import FileSet, MappingFolders, NotASet
 
 NAMES = st.from_regex(r"\A[a-z]{1,8}(/[a-z]{1,8}){0,2}\.yaml\Z")

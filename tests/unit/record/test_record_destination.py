@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Connection, Engine, func, select
 
+from gateway.destinations import Destination
 from gateway.model import Again, CauseCode, Delivered, Delivery, Entry, Refused
-from gateway.ports import Destination
 from record.destination import RecordDestination
 from record.store import Record
 from record.tables import record_entry_version, record_member, record_patient

@@ -24,13 +24,8 @@ from adapters.xds.mtom import MultipartReader, PartHeaders, part_named
 from adapters.xds.queries import QueryRefused, decoded, read_query
 from adapters.xds.registry import Registry
 from adapters.xds.writing import Describing
+from gateway.documents import DocumentVersion, RegistryUnavailable, SharedDocument, TooManyDocuments
 from gateway.model import Identifier, Payload, RegistryKind, RegistryObject
-from gateway.ports import (
-    DocumentVersion,
-    RegistryUnavailable,
-    SharedDocument,
-    TooManyDocuments,
-)
 from tests.integration.xds.submissions import RS, Part, packed
 
 

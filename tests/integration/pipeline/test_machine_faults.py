@@ -1,0 +1,98 @@
+"""Faults of the machine: the journal going away, bytes that cannot be read. No message is blamed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from gateway.journal import deliveries
+from gateway.journal.journal import JournalUnavailable
+from gateway.journal.states import MessageState
+from gateway.model import CauseCode
+from tests.integration.pipeline.rig import Rig, ToyRemote, national
+
+WHO = {"patient": [national(1)]}
+
+
+def test_the_journal_going_away_in_the_middle_counts_against_nobody(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gateway.journal import messages
+
+    receipt = rig.send({**WHO, "facts": ["a"]})
+    really = messages.store_all
+
+    def away(*_: object) -> None:
+        raise JournalUnavailable("disk full")
+
+    monkeypatch.setattr(messages, "store_all", away)
+    for _ in range(5):
+        with pytest.raises(JournalUnavailable):
+            rig.drainer.drain("in:lab")
+    assert rig.message(receipt).starts == 0
+    monkeypatch.setattr(messages, "store_all", really)
+    conclude = deliveries.conclude
+    rig.drainer.drain("in:lab")
+
+    def gone(*_: object, **__: object) -> None:
+        raise JournalUnavailable("disk full")
+
+    monkeypatch.setattr(deliveries, "conclude", gone)
+    lane = rig.delivery(receipt).lane
+    for _ in range(5):
+        with pytest.raises(JournalUnavailable):
+            rig.drainer.drain(lane)
+    monkeypatch.setattr(deliveries, "conclude", conclude)
+    rig.settle()
+    assert rig.state(receipt) is MessageState.DELIVERED
+    assert rig.facts() == ["a"]
+
+
+def test_an_outcome_that_the_journal_could_not_keep_at_once_is_kept_after_all(
+    make_rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = ToyRemote()
+    rig = make_rig(destinations=[remote])
+    receipt = rig.send({**WHO, "facts": ["a"]})
+    rig.drainer.drain("in:lab")
+    conclude = deliveries.conclude
+    failures = [JournalUnavailable("gone")]
+
+    def once(*given: object, **named: object) -> object:
+        if failures:
+            raise failures.pop()
+        return conclude(*given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(deliveries, "conclude", once)
+    with pytest.raises(JournalUnavailable):
+        rig.drainer.drain(rig.delivery(receipt).lane)
+    assert rig.state(receipt) is MessageState.DELIVERED
+    assert remote.calls == ["a"]
+
+
+def test_bytes_that_the_machine_cannot_read_are_tried_again_but_not_for_ever(rig: Rig) -> None:
+    failures = [OSError(24, "too many open files")] * 2
+
+    def fail() -> None:
+        if failures:
+            raise failures.pop()
+
+    rig.reader.bombs["io"] = fail
+    passing = rig.send({**WHO, "bomb": "io", "facts": ["a"]})
+    after = rig.send({**WHO, "facts": ["b"]})
+    for _ in range(2):
+        with pytest.raises(JournalUnavailable, match="EMFILE"):
+            rig.drainer.drain("in:lab")
+    rig.settle()
+    assert rig.facts() == ["a", "b"]
+    assert rig.state(passing) is rig.state(after) is MessageState.DELIVERED
+    failures += [OSError(5, "input/output error")] * 9
+    lasting = rig.send({**WHO, "bomb": "io", "facts": ["c"]})
+    after = rig.send({**WHO, "facts": ["d"]})
+    for _ in range(5):
+        with pytest.raises(JournalUnavailable):
+            rig.drainer.drain("in:lab")
+    rig.settle()
+    assert rig.code(lasting) is CauseCode.UNFINISHED_ATTEMPTS
+    assert rig.state(after) is MessageState.DELIVERED

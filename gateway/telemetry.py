@@ -50,7 +50,8 @@ ALLOWED_KEYS = frozenset(
         "at", "fault", "signal", "status", "method", "warning", "place",
         # how much and how long, with the unit in the name
         "count", "size", "bytes", "seconds", "duration_seconds", "wait_seconds", "due_seconds",
-        "limit", "lanes", "batch", "connections", "instances", "entries", "duplicates", "threads",
+        "limit", "lanes", "batch", "connections", "instances", "studies", "entries", "duplicates",
+        "threads",
         # who asked, as far as the token or the system's account says
         "actor", "pid", "port", "worker", "revision", "sources", "url",
     }

@@ -82,7 +82,10 @@ def attempt(connection: Connection, destination: Destination, item: Delivery) ->
             return outcome
     except _AWAY:
         raise
-    except Exception as error:  # noqa: BLE001  a fault in one item must not undo the others
+    except Exception as error:
+        if connection.invalidated:
+            raise  # the connection was lost, whatever the item met then
+        # A fault in one item must not undo the others.
         return Refused(cause=internal(error))
 
 

@@ -245,6 +245,12 @@ class Journal:
             if not connection.invalidated:
                 connection.invalidate()
             raise
+        except Exception:
+            if connection.invalidated:
+                # Somebody inside took the loss of the connection for his own fault, and what came
+                # after met a connection that is none.
+                raise JournalUnavailable("the connection to the database was lost") from None
+            raise
         finally:
             spoilt = connection.invalidated or connection.in_transaction()
             if spoilt or self._held is not connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -11,10 +12,12 @@ from pathlib import Path
 import psycopg
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from gateway.journal import messages
 from gateway.journal.journal import Journal, JournalFault, JournalInUse, JournalUnavailable
 from gateway.journal.states import MessageState
+from gateway.journal.times import moment
 from gateway.journal.writer import GroupWriter
 from tests.integration.journal.bench import Bench
 from tests.servers import Postgres
@@ -158,6 +161,18 @@ def test_who_is_frozen_in_a_transaction_does_not_keep_its_locks(
         assert connection.execute(text("SELECT token FROM lane")).scalars().all() == [2]
     frozen.close()
     other.close()
+
+
+def test_a_lost_connection_that_somebody_made_light_of_keeps_nothing(
+    postgresql_bench: Bench,
+) -> None:
+    bench = postgresql_bench
+    with pytest.raises(JournalUnavailable), bench.journal.write() as connection:  # noqa: PT012
+        with contextlib.suppress(OperationalError):
+            connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        moment(connection, None)
+    bench.message()
+    assert kept(bench) == 1
 
 
 @pytest.mark.parametrize(

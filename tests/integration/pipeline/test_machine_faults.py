@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
 
 from gateway.journal import deliveries
 from gateway.journal.journal import JournalUnavailable
 from gateway.journal.states import MessageState
-from gateway.model import CauseCode
-from tests.integration.pipeline.rig import Rig, ToyRemote, national
+from gateway.model import Again, Cause, CauseCode, Delivery, Outcome
+from tests.integration.pipeline.rig import Rig, ToyRecord, ToyRemote, national
 
 WHO = {"patient": [national(1)]}
 
@@ -69,6 +72,37 @@ def test_an_outcome_that_the_journal_could_not_keep_at_once_is_kept_after_all(
         rig.drainer.drain(rig.delivery(receipt).lane)
     assert rig.state(receipt) is MessageState.DELIVERED
     assert remote.calls == ["a"]
+
+
+def test_a_connection_that_breaks_inside_the_record_counts_against_nobody(
+    make_rig: Callable[..., Rig], journal_url: str
+) -> None:
+    if not journal_url.startswith("postgresql"):
+        pytest.skip("SQLite has no connection that breaks")
+    broken = []
+
+    class Breaking(ToyRecord):
+        """Loses the connection of its first attempts, and says that it can be tried again."""
+
+        def deliver(self, delivery: Delivery, connection: Connection | None) -> Outcome:
+            assert connection is not None
+            if len(broken) < 3:
+                broken.append(delivery.id)
+                with contextlib.suppress(OperationalError):
+                    connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+                return Again(cause=Cause(code=CauseCode.DESTINATION_UNAVAILABLE, detail="lost"))
+            return super().deliver(delivery, connection)
+
+    rig = make_rig(destinations=lambda journal: [Breaking(journal)])
+    receipt = rig.send({**WHO, "facts": ["a"]})
+    rig.drainer.drain("in:lab")
+    lane = rig.delivery(receipt).lane
+    while len(broken) < 3:
+        with contextlib.suppress(JournalUnavailable):
+            rig.drainer.drain(lane)
+    rig.settle()
+    assert rig.state(receipt) is MessageState.DELIVERED
+    assert rig.facts() == ["a"]
 
 
 def test_bytes_that_the_machine_cannot_read_are_tried_again_but_not_for_ever(rig: Rig) -> None:

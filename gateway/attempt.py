@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -38,16 +39,24 @@ class NotAtOnce(Exception):
         self.outcome = outcome
 
 
+def make_ready(destination: Destination, items: Sequence[Delivery]) -> Any:
+    """What can be done of attempts before their transaction, for :func:`attempt_at_once`. Raises
+    what a destination that delivers together raises."""
+    if isinstance(destination, DeliversTogether):
+        return destination.make_ready([current(item) for item in items])
+    return None
+
+
 def attempt_at_once(
-    connection: Connection, destination: Destination, items: Sequence[Delivery]
+    connection: Connection, destination: Destination, items: Sequence[Delivery], ready: Any
 ) -> Sequence[tuple[Delivery, Outcome]]:
     """Attempts at the record, all in one transaction, without savepoints.
 
-    Raises NotAtOnce, what says that the database itself is away or full, and what a
-    destination that delivers together raises.
+    ``ready`` is what :func:`make_ready` gave for the same items. Raises NotAtOnce, what says that
+    the database itself is away or full, and what a destination that delivers together raises.
     """
     if isinstance(destination, DeliversTogether):
-        outcomes = destination.deliver_together([current(item) for item in items], connection)
+        outcomes = destination.deliver_together(ready, connection)
         ends = list(zip(items, outcomes, strict=True))
     else:
         ends = [(item, _one_at_once(connection, destination, item)) for item in items]

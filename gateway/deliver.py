@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from sqlalchemy import Connection
 
-from gateway.attempt import NotAtOnce, attempt, attempt_at_once
+from gateway.attempt import NotAtOnce, attempt, attempt_at_once, make_ready
 from gateway.destinations import Destination
 from gateway.failure import internal
 from gateway.journal import convoy, deliveries, lanes
@@ -184,11 +184,12 @@ class OutboundDrain:
         if not held:
             return
         tokens = {each.lane: each.token for each in held}
+        items = [item for each in held for item in each.items]
         try:
+            ready = make_ready(destination, items)
             with self._journal.write() as connection:
                 convoy.fence_all(connection, tokens)
-                items = [item for each in held for item in each.items]
-                ends: Sequence[End] = attempt_at_once(connection, destination, items)
+                ends: Sequence[End] = attempt_at_once(connection, destination, items, ready)
                 self._settler.record(connection, ends)
                 convoy.release_all(connection, tokens, self._now(), up_to=held[0].up_to)
         except JournalUnavailable:

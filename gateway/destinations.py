@@ -32,10 +32,14 @@ class Destination(Protocol):
 class DeliversTogether(Protocol):
     """A transactional destination that takes many deliveries in one go."""
 
-    def deliver_together(
-        self, deliveries: Sequence[Delivery], connection: Any
-    ) -> Sequence[Outcome]:
-        """Make one attempt for each, in their order, in the caller's transaction.
+    def make_ready(self, deliveries: Sequence[Delivery]) -> Any:
+        """Do what needs no transaction, so that nobody has to wait for it: what
+        :meth:`deliver_together` takes. Raises as it does."""
+        ...
+
+    def deliver_together(self, ready: Any, connection: Any) -> Sequence[Outcome]:
+        """Make one attempt for each delivery made ready, in their order, in the caller's
+        transaction.
 
         Raises whatever keeps one of them from going: the caller then undoes the
         transaction and makes them one by one, which finds out which one it is.

@@ -105,6 +105,15 @@ def timed(destination: Destination) -> TimedDestination:
     return TimedDestination(destination)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """What a destination made ready of ``count`` deliveries, and how long it took."""
+
+    made: Any
+    count: int
+    seconds: float
+
+
 class TimedTogether(TimedDestination):
     """The same for one that delivers together: each delivery took its share of the time."""
 
@@ -112,16 +121,20 @@ class TimedTogether(TimedDestination):
         super().__init__(destination)
         self._together = together
 
-    def deliver_together(
-        self, deliveries: Sequence[Delivery], connection: Any
-    ) -> Sequence[Outcome]:
+    def make_ready(self, deliveries: Sequence[Delivery]) -> _Ready:
+        """As :meth:`gateway.destinations.DeliversTogether.make_ready`."""
+        started = time.perf_counter()
+        made = self._together.make_ready(deliveries)
+        return _Ready(made, len(deliveries), time.perf_counter() - started)
+
+    def deliver_together(self, ready: _Ready, connection: Any) -> Sequence[Outcome]:
         """As :meth:`gateway.destinations.DeliversTogether.deliver_together`."""
         started = time.perf_counter()
         try:
-            return self._together.deliver_together(deliveries, connection)
+            return self._together.deliver_together(ready.made, connection)
         finally:
-            share = (time.perf_counter() - started) / max(1, len(deliveries))
-            _DELIVER_SECONDS.observe(share, len(deliveries))
+            seconds = ready.seconds + time.perf_counter() - started
+            _DELIVER_SECONDS.observe(seconds / max(1, ready.count), ready.count)
 
 
 def _observe(stage: Stage, started: float) -> None:

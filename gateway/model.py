@@ -9,7 +9,7 @@ strict order in which deliveries of one patient reach one destination.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -403,7 +403,7 @@ class Delivery:
     sequence: int
     idempotency_key: str
     attempts: int
-    entries: tuple[Entry, ...]
+    entries: Sequence[Entry]
     mapping: str
     merged_patients: tuple[str, ...] = ()
     source: str = ""

@@ -7,11 +7,14 @@ import re
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.model import Entry
 from record.faults import EntryRefused
 from record.instants import instant_text
+
+if TYPE_CHECKING:
+    from record.indexing import Indexed
 
 RESOURCE_BYTES_MAX = 16 * 1024 * 1024
 ENTRIES_MAX = 10_000
@@ -48,9 +51,11 @@ class ResourceText(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prepared:
-    """One entry ready to be judged: its text as given and the hash of what it says."""
+    """One entry ready to be judged: its text as given and the hash of what it says.
+
+    ``indexed`` is what searches must know of it, where that was worked out before."""
 
     reference: str
     type: str
@@ -58,6 +63,7 @@ class Prepared:
     text: str
     hash: str
     provisional: bool
+    indexed: Indexed | None = None
 
 
 def prepare(entries: Iterable[Entry], json: ResourceText) -> dict[str, Prepared]:

@@ -73,20 +73,27 @@ class RecordDestination:
             )
         return Delivered(evidence=evidence(result))
 
+    def make_ready(self, deliveries: Sequence[Delivery]) -> Sequence[tuple[Delivery, Put]]:
+        """Read, write and index the entries of deliveries, which needs no transaction.
+
+        See ``gateway.destinations.DeliversTogether``. Raises EntryRefused, BytesMissing.
+        """
+        return [(each, self._record.make_ready(_put(each))) for each in deliveries]
+
     def deliver_together(
-        self, deliveries: Sequence[Delivery], connection: Any
+        self, ready: Sequence[tuple[Delivery, Put]], connection: Any
     ) -> Sequence[Outcome]:
         """Make one attempt each in the caller's transaction, in few statements.
 
-        See ``gateway.ports.DeliversTogether``. What cannot go raises: then the caller undoes
-        all and makes them one by one.
+        See ``gateway.destinations.DeliversTogether``. What cannot go raises: then the caller
+        undoes all and makes them one by one.
         """
-        if any(delivery.merged_patients for delivery in deliveries):
+        if any(delivery.merged_patients for delivery, _ in ready):
             return [
                 Delivered(evidence=evidence(self._deliver(delivery, connection)))
-                for delivery in deliveries
+                for delivery, _ in ready
             ]
-        results = self._record.put_all(connection, [_put(delivery) for delivery in deliveries])
+        results = self._record.put_all(connection, [put for _, put in ready])
         return [Delivered(evidence=evidence(result)) for result in results]
 
     def _deliver(self, delivery: Delivery, connection: Connection) -> PutResult:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 
 from sqlalchemy import Connection, delete, or_, select, update
@@ -15,7 +15,7 @@ from record.deriving import Deriving
 from record.document_authors import DocumentAuthors
 from record.document_versions import DocumentVersions
 from record.faults import BytesMissing, MergeRefused
-from record.indexing import attachments
+from record.indexing import attachments, index
 from record.instants import micros
 from record.rows import locked_patients
 from record.tables import record_attachment, record_entry, record_member, record_patient
@@ -36,6 +36,8 @@ class Put:
     source: str
     mapping: str
     revision: int = 0
+    ready: dict[str, Prepared] | None = None
+    """What :meth:`Feeding.make_ready` made of the entries; for one attempt only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,15 @@ class Feeding:
         self._json = json
         self._zone = zone
 
+    def make_ready(self, put: Put) -> Put:
+        """The same put, its entries written and indexed: that takes longer than storing them, and
+        needs no transaction for which others wait. Raises EntryRefused and BytesMissing."""
+        ready = self._ready(put, micros(self._now()))
+        for one in ready.values():
+            if not one.provisional:  # as a rule the record has those
+                one.indexed = index(one.resource, one.text, self._zone)
+        return replace(put, ready=ready)
+
     def put_all(self, connection: Connection, puts: Sequence[Put]) -> list[PutResult]:
         """Take messages' entries into patients' records, in the caller's transaction.
 
@@ -103,7 +114,7 @@ class Feeding:
         anything is written.
         """
         at = micros(self._now())
-        ready = [self._ready(put, at) for put in puts]
+        ready = [self._ready(put, at) if put.ready is None else put.ready for put in puts]
         named = [put.patient_id for put in puts if put.entries or put.revision]
         owners = locked_patients(connection, named)
         versions = self._admitted(connection, puts, ready, owners)

@@ -114,6 +114,10 @@ class Record:
         )
         return self.put_all(connection, [one])[0]
 
+    def make_ready(self, put: Put) -> Put:
+        """The same put, with all done that needs no transaction; see :meth:`Feeding.make_ready`."""
+        return self._feeding.make_ready(put)
+
     def put_all(self, connection: Connection, puts: Sequence[Put]) -> list[PutResult]:
         """Take messages' entries into patients' records; see :meth:`Feeding.put_all`."""
         return self._feeding.put_all(connection, puts)

@@ -116,7 +116,7 @@ class Writing:
             for reference in missing.intersection(prepared):
                 if reference not in rows:
                     one = prepared[reference]
-                    indexed[reference] = index(one.resource, one.text, self._zone)
+                    indexed[reference] = self._indexed(one)
                     rows[reference] = _first(one, indexed[reference], origin)
         made = insert_entries(self._connection, [rows[name] for name in sorted(rows)])
         for reference, key in made.items():
@@ -170,7 +170,7 @@ class Writing:
             self._confirmed[(current.key, current.base)] = origin.sequence
 
     def _replace(self, current: Current, one: Prepared, origin: Origin, changes: Changes) -> None:
-        indexed = index(one.resource, one.text, self._zone)
+        indexed = self._indexed(one)
         patient = origin.patient_id if indexed.personal else None
         changes.updated.append(one.reference)
         changes.replaced.update(self._replacements.pop(current.key, ()))
@@ -188,6 +188,9 @@ class Writing:
         self._changed[current.key] = current
         self._version(current, current.versions, one, origin)
         self._reindex(current, one, indexed, origin, changes)
+
+    def _indexed(self, one: Prepared) -> Indexed:
+        return one.indexed or index(one.resource, one.text, self._zone)
 
     def _known(self, current: Current, digest: str, sequence: int | None) -> bool:
         """Whether a source's content with this hash is stored, of one sequence or of any."""

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from gateway.bulk import Statement, Update, given_instant, instant_text, json_of
 from gateway.journal import lost_entries, tables
 from gateway.journal.deliveries import CLAIM_BYTES_MAX
-from gateway.journal.entries import entries_of
+from gateway.journal.entries import StoredEntries
 from gateway.journal.faults import LeaseLost
 from gateway.journal.lanes import EVERYTHING
 from gateway.model import Delivery
@@ -211,7 +211,7 @@ def _delivery_of(row: Sequence[Any]) -> Delivery:
         sequence=sequence,
         idempotency_key=key,
         attempts=attempts,
-        entries=entries_of(entries),
+        entries=StoredEntries(entries),
         mapping=mapping,
         source=source,
         merged_patients=tuple(json_of(merged)),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -145,6 +145,39 @@ def entries_bytes(entries: Sequence[Entry]) -> bytes:
     return dumps(
         [{"resource": entry.resource, "create_only": entry.create_only} for entry in entries]
     )
+
+
+class StoredEntries(Sequence[Entry]):
+    """Entries as they are kept, read when somebody looks at them: what claims them does it in a
+    transaction for which others wait. Not for two threads at once."""
+
+    __slots__ = ("_read", "_stored")
+
+    def __init__(self, stored: bytes) -> None:
+        self._stored = stored
+        self._read: tuple[Entry, ...] | None = None
+
+    @property
+    def read(self) -> tuple[Entry, ...]:
+        """The entries."""
+        if self._read is None:
+            self._read = entries_of(self._stored)
+        return self._read
+
+    def __len__(self) -> int:
+        return len(self.read)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.read)
+
+    @overload
+    def __getitem__(self, place: int) -> Entry: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Entry]: ...
+
+    def __getitem__(self, place: int | slice) -> Entry | Sequence[Entry]:
+        return self.read[place]
 
 
 def entries_of(stored: bytes) -> tuple[Entry, ...]:

@@ -90,6 +90,29 @@ class Submission:
         )
 
 
+class _Group:
+    """Submissions that are committed together, each with its arrival; and what became already
+    of those that cannot be."""
+
+    __slots__ = ("arrivals", "settled", "submissions")
+
+    def __init__(self) -> None:
+        self.submissions: list[Submission] = []
+        self.arrivals: list[Arrival] = []
+        self.settled: list[tuple[Submission, Result]] = []
+
+    def add(self, batch: Iterable[Submission]) -> None:
+        """Take some more."""
+        for submission in batch:
+            try:
+                arrival = submission.arrival()
+            except ValueError as error:
+                self.settled.append((submission, error))
+            else:
+                self.submissions.append(submission)
+                self.arrivals.append(arrival)
+
+
 class GroupWriter:
     """One thread that commits whatever is queued, up to ``batch_max`` messages at once.
 
@@ -280,32 +303,32 @@ class GroupWriter:
         return batch
 
     def _run(self) -> None:
-        batch: Sequence[Submission] = ()
-        while batch := self._next(batch):
-            _settle(self._write(batch))
+        done: Sequence[Submission] = ()
+        while batch := self._next(done):
+            settled = self._write(batch)
+            _settle(settled)
+            done = [submission for submission, _ in settled]
 
-    def _write(self, batch: Sequence[Submission]) -> list[tuple[Submission, Result]]:
-        """Commit a batch; what became of each, in its order or with the faulty ones first."""
-        good, arrivals, settled = [], [], list[tuple[Submission, Result]]()
-        for submission in batch:
-            try:
-                arrivals.append(submission.arrival())
-            except ValueError as error:
-                settled.append((submission, error))
-            else:
-                good.append(submission)
+    def _write(
+        self, batch: Sequence[Submission], *, alone: bool = False
+    ) -> list[tuple[Submission, Result]]:
+        """Commit a batch, and unless it is to go ``alone`` what comes meanwhile; what became of
+        each, in its order or with the faulty ones first."""
+        group = _Group()
+        group.add(batch)
+        good, settled = group.submissions, group.settled
         if not good:
             return settled
         reason = "the commit failed"
         try:
-            appended = self._commit(good, arrivals)
+            appended = self._commit(group, alone=alone)
         except JournalUnavailable as error:
             reason = str(error)
         except JournalFault as error:
             # One message that the database cannot take must not cost its neighbours.
             if len(good) > 1:
                 for submission in good:
-                    settled.extend(self._write([submission]))
+                    settled.extend(self._write([submission], alone=True))
                 return settled
             _log.error("a message was refused by the database: %s", error)
             reason = str(error)
@@ -318,9 +341,12 @@ class GroupWriter:
         settled.extend((submission, JournalUnavailable(reason)) for submission in good)
         return settled
 
-    def _commit(self, batch: Sequence[Submission], arrivals: list[Arrival]) -> list[Appended]:
+    def _commit(self, group: _Group, *, alone: bool) -> list[Appended]:
+        batch, arrivals = group.submissions, group.arrivals
         try:
             with self._journal.write() as connection:
+                if not alone:
+                    group.add(self._latecomers(len(batch)))
                 appended = self._append(connection, batch, arrivals)
                 kept = [
                     (each.message_id, *arrival.key, given.size, given.sha256, arrival.received_at)
@@ -336,6 +362,12 @@ class GroupWriter:
             raise
         self._chain.committed()
         return appended
+
+    def _latecomers(self, count: int) -> list[Submission]:
+        """What came while a commit of so many waited for its turn, and goes with it."""
+        with self._changed:
+            room = min(self._batch_max - count, len(self._queue))
+            return [self._queue.popleft() for _ in range(room)]
 
     def _append(
         self, connection: Connection, batch: Sequence[Submission], arrivals: list[Arrival]

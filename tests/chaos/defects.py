@@ -41,7 +41,7 @@ def acknowledge_early() -> None:
 def two_transactions() -> None:
     """Mark deliveries as done in one transaction, and do them in the next."""
     from gateway import deliver
-    from gateway.attempt import attempt_at_once
+    from gateway.attempt import attempt_at_once, make_ready
     from gateway.journal import convoy
 
     def all_at_once(self: Any, destination: Any, held: Sequence[Any]) -> None:
@@ -54,7 +54,7 @@ def two_transactions() -> None:
             self._settler.record(connection, [(item, Delivered()) for item in items])
         time.sleep(_BETWEEN_SECONDS)
         with self._journal.write() as connection:
-            attempt_at_once(connection, destination, items)
+            attempt_at_once(connection, destination, items, make_ready(destination, items))
             convoy.release_all(connection, tokens, self._now())
 
     deliver.OutboundDrain._all_at_once = all_at_once  # type: ignore[method-assign]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,9 +68,10 @@ def test_sixteen_submitters_share_commits_and_lose_nothing(
     commits: list[int] = []
     real = group_writer._commit
 
-    def counting(batch: list[object], arrivals: list[object]) -> object:
-        commits.append(len(batch))
-        return real(batch, arrivals)  # type: ignore[arg-type]
+    def counting(group: Any, *, alone: bool) -> object:
+        appended = real(group, alone=alone)
+        commits.append(len(appended))
+        return appended
 
     group_writer._commit = counting  # type: ignore[assignment, method-assign]
     kept: dict[int, bytes] = {}
@@ -102,6 +104,23 @@ def test_sixteen_submitters_share_commits_and_lose_nothing(
     assert all(found == [str(n) for n in reversed(range(25))] for found in order.values())
     assert sum(commits) == 400
     assert len(commits) < 300
+
+
+def test_what_comes_while_a_commit_waits_for_its_turn_goes_with_it(sqlite_bench: Bench) -> None:
+    waiting = GroupWriter(sqlite_bench.journal)
+    waiting.start()
+    with sqlite_bench.journal.write():
+        found = [submit(waiting, sqlite_bench.received())]
+        eventually(lambda: not waiting._queue)
+        found += [submit(waiting, sqlite_bench.received()) for _ in range(5)]
+        # One that cannot be written settles alone, and costs the others nothing.
+        wrong = submit(waiting, replace(sqlite_bench.received(), source="x" * 10_000))
+    assert len({future.result(WAIT).message_id for future in found}) == 6
+    assert isinstance(wrong.exception(WAIT), ValueError)
+    waiting.stop()
+    with sqlite_bench.journal.read() as connection:
+        times = {one.changed_at for one in messages.page(connection, MessageFilter())}
+    assert len(times) == 1
 
 
 def test_retries_of_many_connections_at_once_are_one_message(
@@ -218,9 +237,9 @@ def test_bytes_in_memory_are_bounded(
     go_on = threading.Event()
     real = group_writer._commit
 
-    def slow(*asked: object) -> object:
+    def slow(group: Any, *, alone: bool) -> object:
         assert go_on.wait(WAIT)
-        return real(*asked)  # type: ignore[arg-type]
+        return real(group, alone=alone)
 
     group_writer._commit = slow  # type: ignore[assignment, method-assign]
     alone = submit(group_writer, bench.received(b"x" * 5000))

@@ -21,7 +21,7 @@ _WRONG_VERSION, _AUTHOR_NOT_ALLOWED = "900", "901"
 class RecordDestination:
     """Puts each delivery into the record, in the transaction that marks it delivered.
 
-    Implements ``gateway.ports.Destination``. What an attempt did is undone when its
+    Implements ``gateway.destinations.Destination``. What an attempt did is undone when its
     outcome is not Delivered.
     """
 

@@ -123,7 +123,7 @@ class Remembered:
 
 
 class DicomDestination:
-    """Sends objects to a storage SCP. Implements ``gateway.ports.Destination``.
+    """Sends objects to a storage SCP. Implements ``gateway.destinations.Destination``.
 
     Safe to share between threads: each has an association of its own.
     """

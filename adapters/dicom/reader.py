@@ -9,7 +9,7 @@ from adapters.dicom.content_tree import Contents
 from adapters.dicom.dataset import Instance
 from adapters.dicom.manifest import KEY_OBJECTS
 from adapters.dicom.reading import READING_FAULTS
-from adapters.dicom.rejection import rejections
+from adapters.dicom.rejection import RETENTION_EXPIRED, rejections
 from adapters.dicom.selection import Selection, read_selection
 from adapters.dicom.study import Findings, InstanceScope, SeriesScope, StudyScope
 from gateway.model import Format, Payload
@@ -90,12 +90,15 @@ def read_selections(
 
 def _without_rejected(scope: StudyScope, notes: Sequence[Selection]) -> StudyScope:
     rejected = rejections(scope.study_uid, notes)
-    kept, aside, gone = [], {each.uid for each in notes}, []
+    kept, aside, gone, wrong = [], {each.uid for each in notes}, 0, []
     for each in scope.instances():
-        if rejected.reason(each.instance.series, each.instance.sop_instance):
-            gone.append(each.instance)
-        else:
+        reason = rejected.reason(each.instance.series, each.instance.sop_instance)
+        if not reason:
             kept.append(each.instance)
+            continue
+        gone += 1
+        if reason != RETENTION_EXPIRED:
+            wrong.append(each.instance)
     if not gone:
         return scope
     withdrawn = all(each.sop_instance in aside for each in kept)
@@ -104,7 +107,7 @@ def _without_rejected(scope: StudyScope, notes: Sequence[Selection]) -> StudySco
         each.instance for each in scope.instances() if each.instance.sop_instance in aside
     ]
     # What is odd in what is not to be used any more is nobody's work.
-    apart = _study(gone, Findings())
+    apart = _study(wrong, Findings()) if wrong else None
     return replace(_study(kept, scope.findings, withdrawn=withdrawn), rejected=apart)
 
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from adapters.dicom.selection import Selection
 
+RETENTION_EXPIRED = "113039"
+"""Data Retention Policy Expired (DCM): the objects go, but what they said was right."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rejections:

@@ -53,7 +53,7 @@ Batch = list[tuple[Original, Outgoing, int]]
 
 
 class StowDestination:
-    """Sends objects to a DICOMweb server. Implements ``gateway.ports.Destination``.
+    """Sends objects to a DICOMweb server. Implements ``gateway.destinations.Destination``.
 
     Safe to share between threads: each has a connection of its own.
     """

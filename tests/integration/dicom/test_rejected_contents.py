@@ -173,6 +173,17 @@ def test_what_a_rejected_report_or_document_had_said_is_withdrawn_and_comes_back
     assert statuses(web, patient, exam.uid(3, 1))["DocumentReference"] == {"current"}
 
 
+def test_what_was_kept_long_enough_was_not_wrong(department: Department, web: TestClient) -> None:
+    exam, folder = Exam(23, "279035121518989"), department.folder
+    begun(department, exam)
+    department.send(exam.instance(folder, 1, 1), report(exam, folder, 2, 1))
+    department.make()
+    patient = department.account(exam).patient_id
+    department.send(note(exam, folder, 1, "113039", (exam, 2, 1, REPORT)))
+    assert exam.uid(2, 1) not in str(searched(web, "ImagingStudy", patient))
+    assert {each["status"] for each in searched(web, "Observation", patient)} == {"final"}
+
+
 def test_one_note_on_two_studies_of_one_report_rewrites_both_manifests(
     department: Department, web: TestClient
 ) -> None:

@@ -10,7 +10,14 @@ import typer
 
 from gateway.cli.access import account
 from gateway.cli.asking import asked
-from gateway.cli.options import ConfigOption, JsonOption, StateOption, row_number, settings
+from gateway.cli.options import (
+    BeforeOption,
+    ConfigOption,
+    JsonOption,
+    StateOption,
+    row_number,
+    settings,
+)
 from gateway.cli.output import Code, data, facts, fail, heading, say, table
 
 if TYPE_CHECKING:
@@ -56,15 +63,7 @@ def list_letters(
     destination: DestinationOption = "",
     assignee: Annotated[str, typer.Option(help="Only those of this person.")] = "",
     settled: Annotated[bool, typer.Option("--settled", help="Those that are settled.")] = False,
-    before: Annotated[
-        int | None,
-        typer.Option(
-            help="Only with a lower number.",
-            show_default=False,
-            parser=row_number,
-            metavar="NUMBER",
-        ),
-    ] = None,
+    before: BeforeOption = None,
     limit: Annotated[int, typer.Option(min=1, max=LIMIT_MAX, help="How many at most.")] = 50,
     json_output: JsonOption = False,
     config: ConfigOption = None,

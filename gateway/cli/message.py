@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.options import ConfigOption, JsonOption, StateOption, row_number, settings
+from gateway.cli.options import (
+    BeforeOption,
+    ConfigOption,
+    JsonOption,
+    StateOption,
+    row_number,
+    settings,
+)
 from gateway.cli.output import Code, data, facts, fail, heading, state, table
 
 if TYPE_CHECKING:
@@ -33,15 +40,7 @@ def list_messages(
     control_id: Annotated[str, typer.Option(help="Only with this control id.")] = "",
     patient: Annotated[str, typer.Option(help="Only of this patient's record.")] = "",
     cause: Annotated[str, typer.Option(help="Only with this cause code.")] = "",
-    before: Annotated[
-        int | None,
-        typer.Option(
-            help="Only with a lower number.",
-            show_default=False,
-            parser=row_number,
-            metavar="NUMBER",
-        ),
-    ] = None,
+    before: BeforeOption = None,
     limit: Annotated[int, typer.Option(min=1, max=LIMIT_MAX, help="How many at most.")] = 50,
     json_output: JsonOption = False,
     config: ConfigOption = None,

@@ -44,6 +44,12 @@ def row_number(given: str) -> int:
     return int(digits or "0")
 
 
+BeforeOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Only with a lower number.", show_default=False, parser=row_number, metavar="NUMBER"
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -7,7 +7,9 @@ The sender is DCMTK's storescu. Each turn starts every receiver afresh on an emp
 own. Ours is the door with the journal behind it (SQLite, WAL, synchronous=FULL): success is
 answered after the bytes and the journal's row are on the disk; storescp and Orthanc make no such
 promise. All run with ``TCP_NODELAY=1``, but for the case ``nagle``: there the sender has DCMTK's
-default. Prints per case and receiver the medians of objects and megabytes a second, of CPU
+default. ``disk alone`` is what the disk lets through: a loop that writes the same bytes, flushes
+them, names them durably and commits a row, one object after the other, and receives nothing.
+Prints per case and receiver the medians of objects and megabytes a second, of CPU
 seconds and of the most memory in use, and the ratios of our rate to the others', as JSON.
 """
 
@@ -20,6 +22,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -35,6 +38,7 @@ from tests.servers import free_port
 SMALL_SIDE, CT_SIDE = 64, 512
 STOW = "ecluse stow"
 RECEIVERS = ("ecluse", STOW, "storescp", "storescp +B", "storescp --fork", "orthanc")
+DISK = "disk alone"
 
 
 @dataclass(frozen=True)
@@ -201,6 +205,31 @@ def turn(case: Case, kind: str, folder: Path) -> dict[str, float]:
     }
 
 
+def disk_alone(case: Case, folder: Path) -> dict[str, float]:
+    """The same bytes to the same disk with the same promise, by nothing but system calls."""
+    folder.mkdir()
+    table = sqlite3.connect(folder / "rows.db", isolation_level=None)
+    table.executescript("pragma journal_mode=wal; pragma synchronous=full; create table o(name)")
+    descriptor = os.open(folder, os.O_RDONLY)
+    data = [path.read_bytes() for path in sorted(case.folders[0].iterdir())[:200]]
+    start = time.perf_counter()
+    for number, content in enumerate(data):
+        with (folder / "new").open("wb", buffering=0) as file:
+            file.write(content)
+            os.fsync(file.fileno())
+        (folder / "new").rename(folder / str(number))
+        os.fsync(descriptor)
+        table.execute("insert into o values (?)", (str(number),))
+    seconds = time.perf_counter() - start
+    os.close(descriptor)
+    table.close()
+    shutil.rmtree(folder)
+    return {
+        "objects_per_second": len(data) / seconds,
+        "megabytes_per_second": sum(map(len, data)) / seconds / 1e6,
+    }
+
+
 def measure(rounds: int, scale: float, only: str = "") -> dict[str, Any]:
     """Medians of every case and receiver, in turns."""
     figures: dict[str, Any] = {}
@@ -209,8 +238,9 @@ def measure(rounds: int, scale: float, only: str = "") -> dict[str, Any]:
             if only and each_name != only:
                 continue
             case = make()
-            turns: dict[str, list[dict[str, float]]] = {kind: [] for kind in RECEIVERS}
+            turns: dict[str, list[dict[str, float]]] = {kind: [] for kind in (*RECEIVERS, DISK)}
             for _ in range(rounds):
+                turns[DISK].append(disk_alone(case, Path(name) / "written"))
                 for kind in RECEIVERS:
                     if kind == "orthanc" and shutil.which("Orthanc") is None:
                         continue

@@ -35,9 +35,11 @@ class TimedIntake:
         future.add_done_callback(lambda _: _observe(Stage.INTAKE, started))
         return future
 
-    def keep(self, payload: Payload) -> Payload:
+    def keep(self, payload: Payload, *, flushed: bool = False) -> Payload:
         """As :meth:`gateway.ports.KeepsBytes.keep`."""
-        return self._intake.keep(payload) if isinstance(self._intake, KeepsBytes) else payload
+        if not isinstance(self._intake, KeepsBytes):
+            return payload
+        return self._intake.keep(payload, flushed=flushed)
 
     def submit_all(self, handed: Sequence[tuple[Received, Any]], settle: Settle) -> None:
         """As :meth:`gateway.ports.Intake.submit_all`."""

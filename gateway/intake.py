@@ -50,10 +50,10 @@ class JournalIntake:
         self.submit_all([(received, receipt)], _resolve)
         return receipt
 
-    def keep(self, payload: Payload) -> Payload:
+    def keep(self, payload: Payload, *, flushed: bool = False) -> Payload:
         """See :meth:`gateway.ports.KeepsBytes.keep`."""
         try:
-            return self._writer.keep(payload)
+            return self._writer.keep(payload, flushed=flushed)
         except JournalUnavailable as error:
             raise _failure(error) from None
 

@@ -71,11 +71,11 @@ class Intake(Protocol):
 class KeepsBytes(Protocol):
     """An intake into which a door with threads of its own can put large bytes beforehand."""
 
-    def keep(self, payload: Payload) -> Payload:
+    def keep(self, payload: Payload, *, flushed: bool = False) -> Payload:
         """Make a spooled payload durable, in the caller's thread: what to submit instead.
 
-        Its file is intake's from here on. Raises :class:`IntakeUnavailable`; then the file
-        is still the caller's.
+        ``flushed``: the caller has its bytes on the disk already. Its file is intake's from
+        here on. Raises :class:`IntakeUnavailable`; then the file is still the caller's.
         """
         ...
 

@@ -13,6 +13,7 @@ import hashlib
 import os
 import shutil
 import uuid
+from concurrent.futures import Future, ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -24,15 +25,26 @@ MEMORY_BYTES_MAX = 65_536
 """An object that is no longer stays in memory: the journal keeps it in its own rows."""
 
 
+FLUSH_EVERY_BYTES = 16 << 20
+"""How much of a large object may be waiting to reach the disk while it still comes in."""
+_FLUSHING_THREADS = 4
+
+
 class SpoolFile:
-    """One object being written. Its digest grows with it; what holds it after :meth:`finish`
-    makes it durable (``gateway.journal.blobs.Blobs.adopt``, the journal's own commit)."""
+    """One object being written. Its digest grows with it, and its bytes go to the disk in a
+    thread of the ``flushing`` ones while others come in or it is looked at; its name is made
+    durable by what holds it after :meth:`finish` (``gateway.journal.blobs.Blobs.adopt``)."""
 
-    __slots__ = ("_descriptor", "_digest", "_memory", "path", "size")
+    __slots__ = (
+        "_descriptor", "_digest", "_flush", "_flushing", "_memory", "_unflushed", "path", "size",
+    )  # fmt: skip
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, flushing: ThreadPoolExecutor) -> None:
         self.path = path
         self.size = 0
+        self._flushing = flushing
+        self._flush: Future[None] | None = None
+        self._unflushed = 0
         self._digest = hashlib.sha256()
         self._memory: bytearray | None = bytearray()
         self._descriptor = -1
@@ -50,6 +62,23 @@ class SpoolFile:
             self._memory, data = None, memory
         self._digest.update(data)
         self._write(data)
+        self._unflushed += len(data)
+        if self._unflushed >= FLUSH_EVERY_BYTES and (self._flush is None or self._flush.done()):
+            self.flush()
+
+    def flush(self) -> None:
+        """Begin to bring what was written to the disk. Raises OSError when that failed for what
+        was written before."""
+        if self._memory is not None:
+            return
+        self._flushed()
+        self._unflushed = 0
+        self._flush = self._flushing.submit(os.fdatasync, self._descriptor)
+
+    def _flushed(self) -> None:
+        flush, self._flush = self._flush, None
+        if flush is not None:
+            flush.result()
 
     def _write(self, data: bytes | bytearray | memoryview) -> None:
         written = os.write(self._descriptor, data)
@@ -68,10 +97,14 @@ class SpoolFile:
         return os.fdopen(os.dup(self._descriptor), "rb", buffering=0)
 
     def finish(self) -> Payload:
-        """The whole as a payload; take no more after it. Raises OSError."""
+        """The whole as a payload, its bytes on the disk unless they are few; take no more after
+        it. Raises OSError."""
         if self._memory is not None:
             data = bytes(self._memory)
             return Payload(hashlib.sha256(data).hexdigest(), self.size, data=data)
+        if self._flush is None or self._unflushed:
+            self.flush()
+        self._flushed()
         self._close()
         return Payload(self._digest.hexdigest(), self.size, path=self.path)
 
@@ -82,6 +115,9 @@ class SpoolFile:
             self.path.unlink(missing_ok=True)
 
     def _close(self) -> None:
+        flush, self._flush = self._flush, None
+        if flush is not None:
+            flush.exception()  # the descriptor is in use until then
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -100,10 +136,11 @@ class SpoolFolder:
         self.path.mkdir()
         self._lock = os.open(self.path / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._flushing = ThreadPoolExecutor(_FLUSHING_THREADS, thread_name_prefix="dicom-flush")
 
     def new(self) -> SpoolFile:
         """A fresh, empty object."""
-        return SpoolFile(self.path / uuid.uuid4().hex)
+        return SpoolFile(self.path / uuid.uuid4().hex, self._flushing)
 
     def free_bytes(self) -> int:
         """What the file system still takes from an ordinary user. Raises OSError."""
@@ -116,6 +153,7 @@ class SpoolFolder:
 
     def close(self) -> None:
         """Remove the folder with what is in it."""
+        self._flushing.shutdown()
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
 

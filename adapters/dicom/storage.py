@@ -203,6 +203,7 @@ class Storage:
         file = incoming.file
         if file is None:
             return Status(OUT_OF_RESOURCES)
+        file.flush()  # and read it meanwhile
         with file.open() as stream:
             identification = identify(
                 stream,
@@ -215,7 +216,7 @@ class Storage:
         payload = file.finish()
         if self._keeps is not None:
             try:
-                payload = self._keeps.keep(payload)
+                payload = self._keeps.keep(payload, flushed=True)
             except IntakeUnavailable:
                 return _NOTHING_KEPT
         # From here on the file is intake's; whatever it leaves behind goes with the receipt.

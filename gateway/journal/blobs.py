@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gateway.journal.faults import JournalUnavailable
@@ -30,7 +30,7 @@ _ABANDONED_SECONDS = 86_400
 _BLOCK = 1 << 20
 
 
-def sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path | str) -> None:
     """Make the names inside a directory durable. Raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -39,7 +39,7 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _sync_file(path: Path) -> None:
+def _sync_file(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -58,8 +58,9 @@ class Blobs:
     def __init__(self, directory: Path, *, read_only: bool = False) -> None:
         """Open the directory; made if it is not there, unless ``read_only``."""
         self.directory = directory
+        self._root = str(directory)  # of an image's time a quarter went into making paths
         # Folders whose names this process knows to be on the disk.
-        self._durable: set[Path] = set()
+        self._durable: set[str] = set()
         if not read_only:
             self._prepare()
 
@@ -77,43 +78,45 @@ class Blobs:
             raise _unavailable(error) from None
         return sha256
 
-    def adopt(self, path: Path, sha256: str) -> None:
+    def adopt(self, path: Path, sha256: str, *, flushed: bool = False) -> None:
         """Take a spooled file whose digest the caller computed; ``path`` is gone afterwards.
 
-        A file on another file system is copied in blocks of 1 MiB and hashed
+        ``flushed``: the caller has its bytes on the disk already, and it is readable by its
+        owner only. A file on another file system is copied in blocks of 1 MiB and hashed
         again. Raises JournalUnavailable when the disk does not take it (the
         spooled file is still there then) and ValueError when ``sha256`` is none
         or a copy does not have it.
         """
-        place = self._place(sha256)
+        place, given = self._place(sha256), str(path)
         try:
-            if self._present(place, path.stat().st_size):
-                path.unlink()
+            if self._present(place, os.stat(given).st_size):
+                os.unlink(given)
                 return
-            _sync_file(path)
-            path.chmod(0o600)
+            if not flushed:
+                _sync_file(given)
+                os.chmod(given, 0o600)
             try:
-                self._name(path, place)
+                self._name(given, place)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
                 self._name(self._copy(path, sha256), place)
-                path.unlink()
+                os.unlink(given)
         except OSError as error:
             raise _unavailable(error) from None
 
     def holds(self, payload: Payload) -> bool:
         """Whether a payload is one of those that are kept here. Looks at its path only."""
-        return payload.path is not None and payload.path == self._place(payload.sha256)
+        return payload.path is not None and str(payload.path) == self._place(payload.sha256)
 
     def payload(self, sha256: str) -> Payload:
         """The stored bytes, as a file. Raises KeyError when there are none."""
         try:
             place = self._place(sha256)
-            size = place.stat().st_size
+            size = os.stat(place).st_size
         except (ValueError, FileNotFoundError):
             raise KeyError(sha256) from None
-        return Payload(sha256, size, path=place)
+        return Payload(sha256, size, path=Path(place))
 
     def stored(self) -> Iterator[str]:
         """The digests that are there, in no order, without reading the bytes."""
@@ -146,7 +149,7 @@ class Blobs:
         or comes too late, and writes it anew. What a crash leaves on its way out is put back by
         the next process that opens the folder (:meth:`_put_back`).
         """
-        place = self._place(sha256)
+        place = Path(self._place(sha256))
         leaving = self.directory / _LEAVING / sha256
         try:
             place.rename(leaving)
@@ -169,14 +172,14 @@ class Blobs:
             leaving.unlink()
         else:
             leaving.rename(place)
-        self._sync_folder(place.parent)
+        self._sync_folder(str(place.parent))
 
     def _put_back(self) -> None:
         """Undo removals that a crash interrupted: the next purge looks at these files again."""
         for leaving in (self.directory / _LEAVING).iterdir():
             if _DIGEST.fullmatch(leaving.name):
                 try:
-                    self._return(leaving, self._place(leaving.name))
+                    self._return(leaving, Path(self._place(leaving.name)))
                 except FileNotFoundError:
                     continue  # it was on its way out of another process, which has ended it
 
@@ -210,33 +213,33 @@ class Blobs:
             if leftover.stat().st_mtime < oldest:
                 leftover.unlink(missing_ok=True)
 
-    def _place(self, sha256: str) -> Path:
+    def _place(self, sha256: str) -> str:
         if _DIGEST.fullmatch(sha256) is None:
             raise ValueError("not a SHA-256 in lower-case hex")
-        return self.directory / sha256[:2] / sha256
+        return f"{self._root}/{sha256[:2]}/{sha256}"
 
-    def _sync_folder(self, folder: Path) -> None:
+    def _sync_folder(self, folder: str) -> None:
         """Make the names in a folder durable, and once the folder's own."""
         sync_directory(folder)
         if folder not in self._durable:
-            sync_directory(self.directory)
+            sync_directory(self._root)
             self._durable.add(folder)
 
-    def _present(self, place: Path, size: int) -> bool:
+    def _present(self, place: str, size: int) -> bool:
         """Whether the bytes are there. If so their name is made durable, because the thread
         that put them there may not have come to that yet."""
         try:
-            if place.stat().st_size != size:
+            if os.stat(place).st_size != size:
                 return False
             # Wanted again: from here on a purge that is looking at it lets it be. When the
             # purge was quicker, the file is not there to be touched.
             os.utime(place)
         except FileNotFoundError:
             return False
-        self._sync_folder(place.parent)
+        self._sync_folder(os.path.dirname(place))
         return True
 
-    def _write(self, data: bytes) -> Path:
+    def _write(self, data: bytes) -> str:
         descriptor, name = tempfile.mkstemp(dir=self.directory / _INCOMING)
         try:
             with os.fdopen(descriptor, "wb") as stream:
@@ -244,35 +247,45 @@ class Blobs:
                 stream.flush()
                 os.fsync(stream.fileno())
         except OSError:
-            Path(name).unlink(missing_ok=True)
+            _unlink(name)
             raise
-        return Path(name)
+        return name
 
-    def _copy(self, path: Path, sha256: str) -> Path:
+    def _copy(self, path: Path, sha256: str) -> str:
         descriptor, name = tempfile.mkstemp(dir=self.directory / _INCOMING)
-        copy = Path(name)
         try:
             with path.open("rb") as source, os.fdopen(descriptor, "wb") as target:
                 shutil.copyfileobj(source, target, _BLOCK)
                 target.flush()
                 os.fsync(target.fileno())
-            if Payload.from_file(copy).sha256 != sha256:
+            if Payload.from_file(Path(name)).sha256 != sha256:
                 raise ValueError("the spooled file does not have the digest that was given")
         except (OSError, ValueError):
-            copy.unlink(missing_ok=True)
+            _unlink(name)
             raise
-        return copy
+        return name
 
-    def _name(self, file: Path, place: Path) -> None:
+    def _name(self, file: str, place: str) -> None:
         """Give a file that is on the disk its final name, durably."""
+        folder = os.path.dirname(place)
         try:
-            place.parent.mkdir(mode=0o700, exist_ok=True)
-            file.rename(place)
+            try:
+                os.rename(file, place)
+            except FileNotFoundError:
+                with suppress(FileExistsError):
+                    os.mkdir(folder, 0o700)
+                os.rename(file, place)
         except OSError:
-            if file.parent.name == _INCOMING:
-                file.unlink(missing_ok=True)
+            if file.startswith(f"{self._root}/{_INCOMING}/"):
+                _unlink(file)
             raise
-        self._sync_folder(place.parent)
+        self._sync_folder(folder)
+
+
+def _unlink(name: str) -> None:
+    """Remove a file that may be gone."""
+    with suppress(FileNotFoundError):
+        os.unlink(name)
 
 
 def _unavailable(error: OSError) -> JournalUnavailable:

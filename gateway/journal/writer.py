@@ -193,15 +193,16 @@ class GroupWriter:
         self.submit_all([Submission(received, state, lane, _resolve, future, cause, group_due_at)])
         return future
 
-    def keep(self, payload: Payload) -> Payload:
+    def keep(self, payload: Payload, *, flushed: bool = False) -> Payload:
         """Make a spooled payload durable in the caller's thread: the same bytes as the journal
         has them, for :meth:`submit_all`, which then need not wait for another thread to do it.
-        A small one is given back as it is. Raises JournalUnavailable.
+        A small one is given back as it is. ``flushed`` as :meth:`Blobs.adopt` has it. Raises
+        JournalUnavailable.
         """
         if payload.path is None or payload.size <= INLINE_BYTES_MAX:
             return payload
         blobs = self._journal.blobs
-        blobs.adopt(payload.path, payload.sha256)
+        blobs.adopt(payload.path, payload.sha256, flushed=flushed)
         return blobs.payload(payload.sha256)
 
     def submit_all(self, submissions: Sequence[Submission]) -> None:

@@ -110,19 +110,20 @@ def test_bytes_and_name_are_synced_before_the_method_returns(
 ) -> None:
     """The order of the calls is the promise: file, then rename, then folder."""
     calls: list[str] = []
-    real_sync, real_rename = os.fsync, Path.rename
+    real_sync, real_rename = os.fsync, os.rename
 
     def sync(descriptor: int) -> None:
         folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
         calls.append("sync folder" if folder else "sync file")
         real_sync(descriptor)
 
-    def rename(self: Path, target: Path) -> Path:
-        calls.append("rename")
-        return real_rename(self, target)
+    def rename(file: str, place: str) -> None:
+        if Path(place).parent.exists():  # without its folder it fails, and is done again
+            calls.append("rename")
+        real_rename(file, place)
 
     monkeypatch.setattr(os, "fsync", sync)
-    monkeypatch.setattr(Path, "rename", rename)
+    monkeypatch.setattr(os, "rename", rename)
     blobs.put(b"bytes")
     # The second folder is the one in which the first was made.
     assert calls == ["sync file", "rename", "sync folder", "sync folder"]
@@ -132,6 +133,26 @@ def test_bytes_and_name_are_synced_before_the_method_returns(
     calls.clear()
     Blobs(blobs.directory).put(b"bytes")
     assert calls[-2:] == ["sync folder", "sync folder"]
+
+
+def test_a_flushed_file_is_only_named(
+    blobs: Blobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bytes are on the disk by its giver; its name is not."""
+    spooled = tmp_path / "spooled"
+    spooled.write_bytes(b"spooled")
+    synced: list[bool] = []
+    real = os.fsync
+
+    def sync(descriptor: int) -> None:
+        synced.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    name = hashlib.sha256(b"spooled").hexdigest()
+    blobs.adopt(spooled, name, flushed=True)
+    assert synced == [True, True]
+    assert blobs.payload(name).read() == b"spooled"
 
 
 def test_a_file_that_was_cut_is_written_again(blobs: Blobs) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,13 @@ from tests.servers import Postgres, Redis, running_postgres, running_redis
 
 # pytest's own processes are told a width; a command whose output is no terminal has none.
 os.environ.pop("COLUMNS", None)
+# pynetdicom installs clients with the names of DCMTK's beside Python: in an environment that was
+# activated they would be found first.
+os.environ["PATH"] = os.pathsep.join(
+    folder
+    for folder in os.get_exec_path()
+    if Path(folder).resolve() != (Path(sys.prefix) / "bin").resolve()
+)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

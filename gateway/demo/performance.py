@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +50,13 @@ EXPECTED: tuple[tuple[Patient, dict[str, int]], ...] = (
 def main(once: bool, json_output: bool) -> int:
     """Play the demonstration.
 
-    ``once`` ends after the story; else the gateway stays up until Ctrl-C, with the
-    console's address printed. ``json_output`` prints the ledger as one JSON object
-    on stdout and the story on stderr. Returns 0 only if every expected entry is in
-    the record and the ledger adds up, else 1.
+    ``once`` ends after the story; else the gateway stays up until Ctrl-C, SIGTERM or the
+    end of the terminal, with the console's address printed. ``json_output`` prints the
+    ledger as one JSON object on stdout and the story on stderr. Returns 0 only if every
+    expected entry is in the record and the ledger adds up, else 1.
     """
     out = Console(stderr=json_output, highlight=False)
-    with tempfile.TemporaryDirectory(prefix="ecluse-demo-") as name:
+    with _in_order(), tempfile.TemporaryDirectory(prefix="ecluse-demo-") as name:
         stage = Stage(Path(name))
         try:
             out.print("[bold]Écluse[/]: three old systems feed one patient's record\n")
@@ -76,6 +79,20 @@ def main(once: bool, json_output: bool) -> int:
             return 1
         finally:
             stage.stop()
+
+
+@contextmanager
+def _in_order() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end it as Ctrl-C does: else the gateway would stay behind."""
+    before = {
+        number: signal.signal(number, signal.default_int_handler)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _settled(stage: Stage) -> bool:

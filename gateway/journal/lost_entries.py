@@ -21,7 +21,6 @@ LOST = Cause(
 
 _delivery = tables.delivery
 _normalised = tables.normalised
-_content = tables.content
 
 
 def bury(connection: Connection, delivery_ids: Sequence[int], now: datetime) -> None:
@@ -48,10 +47,10 @@ def bury(connection: Connection, delivery_ids: Sequence[int], now: datetime) -> 
 
 
 def to_be_made_again(connection: Connection, delivery_id: int) -> bool:
-    """Whether a delivery's entries are not there and its message's bytes are."""
+    """Whether a delivery's entries are not there, so that its message is to be read again. One
+    whose bytes are not there either is found unreadable then, and says so."""
     found = connection.execute(
         select(_delivery.c.id)
-        .join(_content, _content.c.message_id == _delivery.c.message_id)
         .outerjoin(_normalised, _normalised.c.message_id == _delivery.c.message_id)
         .where(_delivery.c.id == delivery_id, _normalised.c.message_id.is_(None))
     )

@@ -407,3 +407,36 @@ def test_a_delivery_whose_entries_are_lost_dies_and_its_lane_goes_on(
         assert [each.state for each in deliveries.of_message(connection, damaged.message_id)] == [
             DeliveryState.DELIVERED
         ]
+
+
+def test_a_message_whose_bytes_are_lost_dies_and_its_lane_goes_on(
+    failing: Rig, clock: HeldClock
+) -> None:
+    """Before it is read, and when it is to be read again because its entries are lost, too."""
+    rig = failing
+    rig.destinations[0].answers["damaged"] = [Again(cause=AWAY)]
+    both = rig.send({**WHO, "facts": ["damaged"]})
+    rig.settle()
+    unread = rig.send({**WHO, "facts": ["unread"]})
+    after = rig.send({**WHO, "facts": ["after"]})
+    with rig.journal.write() as connection:
+        for statement, number in (
+            ("DELETE FROM normalised WHERE message_id = :id", both.message_id),
+            ("DELETE FROM content WHERE message_id = :id", both.message_id),
+            ("DELETE FROM content WHERE message_id = :id", unread.message_id),
+        ):
+            connection.execute(text(statement), {"id": number})
+    clock.forward(minutes=1)
+    rig.settle()
+    assert rig.state(after) is MessageState.DELIVERED
+    first, second = sorted(letters(rig), key=lambda letter: letter.message_id)
+    assert (first.message_id, first.cause.code) == (both.message_id, CauseCode.ENTRIES_MISSING)
+    assert (second.message_id, second.cause.code) == (unread.message_id, CauseCode.UNREADABLE)
+    replay.replay(rig.journal, DeadLetterFilter(ids=(first.id,)), actor="anne", key="again")
+    rig.settle()
+    assert rig.state(both) is MessageState.DEAD
+    (again,) = (each for each in letters(rig) if each.message_id == both.message_id)
+    assert (again.cause.code, again.cause.detail) == (
+        CauseCode.UNREADABLE,
+        "the message's bytes are not in the store",
+    )

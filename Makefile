@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Without kept bytecode every process would compile 300 modules again: a second of each start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup servers demo run test test-compiled compiled lint quality bench validate-r4 compare-mappings fuzz soak docs clean peers xds-peers fuzz-guided chaos rabbitmq fhir-peer tests
+.PHONY: help setup servers demo run test test-compiled compiled lint quality bench validate-r4 compare-mappings compare-documents fuzz soak docs clean peers xds-peers fuzz-guided chaos rabbitmq fhir-peer tests
 
 help: ## Say what can be made
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -76,6 +76,10 @@ xds-peers: setup ## Submit, find and fetch documents with IPF (needs a JDK and M
 
 compare-mappings: compiled ## Map the same results with LinuxForHealth's converter (needs a JDK and Maven)
 	@tools/compare_mappings/run $(CURDIR)/$(BIN)/python --corpora $(CURDIR)/../shared/corpora/hl7v2
+
+compare-documents: compiled ## Map CDA documents with python-fhir-converter, too (DOCUMENTS=folder)
+	@tools/compare_documents/run $(CURDIR)/$(BIN)/python \
+		$(abspath $(or $(DOCUMENTS),../shared/corpora/cda))
 
 chaos: setup servers ## Break things at random under load; a ledger judges (CHAOS="--minutes 30 --seed N")
 	@tools/setup tests $(VENV)

@@ -15,7 +15,10 @@ from typing import Any
 
 TEXT = frozenset({"AE", "LO", "LT", "SH", "ST", "UC", "UR", "UT"})
 """Representations of free text and of identifiers (PS3.5 table 6.2-1)."""
-_WORD = re.compile(r"[^\W_]+")
+_MARKS = "\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
+_WORD = re.compile(rf"[^\W_](?:[^\W_]|[{_MARKS}])*")
+_UNSEEN = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
+"""Characters without a width, which would part a word that is one to the eye."""
 _LIGATURES = str.maketrans(
     {"œ": "oe", "æ": "ae", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i", "ħ": "h"}
 )
@@ -23,7 +26,7 @@ _LIGATURES = str.maketrans(
 
 def words_of(text: str) -> Iterator[tuple[str, str]]:
     """The words of a text, each as it is written and folded."""
-    for found in _WORD.finditer(unicodedata.normalize("NFC", text)):
+    for found in _WORD.finditer(unicodedata.normalize("NFC", _UNSEEN.sub("", text))):
         yield found[0], folded(found[0])
 
 

@@ -53,6 +53,10 @@ class Vocabulary:
             first: tuple(sorted(each, key=len, reverse=True)) for first, each in phrases.items()
         }
 
+    def phrases(self) -> frozenset[tuple[str, ...]]:
+        """The entries, each as its folded words."""
+        return frozenset(each for same in self._phrases.values() for each in same)
+
     def cleaned(self, text: str, identifying: frozenset[str]) -> str:
         """Those words of a text that are in the list and are not ``identifying`` (folded), as they
         are written, with one space between them. Of a phrase all words stay or, unless they are

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
@@ -100,6 +100,9 @@ def _action_of(tag: int) -> str | None:
     action = by_tag.get(tag)
     if action is None:
         action = next((a for value, mask, a in masked if tag & mask == value), None)
+    if action is None and tag in descriptor_attributes():
+        # Of a later edition than the rest of the table: no descriptor stays without the option.
+        return REMOVE
     return action
 
 
@@ -110,6 +113,8 @@ class _Object:
     back: timedelta
     identifying: frozenset[str]
     declared: Declarations
+    in_private: bool = False
+    """Within a private sequence, of which the table knows nothing."""
 
 
 class BasicProfile:
@@ -160,6 +165,8 @@ class BasicProfile:
                 del found[element.tag]
             elif self._cleaned(element, whole):
                 continue
+            elif whole.in_private and self._identifies(element, whole):
+                del found[element.tag]
             elif action == ITEMS or (action is None and element.VR == "SQ"):
                 for item in element.value:
                     self._level(item, whole)
@@ -186,7 +193,7 @@ class BasicProfile:
         """Clean a private element like others of its representation; ``False`` if it has to go."""
         if element.VR == "SQ":
             for item in element.value:
-                self._level(item, whole)
+                self._level(item, replace(whole, in_private=True))
         elif element.VR == "UI":
             if "uids" not in self._keep:
                 self._uid(None, element)
@@ -195,15 +202,22 @@ class BasicProfile:
                 return False
             if whole.back and element.VR != "TM":
                 _move(element, whole.back)
-        elif element.VR in TEXT or element.VR in NUMBERS or element.VR == "CS":
-            # A study of ID 1 is no reason to take away every 1.
-            least = _NUMBER_LEAST if element.VR in NUMBERS else 1
-            return not any(
-                word in whole.identifying and len(word) >= least
-                for value in texts_of(element)
-                for _, word in words_of(value)
-            )
+        else:
+            return not self._identifies(element, whole)
         return True
+
+    @staticmethod
+    def _identifies(element: Any, whole: _Object) -> bool:
+        """Whether a text or a number has a word by which the object names somebody."""
+        if element.VR not in TEXT and element.VR not in NUMBERS and element.VR != "CS":
+            return False
+        # A study of ID 1 is no reason to take away every 1.
+        least = _NUMBER_LEAST if element.VR in NUMBERS else 1
+        return any(
+            word in whole.identifying and len(word) >= least
+            for value in texts_of(element)
+            for _, word in words_of(value)
+        )
 
     def _cleaned(self, element: Any, whole: _Object) -> bool:
         """Clean a descriptor; ``False`` if it is none, or nothing of it stays."""
@@ -211,6 +225,7 @@ class BasicProfile:
             return False
         if element.tag == _REQUEST and element.VR == "SQ":
             for item in element.value:
+                self._request(item)
                 self._level(item, whole)
             return True
         if element.VR not in TEXT:
@@ -220,6 +235,15 @@ class BasicProfile:
         if left:
             element.value = left if len(left) > 1 else left[0]
         return bool(left)
+
+    @staticmethod
+    def _request(item: Any) -> None:
+        """Leave of a request what the table knows: codes and their meanings go, as they would go
+        with the sequence."""
+        for element in [each for each in item if not each.tag.is_private]:
+            known = _action_of(int(element.tag)) is not None
+            if not known and (element.VR == "SQ" or element.VR in TEXT):
+                del item[element.tag]
 
     def _kept(self, element: Any, action: str) -> bool:
         if action == UID or element.VR == "UI":

@@ -104,6 +104,7 @@ def test_what_is_in_a_private_sequence_is_cleaned_like_the_rest(implicit: bool) 
     item.PatientName, item.PatientID = "LHERMITTE^Zoé", "285036938201797"
     item.ReferencedSOPInstanceUID, item.StudyDate = "1.2.3", "20260101"
     item.Rows = 3
+    item.CodeMeaning, item.FilterType = "of Lhermitté", "WEDGE"
     put(item, 0x20010010, "LO", "Philips Imaging DD 001")
     put(item, 0x20011003, "FL", 800.0)
     put(item, 0x20011004, "FL", 800.0)  # the table has CS
@@ -120,6 +121,8 @@ def test_what_is_in_a_private_sequence_is_cleaned_like_the_rest(implicit: bool) 
     assert not after.get("StudyDate")
     assert after.ReferencedSOPInstanceUID == found.StudyInstanceUID != "1.2.3"
     assert after.Rows == 3
+    assert "CodeMeaning" not in after
+    assert after.FilterType == "WEDGE"
     written = io.BytesIO()
     pydicom.dcmwrite(written, found, enforce_file_format=True)
     for secret in (b"LHERMITTE", b"285036938201797", b"20260101"):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import Dataset
 
 from adapters.dicom.changing import changes_of
@@ -62,6 +63,9 @@ def test_words_of_an_identity_go_whatever_the_list_says() -> None:
     request.ScheduledProcedureStepDescription = "knee HAND zoe"
     request.ScheduledProcedureStepID = "abdomen"
     request.RequestedProcedureID = "77"
+    meaning = Dataset()
+    meaning.CodeMeaning = "Knee of Zoé"
+    request.RequestedProcedureCodeSequence = [meaning]
     found.SeriesDescription, found.ProtocolName = "Axial", "Dr Zoé"
     found.ImageComments, found.PatientComments = "spine\nLhermitte, cervical", "knows Dr Axial"
     found.AdmittingDiagnosesDescription = ["knee", "Zoé", "shoulder"]
@@ -73,6 +77,7 @@ def test_words_of_an_identity_go_whatever_the_list_says() -> None:
     assert "StudyDescription" not in found
     assert found.RequestAttributesSequence[0].ScheduledProcedureStepDescription == "knee"
     assert "ScheduledProcedureStepID" not in found.RequestAttributesSequence[0]
+    assert "RequestedProcedureCodeSequence" not in found.RequestAttributesSequence[0]
     assert found.SeriesDescription == "Axial"
     assert found.ProtocolName == "REMOVED"
     assert found.ImageComments == "spine"
@@ -86,6 +91,16 @@ def test_without_the_option_descriptors_go() -> None:
     found = exam("CT chest")
     BasicProfile(b"0123456789abcdef0123", frozenset()).apply(found)
     assert "StudyDescription" not in found
+
+
+def test_no_descriptor_stays_for_want_of_an_action() -> None:
+    for tag in sorted(descriptor_attributes()):
+        found = exam("")
+        if dictionary_has_tag(tag) and dictionary_VR(tag) not in {"LO", "SH", "ST", "LT", "UT"}:
+            continue
+        found.add_new(tag, "LO", "nobody knows this")
+        profile().apply(found)
+        assert "nobody" not in str(found), hex(tag)
 
 
 def test_the_attributes_are_those_of_the_standard() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 from adapters.dicom.profile import BasicProfile
 from adapters.dicom.rewriting import CannotRewrite, Change
 from adapters.dicom.rule_files import RuleError, Step, named
+from adapters.dicom.safe_private import SafeAttributes
+from adapters.dicom.vocabulary import VocabularyError, read_vocabulary
 
 _LENGTHS = {"AE": 16, "CS": 16, "DS": 16, "IS": 12, "LO": 64, "SH": 16, "DA": 8, "TM": 14, "AS": 4,
             "DT": 26, "UI": 64}  # fmt: skip
@@ -15,16 +17,29 @@ _LENGTHS = {"AE": 16, "CS": 16, "DS": 16, "IS": 12, "LO": 64, "SH": 16, "DA": 8,
 
 
 def changes_of(steps: Sequence[Step]) -> list[Change]:
-    """One change for each step, in order. Raises RuleError for a secret that cannot be read."""
+    """One change for each step, in order. Raises RuleError for a secret or a vocabulary that cannot
+    be read."""
     return [_change(step) for step in steps]
 
 
 def _change(step: Step) -> Change:
     if step.action == "deidentify":
-        return BasicProfile(_secret(step), step.keep).apply
+        return _profile(step).apply
     return {"set": _set, "remove": _remove, "prefix": _prefix, "replace": _replace}[step.action](
         step
     )
+
+
+def _profile(step: Step) -> BasicProfile:
+    safe = vocabulary = None
+    if "safe-private" in step.keep:
+        safe = SafeAttributes(step.safe_private, declared=step.trust_declarations)
+    if "descriptors" in step.keep:
+        try:
+            vocabulary = read_vocabulary(step.vocabulary)
+        except VocabularyError as error:
+            raise RuleError([f"{step.place}: vocabulary: {e}" for e in error.problems]) from None
+    return BasicProfile(_secret(step), step.keep, safe=safe, vocabulary=vocabulary)
 
 
 def _secret(step: Step) -> bytes:

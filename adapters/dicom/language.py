@@ -46,10 +46,10 @@ class Place(Enum):
 
 _COMPUTED: dict[str, tuple[Place, str, Callable[[StudyScope | SeriesScope], Sequence[str]]]] = {
     "NumberOfStudyRelatedSeries": (
-        Place.STUDY, "IS", lambda scope: [str(len(_study(scope).series))],
+        Place.STUDY, "IS", lambda scope: [str(len(_study(scope).content_series()))],
     ),
     "NumberOfStudyRelatedInstances": (
-        Place.STUDY, "IS", lambda scope: [str(len(scope.instances()))],
+        Place.STUDY, "IS", lambda scope: [str(len(_study(scope).content()))],
     ),
     "InstanceAvailability": (
         Place.STUDY, "CS", lambda scope: ("UNAVAILABLE" if _study(scope).withdrawn else "ONLINE",),
@@ -160,8 +160,8 @@ class DicomLanguage(SourceLanguage):
             "kind": "study",
             "study": root.study_uid,
             "modalities": " ".join(root.modalities),
-            "series": str(len(root.series)),
-            "instances": str(len(root.instances())),
+            "series": str(len(root.content_series())),
+            "instances": str(len(root.content())),
         }
 
 
@@ -258,7 +258,7 @@ def _walk_items(scope: Scope, steps: Sequence[Step]) -> Iterator[Scope]:
 
 def _all_series(scope: Scope) -> Iterator[Scope]:
     assert isinstance(scope, StudyScope)
-    yield from scope.series
+    yield from scope.content_series()
 
 
 def _all_instances(scope: Scope) -> Iterator[Scope]:

@@ -3,10 +3,10 @@
 What is done with which attribute is table E.1-1, as ``dicom-anonymizer`` has it from the standard's
 2026c edition. Where the table leaves a choice the object stays valid: a value is emptied or
 replaced rather than removed. What may be kept are dates, as they are or all moved by one number
-of days for each patient (E.3.6), UIDs (E.3.9), and what the patient is like (E.3.7).
+of days for each patient (E.3.6), UIDs (E.3.9), what the patient is like (E.3.7), private attributes
+that are known to be safe (E.3.10), and of descriptors the words of a list (E.3.5).
 
-Private attributes go. Pixels are not looked at: an object that says that a name is burned into
-them is not sent.
+Pixels are not looked at: an object that says that a name is burned into them is not sent.
 """
 
 from __future__ import annotations
@@ -14,17 +14,29 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
+from adapters.dicom.identifying import (
+    TEXT,
+    descriptor_attributes,
+    identifying_words,
+    texts_of,
+    words_of,
+)
 from adapters.dicom.rewriting import CannotRewrite
+from adapters.dicom.safe_private import DECLARATIONS, NUMBERS, Declarations, SafeAttributes
+from adapters.dicom.vocabulary import Vocabulary
 
 REMOVE, EMPTY, DUMMY, UID, ITEMS = "X", "Z", "D", "U", "U*"
 
 _METHODS = {
     "basic": ("113100", "Basic Application Confidentiality Profile"),
+    "descriptors": ("113105", "Clean Descriptors Option"),
+    "safe-private": ("113111", "Retain Safe Private Option"),
     "dates": ("113106", "Retain Longitudinal Temporal Information Full Dates Option"),
     "modified-dates": (
         "113107",
@@ -47,13 +59,17 @@ _CHARACTERISTICS = frozenset(
 )
 """Sex, age, size, weight, ethnic group, smoking, pregnancy, neutered: K in table E.1-1, column
 Rtn. Pat. Chars. What is to be cleaned there (C: allergies, special needs) goes instead."""
+_NUMBER_LEAST = 5
+"""Digits from which on a number in a private attribute may be an identifier of the object."""
 _DAY = re.compile(r"[0-9]{8}")
 _DUMMIES: Mapping[str, Any] = {
     "AS": "000D", "CS": "REMOVED", "DA": "19000101", "DT": "19000101000000", "TM": "000000",
     "DS": "0", "IS": "0", "FD": 0.0, "FL": 0.0, "SL": 0, "SS": 0, "UL": 0, "US": 0,
     "OB": b"\0\0", "OW": b"\0\0", "UN": b"\0\0", "AT": 0,
 }  # fmt: skip
-_PATIENT_ID, _PATIENT_NAME = 0x00100020, 0x00100010
+_REQUEST = 0x00400275
+"""Request Attributes Sequence: the one sequence that is cleaned and not removed (E.3.5). The others
+to which the table gives C hold codes of diagnoses and reasons."""
 _BURNED_IN = "BurnedInAnnotation"
 _WELL_KNOWN = "1.2.840.10008."
 
@@ -79,13 +95,45 @@ def _table() -> tuple[Mapping[int, str], tuple[tuple[int, int, str], ...]]:
     return by_tag, tuple(masked)
 
 
+def _action_of(tag: int) -> str | None:
+    by_tag, masked = _table()
+    action = by_tag.get(tag)
+    if action is None:
+        action = next((a for value, mask, a in masked if tag & mask == value), None)
+    if action is None and tag in descriptor_attributes():
+        # Of a later edition than the rest of the table: no descriptor stays without the option.
+        return REMOVE
+    return action
+
+
+@dataclass(frozen=True, slots=True)
+class _Object:
+    """What holds for all levels of one object."""
+
+    back: timedelta
+    identifying: frozenset[str]
+    declared: Declarations
+    in_private: bool = False
+    """Within a private sequence, of which the table knows nothing."""
+
+
 class BasicProfile:
     """De-identifies data sets: with one secret the same patient and the same UIDs always become
-    the same others. Thread-safe."""
+    the same others. ``safe``: the private attributes that stay. ``vocabulary``: the words that stay
+    in descriptors. Thread-safe."""
 
-    def __init__(self, secret: bytes, keep: frozenset[str]) -> None:
+    def __init__(
+        self,
+        secret: bytes,
+        keep: frozenset[str],
+        *,
+        safe: SafeAttributes | None = None,
+        vocabulary: Vocabulary | None = None,
+    ) -> None:
         self._secret = secret
         self._keep = keep
+        self._safe = safe
+        self._vocabulary = vocabulary
         _table()
 
     def apply(self, found: Any) -> None:
@@ -97,27 +145,105 @@ class BasicProfile:
         days = 0
         if "modified-dates" in self._keep:
             days = 1 + int(self._digest(f"days\0{patient}")[:12], 16) % DAYS_MAX
-        self._level(found, timedelta(days=days))
+        watched = self._safe is not None or self._vocabulary is not None
+        whole = _Object(
+            back=timedelta(days=days),
+            identifying=identifying_words(found, _action_of) if watched else frozenset(),
+            declared=self._safe.declarations(found) if self._safe else Declarations(None),
+        )
+        self._level(found, whole)
         found.PatientID = found.PatientName = pseudonym
         self._say(found)
 
-    def _level(self, found: Any, back: timedelta) -> None:
-        by_tag, masked = _table()
-        for element in list(found):
+    def _level(self, found: Any, whole: _Object) -> None:
+        self._private(found, whole)
+        for element in [each for each in found if not each.tag.is_private]:
             tag = int(element.tag)
-            action = by_tag.get(tag)
-            if action is None:
-                action = next((a for value, mask, a in masked if tag & mask == value), None)
-            if element.tag.is_private:
+            action = _action_of(tag)
+            if tag == DECLARATIONS:
+                # It describes private attributes, of which others are there now.
+                del found[element.tag]
+            elif self._cleaned(element, whole):
+                continue
+            elif whole.in_private and self._identifies(element, whole):
                 del found[element.tag]
             elif action == ITEMS or (action is None and element.VR == "SQ"):
                 for item in element.value:
-                    self._level(item, back)
+                    self._level(item, whole)
             elif action is not None and not self._kept(element, action):
                 self._ACTIONS[action](self, found, element)
-            elif back and element.VR in {"DA", "DT"}:
+            elif whole.back and element.VR in {"DA", "DT"}:
                 # Dates that the table does not name, too: one alone would tell all others.
-                _move(element, back)
+                _move(element, whole.back)
+
+    def _private(self, found: Any, whole: _Object) -> None:
+        """Leave the private attributes that are known to be safe, and their creators."""
+        safe = list(self._safe.kept(found, whole.declared)) if self._safe else []
+        kept = [each for each in safe if self._harmless(each, whole)]
+        blocks = {(each.tag.group, each.tag.element >> 8) for each in kept}
+        stay = {each.tag for each in kept}
+        for tag in [each for each in list(found.keys()) if each.is_private]:
+            creator = tag.is_private_creator and (tag.group, tag.element) in blocks
+            if tag not in stay and not creator:
+                del found[tag]
+        for element in kept:
+            found[element.tag] = element
+
+    def _harmless(self, element: Any, whole: _Object) -> bool:
+        """Clean a private element like others of its representation; ``False`` if it has to go."""
+        if element.VR == "SQ":
+            for item in element.value:
+                self._level(item, replace(whole, in_private=True))
+        elif element.VR == "UI":
+            if "uids" not in self._keep:
+                self._uid(None, element)
+        elif element.VR in _TEMPORAL:
+            if self._keep.isdisjoint({"dates", "modified-dates"}):
+                return False
+            if whole.back and element.VR != "TM":
+                _move(element, whole.back)
+        else:
+            return not self._identifies(element, whole)
+        return True
+
+    @staticmethod
+    def _identifies(element: Any, whole: _Object) -> bool:
+        """Whether a text or a number has a word by which the object names somebody."""
+        if element.VR not in TEXT and element.VR not in NUMBERS and element.VR != "CS":
+            return False
+        # A study of ID 1 is no reason to take away every 1.
+        least = _NUMBER_LEAST if element.VR in NUMBERS else 1
+        return any(
+            word in whole.identifying and len(word) >= least
+            for value in texts_of(element)
+            for _, word in words_of(value)
+        )
+
+    def _cleaned(self, element: Any, whole: _Object) -> bool:
+        """Clean a descriptor; ``False`` if it is none, or nothing of it stays."""
+        if self._vocabulary is None or int(element.tag) not in descriptor_attributes():
+            return False
+        if element.tag == _REQUEST and element.VR == "SQ":
+            for item in element.value:
+                self._request(item)
+                self._level(item, whole)
+            return True
+        if element.VR not in TEXT:
+            return False
+        values = [self._vocabulary.cleaned(each, whole.identifying) for each in texts_of(element)]
+        left = [each for each in values if each]
+        if left:
+            element.value = left if len(left) > 1 else left[0]
+        return bool(left)
+
+    @staticmethod
+    def _request(item: Any) -> None:
+        """Leave of a request what the table knows: codes and their meanings go, as they would go
+        with the sequence."""
+        for element in [each for each in item if not each.tag.is_private]:
+            known = _action_of(int(element.tag)) is not None
+            if not known and (element.VR == "SQ" or element.VR in TEXT):
+                del item[element.tag]
 
     def _kept(self, element: Any, action: str) -> bool:
         if action == UID or element.VR == "UI":

@@ -99,8 +99,14 @@ def _without_rejected(scope: StudyScope, notes: Sequence[Selection]) -> StudySco
         gone += 1
         if reason != RETENTION_EXPIRED:
             wrong.append(each.instance)
+    standing = frozenset(
+        each.instance.sop_instance
+        for each in scope.instances()
+        if rejected.hidden_by(each.instance.series, each.instance.sop_instance)
+        and each.instance.sop_instance in aside
+    )
     if not gone:
-        return scope
+        return replace(scope, notes=standing)
     withdrawn = all(each.sop_instance in aside for each in kept)
     # The notes themselves stay: a study of nothing has not even a name.
     kept = kept or [
@@ -108,7 +114,8 @@ def _without_rejected(scope: StudyScope, notes: Sequence[Selection]) -> StudySco
     ]
     # What is odd in what is not to be used any more is nobody's work.
     apart = _study(wrong, Findings()) if wrong else None
-    return replace(_study(kept, scope.findings, withdrawn=withdrawn), rejected=apart)
+    made = _study(kept, scope.findings, withdrawn=withdrawn)
+    return replace(made, rejected=apart, notes=standing)
 
 
 def _instance(payload: Payload, findings: Findings) -> Instance | None:

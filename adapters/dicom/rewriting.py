@@ -49,7 +49,12 @@ class Rewriter:
             return outgoing
         found = self._read(outgoing)
         for change in self._changes:
-            change(found)
+            try:
+                change(found)
+            except CannotRewrite:
+                raise
+            except Exception:  # noqa: BLE001  pydicom's faults are many, and quote values
+                raise CannotRewrite("it has an attribute that cannot be read") from None
         return _written(found, outgoing.meta.transfer_syntax)
 
     def decompressed(self, outgoing: Outgoing, syntax: str) -> Outgoing:

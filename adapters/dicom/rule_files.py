@@ -16,25 +16,29 @@ from typing import Any
 import yaml
 
 from adapters.dicom.dictionary import TAGS, keyword_of, tag_of, vr_of
+from adapters.dicom.safe_private import CREATOR_MAX, OF_A_SITE, SafePrivate
+from adapters.dicom.vocabulary import DEFAULT
 
 FILE_BYTES_MAX = 1 << 20
 STEPS_MAX = 500
 VALUES_MAX = 5_000
 
 ACTIONS = ("set", "remove", "prefix", "replace", "deidentify")
-KEPT = frozenset({"dates", "modified-dates", "patient-characteristics", "uids"})
-"""What de-identification may leave (PS3.15 E.3.6 with full or modified dates, E.3.7, E.3.9)."""
-_NOT_OFFERED = {
-    "safe-private": "Retain Safe Private (PS3.15 E.3.10) is not offered: private attributes go",
-    "descriptors": "Clean Descriptors (PS3.15 E.3.5) is not offered: nobody here can tell that a "
-    "text names no one",
-}
+KEPT = frozenset(
+    {"dates", "modified-dates", "patient-characteristics", "uids", "safe-private", "descriptors"}
+)
+"""What de-identification may leave (PS3.15 E.3.6 with full or modified dates, E.3.7, E.3.9, E.3.10,
+E.3.5)."""
+SAFE_PRIVATE_MAX = 2_000
+VOCABULARIES_MAX = 20
 _KEYS: Mapping[str, frozenset[str]] = {
     "set": frozenset({"to", "in_sequences"}),
     "remove": frozenset({"in_sequences"}),
     "prefix": frozenset({"with", "in_sequences"}),
     "replace": frozenset({"values", "otherwise", "in_sequences"}),
-    "deidentify": frozenset({"keep", "secret_file"}),
+    "deidentify": frozenset(
+        {"keep", "secret_file", "safe_private", "trust_declarations", "vocabulary"}
+    ),
 }
 _REQUIRED = {"set": ("to",), "prefix": ("with",), "replace": ("values",),
              "deidentify": ("secret_file",)}  # fmt: skip
@@ -43,6 +47,12 @@ _TEXT = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "
 _NEVER = frozenset({0x00020010, 0x00080005, 0x00080016, 0x00080018, 0x7FE00010})
 """Transfer syntax, character set, SOP class and instance UID, pixel data: the object itself."""
 _TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4})\)?")
+_GROUP, _ELEMENT = re.compile("[0-9A-Fa-f]{4}"), re.compile("[0-9A-Fa-f]{2}")
+_OF_AN_OPTION = {
+    "safe_private": "safe-private",
+    "trust_declarations": "safe-private",
+    "vocabulary": "descriptors",
+}
 PRIVATE = "private"
 """In the place of an attribute: all private ones."""
 
@@ -70,6 +80,10 @@ class Step:
     in_sequences: bool = False
     keep: frozenset[str] = frozenset()
     secret_file: Path | None = None
+    safe_private: tuple[SafePrivate, ...] = ()
+    trust_declarations: bool = False
+    vocabulary: tuple[Path | None, ...] = (None,)
+    """Files of words; ``None`` is the list that ships."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +175,10 @@ class _Reading:
                 found[name] = value
         return found
 
+    def beside(self, path: Path) -> Path:
+        """A path that a file names: from the file's folder."""
+        return path if path.is_absolute() else self.path.parent / path
+
     def text(self, node: yaml.Node | None, around: yaml.Node, missing: str) -> str:
         """A scalar's text; empty, with a problem noted, when there is none."""
         if isinstance(node, yaml.ScalarNode) and node.value.strip():
@@ -194,15 +212,13 @@ def _step(reading: _Reading, node: yaml.Node) -> Step | None:
     found = _attribute(reading, given[action], subject, action)
     if found is None:
         return None
-    flag = reading.text(given["in_sequences"], node, "") if "in_sequences" in given else "false"
-    if flag not in {"true", "false"}:
-        reading.wrong(given["in_sequences"], "in_sequences is true or false")
+    in_sequences = _flag(reading, given, "in_sequences")
     written = given.get("to") or given.get("with")
     value = str(written.value) if isinstance(written, yaml.ScalarNode) else ""
     otherwise = given.get("otherwise")
     return Step(
         action=action, reason=reason, place=reading.place(node), tag=found[0], vr=found[1],
-        value=value, values=values, in_sequences=flag == "true",
+        value=value, values=values, in_sequences=in_sequences,
         otherwise=str(otherwise.value) if isinstance(otherwise, yaml.ScalarNode) else "keep",
     )  # fmt: skip
 
@@ -213,28 +229,83 @@ def _deidentify(
     if subject != "basic":
         reading.wrong(given["deidentify"], "the profile is basic (PS3.15 annex E)")
         return None
-    keep: list[str] = []
-    listed = given.get("keep")
-    if listed is not None:
-        if not isinstance(listed, yaml.SequenceNode):
-            reading.wrong(listed, "keep is a list")
-            return None
-        for each in listed.value:
-            if not isinstance(each, yaml.ScalarNode) or each.value not in KEPT:
-                said = f"what is kept is one of {', '.join(sorted(KEPT))}"
-                reading.wrong(each, _NOT_OFFERED.get(str(each.value), said))
-                return None
-            keep.append(each.value)
-    if {"dates", "modified-dates"} <= set(keep):
+    keep = _kept(reading, given.get("keep"))
+    if {"dates", "modified-dates"} <= keep:
         reading.wrong(node, "dates are kept as they are or modified, not both")
         return None
+    for key, name in _OF_AN_OPTION.items():
+        if key in given and name not in keep:
+            reading.wrong(given[key], f"{key} goes with keep: [{name}]")
     secret = Path(reading.text(given["secret_file"], node, "secret_file: which?"))
-    if not secret.is_absolute():
-        secret = reading.path.parent / secret
     return Step(
-        action="deidentify", reason=reason, place=reading.place(node), keep=frozenset(keep),
-        secret_file=secret,
+        action="deidentify", reason=reason, place=reading.place(node), keep=keep,
+        secret_file=reading.beside(secret), safe_private=_safe_private(reading, given),
+        trust_declarations=_flag(reading, given, "trust_declarations"),
+        vocabulary=_vocabulary(reading, given),
     )  # fmt: skip
+
+
+def _flag(reading: _Reading, given: dict[str, yaml.Node], key: str) -> bool:
+    text = reading.text(given[key], given[key], f"{key}: which?") if key in given else "false"
+    if text not in {"", "true", "false"}:
+        reading.wrong(given[key], f"{key} is true or false")
+    return text == "true"
+
+
+def _listed(reading: _Reading, node: yaml.Node | None, what: str, most: int) -> list[yaml.Node]:
+    if node is None:
+        return []
+    if not isinstance(node, yaml.SequenceNode) or not 1 <= len(node.value) <= most:
+        reading.wrong(node, f"{what} is a list of 1 to {most}")
+        return []
+    return list(node.value)
+
+
+def _kept(reading: _Reading, node: yaml.Node | None) -> frozenset[str]:
+    if node is None:
+        return frozenset()
+    if not isinstance(node, yaml.SequenceNode):
+        reading.wrong(node, "keep is a list")
+        return frozenset()
+    keep = set()
+    for each in node.value:
+        if isinstance(each, yaml.ScalarNode) and each.value in KEPT:
+            keep.add(each.value)
+        else:
+            reading.wrong(each, f"what is kept is one of {', '.join(sorted(KEPT))}")
+    return frozenset(keep)
+
+
+def _safe_private(reading: _Reading, given: dict[str, yaml.Node]) -> tuple[SafePrivate, ...]:
+    """The private attributes that a site names: creator, group, element in the block, VR."""
+    found = []
+    for each in _listed(reading, given.get("safe_private"), "safe_private", SAFE_PRIVATE_MAX):
+        keys = ("creator", "group", "element", "vr")
+        values = reading.map(each, set(keys))
+        creator, group, element, vr = (
+            reading.text(values.get(key), each, f"safe_private: which {key}?") for key in keys
+        )
+        if not (creator and group and element and vr):
+            continue
+        if len(creator) > CREATOR_MAX:
+            reading.wrong(values["creator"], f"longer than {CREATOR_MAX} characters")
+        elif not _GROUP.fullmatch(group) or int(group, 16) % 2 == 0 or int(group, 16) < 9:
+            reading.wrong(values["group"], "a private group is odd: 4 digits, 0009 to FFFF")
+        elif not _ELEMENT.fullmatch(element):
+            reading.wrong(values["element"], "the element in its block: 2 digits, 00 to FF")
+        elif vr not in OF_A_SITE:
+            reading.wrong(values["vr"], f"kept are {', '.join(sorted(OF_A_SITE))}")
+        else:
+            found.append(SafePrivate(creator, int(group, 16), int(element, 16), vr))
+    return tuple(found)
+
+
+def _vocabulary(reading: _Reading, given: dict[str, yaml.Node]) -> tuple[Path | None, ...]:
+    found: list[Path | None] = []
+    for each in _listed(reading, given.get("vocabulary"), "vocabulary", VOCABULARIES_MAX):
+        name = reading.text(each, each, "vocabulary: which file?")
+        found.append(None if name == DEFAULT else reading.beside(Path(name)))
+    return tuple(found) or (None,)
 
 
 def _values(reading: _Reading, node: yaml.Node | None) -> dict[str, str]:

@@ -9,7 +9,7 @@ those of what is here: they are computed, never read (PS3.4 C.3.4).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from adapters.dicom.content import ContentItem
 from adapters.dicom.content_tree import Contents
@@ -82,7 +82,9 @@ class StudyScope:
     """The root: the study's series in order. Its flags grow while values are read.
 
     ``withdrawn``: all that it had was rejected, and what is left are the notes that say so.
-    ``rejected``: what rejection notes took out, by itself.
+    ``rejected``: what rejection notes took out, by itself. ``notes``: the SOP Instance UIDs of the
+    notes that stand. They say something of the study and are no content of it (IHE RAD IOCM): they
+    are read like others, and neither counted nor listed in a series, as queries do not find them.
     """
 
     series: tuple[SeriesScope, ...]
@@ -90,9 +92,25 @@ class StudyScope:
     path: str = ""
     withdrawn: bool = False
     rejected: StudyScope | None = None
+    notes: frozenset[str] = frozenset()
 
     def instances(self) -> Sequence[InstanceScope]:
         return [instance for series in self.series for instance in series.members]
+
+    def content_series(self) -> Sequence[SeriesScope]:
+        """The series with their instances, without the notes; none when there is nothing else."""
+        if not self.notes:
+            return self.series
+        found = []
+        for each in self.series:
+            members = tuple(m for m in each.members if m.instance.sop_instance not in self.notes)
+            if members:
+                found.append(replace(each, members=members))
+        return found
+
+    def content(self) -> Sequence[InstanceScope]:
+        """The instances without the notes."""
+        return [instance for series in self.content_series() for instance in series.members]
 
     @property
     def study_uid(self) -> str:
@@ -100,14 +118,15 @@ class StudyScope:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Distinct modalities, in alphabetical order."""
-        found = {scope.instance.modality for scope in self.instances()}
+        """Distinct modalities, in alphabetical order; of the notes when only they are left."""
+        found = {scope.instance.modality for scope in self.content() or self.instances()}
         return tuple(sorted(found - {""}))
 
     @property
     def sop_classes(self) -> tuple[str, ...]:
-        """Distinct SOP class UIDs, in order."""
-        return tuple(sorted({scope.instance.sop_class for scope in self.instances()} - {""}))
+        """Distinct SOP class UIDs, in order; those of the notes when only they are left."""
+        found = {scope.instance.sop_class for scope in self.content() or self.instances()}
+        return tuple(sorted(found - {""}))
 
     def reading_flags(self) -> tuple[Flag, ...]:
         """Instances that could not be read, values whose character set did not fit, and so on."""

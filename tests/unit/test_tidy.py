@@ -15,6 +15,9 @@ import pytest
 
 PACKAGES = ("gateway", "adapters", "deadletter", "record")
 DATA_PACKAGES = ("mappings",)
+SHIPPED_SUFFIXES = frozenset(
+    {".py", ".yaml", ".json", ".html", ".css", ".js", ".svg", ".xml", ".tsv", ".txt"}
+)
 BANNED_NAMES = frozenset({"utils", "util", "common", "helpers", "helper", "misc", "manager"})
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
@@ -113,7 +116,7 @@ def test_the_wheel_holds_what_it_should(repository: Path, tmp_path: Path) -> Non
     }
     for package in (*PACKAGES, *DATA_PACKAGES):
         for path in (repository / package).rglob("*"):
-            if path.suffix in {".py", ".yaml", ".json", ".html", ".css", ".js", ".svg", ".xml"}:
+            if path.suffix in SHIPPED_SUFFIXES:
                 assert str(path.relative_to(repository)) in names, f"{path} is not in the wheel"
     demand_that_nothing_is_checked_again(wheel, tmp_path)
 

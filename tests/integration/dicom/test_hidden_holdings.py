@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -80,7 +81,7 @@ def retrieved(web: TestClient, exam: Exam, series: int, number: int) -> int:
     return web.get(address, headers={"Accept": "application/dicom; transfer-syntax=*"}).status_code
 
 
-def study(department: Department, exam: Exam) -> dict[str, object]:
+def study(department: Department, exam: Exam) -> dict[str, Any]:
     """The ImagingStudy in the record."""
     department.make()
     (entry,) = [
@@ -89,6 +90,11 @@ def study(department: Department, exam: Exam) -> dict[str, object]:
         if exam.study in str(each["identifier"])
     ]
     return entry
+
+
+def listed_in(entry: dict[str, Any]) -> list[str]:
+    """The instances that an ImagingStudy lists."""
+    return [each["uid"] for one in entry.get("series", ()) for each in one["instance"]]
 
 
 def told(department: Department, exam: Exam) -> None:
@@ -130,13 +136,18 @@ def test_what_a_note_rejects_is_neither_found_nor_retrieved(
         "NumberOfStudyRelatedInstances", "NumberOfStudyRelatedSeries", "ModalitiesInStudy",
     )  # fmt: skip
     assert (one.NumberOfStudyRelatedInstances, one.ModalitiesInStudy) == (1, "CT")
+    assert one.NumberOfStudyRelatedSeries == 1
+    (searched,) = web.get("/dicomweb/studies", params={"StudyInstanceUID": exam.study}).json()
     listed = web.get(f"/dicomweb/studies/{exam.study}/series").json()
     assert [each["00080060"]["Value"] for each in listed] == [["CT"]]
     assert [retrieved(web, exam, 1, number) for number in (1, 2, 3)] == [404, 404, 200]
     assert retrieved(web, exam, 9, 1) == 404
     entry = study(department, exam)
     assert entry["status"] == "available"
-    assert [each["uid"] for each in entry["series"][0]["instance"]] == [exam.uid(1, 3)]  # type: ignore[index]
+    assert listed_in(entry) == [exam.uid(1, 3)]
+    # The record counts what queries count: a note is no content of the study.
+    assert (entry["numberOfSeries"], entry["numberOfInstances"]) == (1, 1)
+    assert [searched[tag]["Value"] for tag in ("00201206", "00201208")] == [[1], [1]]
     # What is rejected for quality may be shown for regular use, with its note; nothing else.
     regular = ServedHoldings(
         department.gateway.holdings, lambda: HoldingsSettings(rejected_for_quality="show")
@@ -166,11 +177,15 @@ def test_a_note_that_comes_first_and_one_that_takes_everything(
     asked = ("QueryRetrieveLevel=STUDY", f"StudyInstanceUID={exam.study}")
     assert found(department, tmp_path, *asked) == []
     assert web.get("/dicomweb/studies", params={"StudyInstanceUID": exam.study}).status_code == 204
-    assert study(department, exam)["status"] == "entered-in-error"
+    entry = study(department, exam)
+    assert entry["status"] == "entered-in-error"
+    assert (entry["numberOfSeries"], entry["numberOfInstances"], listed_in(entry)) == (0, 0, [])
     # The object that replaces another comes with a UID of its own, and the study is there again.
     department.send(exam.instance(folder, 1, 3))
     assert images(department, tmp_path, exam) == ["1.3"]
-    assert study(department, exam)["status"] == "available"
+    entry = study(department, exam)
+    assert entry["status"] == "available"
+    assert (entry["numberOfInstances"], listed_in(entry)) == (1, [exam.uid(1, 3)])
     kept = department.gateway.holdings.instances(study=exam.study)
     assert {each.sop_class for each in kept} > {KEY_OBJECTS}
     assert len(kept) == 5

@@ -36,8 +36,8 @@ from sqlalchemy import text
 
 from benchmarks import bare_record
 from benchmarks.mapping_oru import messages
-from gateway.demo.people import ins_with_key
 from gateway.delivery_side import make_destinations, make_pool, make_record, retry_policy
+from gateway.demo.people import ins_with_key
 from gateway.drain import Drainer
 from gateway.garbage import calm_collector
 from gateway.journal.journal import Journal
@@ -48,6 +48,7 @@ from gateway.model import Format, Payload, Received
 from gateway.normalise import Normaliser
 from gateway.opening import open_journal
 from gateway.settings import Settings
+from gateway.worker import WorkerPool
 from tests.eventually import eventually
 from tests.servers import Postgres, Redis, running_postgres, running_redis
 
@@ -148,7 +149,9 @@ def accept(journal: Journal, bodies: Sequence[bytes]) -> None:
     writer.stop()
 
 
-def fill(settings: Settings, bodies: Sequence[bytes], normaliser: Normaliser) -> tuple[Any, int]:
+def fill(
+    settings: Settings, bodies: Sequence[bytes], normaliser: Normaliser
+) -> tuple[frozenset[str], int]:
     """Take messages through stages 1 to 5; what their entries put, and how many they are."""
     journal = open_journal(settings, read_only=False)
     try:
@@ -177,32 +180,31 @@ def fill(settings: Settings, bodies: Sequence[bytes], normaliser: Normaliser) ->
 
 def drain(settings: Settings, normaliser: Normaliser) -> tuple[float, float]:
     """Seconds of wall clock, and of this process and of its connections' backends."""
-    journal: Journal | None = None
-    pools: list[Any] = []
+    pools: list[WorkerPool] = []
+
+    def ring(lanes: frozenset[str]) -> None:
+        for each in pools:
+            each.ring_all(lanes)
+
+    journal = open_journal(settings, read_only=False, on_ring=ring)
     try:
-        journal = open_journal(
-            settings,
-            read_only=False,
-            on_ring=lambda lanes: [pool.ring_all(lanes) for pool in pools] and None,
-        )
         pool = make_pool(settings, journal, drainer_of(settings, journal, normaliser))
         pools.append(pool)
-        drained = journal
 
         def ended() -> bool:
-            with drained.read() as connection:
+            with journal.read() as connection:
                 return connection.execute(_LEFT).first() is None
 
         before, began = _processor(journal), time.perf_counter()
         pool.start()
-        eventually(ended, timeout=_SETTLE_SECONDS, every=0.02)
-        seconds = time.perf_counter() - began
-        spent = _processor(journal) - before
+        try:
+            eventually(ended, timeout=_SETTLE_SECONDS, every=0.02)
+            seconds = time.perf_counter() - began
+            spent = _processor(journal) - before
+        finally:
+            pool.stop()
     finally:
-        for each in pools:
-            each.stop()
-        if journal is not None:
-            journal.close()
+        journal.close()
     return seconds, spent
 
 
@@ -244,7 +246,9 @@ def verify(settings: Settings, site: Site) -> None:
             for statement, wanted in expected.items():
                 found = one(statement)
                 assert found == wanted, f"{found}, not {wanted}: {statement}"
-            there = {row[0] for row in connection.execute(text("SELECT reference FROM record_entry"))}
+            there = {
+                row[0] for row in connection.execute(text("SELECT reference FROM record_entry"))
+            }
             assert site.references <= there, "not all entries are in the record"
     finally:
         journal.close()

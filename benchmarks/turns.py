@@ -15,7 +15,6 @@ Work = Callable[[Connection, int], object]
 """What one turn does; it is given the turn's number, from 0."""
 
 
-
 class Turns(NamedTuple):
     """Milliseconds of the turns of one work: the median and the quickest by the clock, and the
     least that is judged by: on SQLite, all of which happens in the thread that asks, its processor

@@ -154,7 +154,9 @@ def _assert_once_and_in_order(journal: Journal) -> None:
         for key, resource in found:
             values[key].append(loads(resource)["valueInteger"])
         newest = connection.execute(
-            text("SELECT count(*) FROM record_entry WHERE type = 'Observation' AND version = :each"),
+            text(
+                "SELECT count(*) FROM record_entry WHERE type = 'Observation' AND version = :each"
+            ),
             {"each": EACH},
         ).scalar_one()
         ended = connection.execute(

@@ -4,8 +4,8 @@
                                       [--dead 1000 100000] [--turns 40]
 
 Without --url on a fresh SQLite file; a given PostgreSQL database must be empty, and is left full.
-Prints for the small and the large fill the median and the quickest by the clock and the least (on
-SQLite the least processor time, else the quickest), in milliseconds, and the ratio of the least, as
+Prints for the small and the large fill the median and the quickest by the clock and the least
+processor time (of this process and the server's), in milliseconds, and the ratio of the least, as
 JSON; exit 1 when something that the desk or a worker does all the time takes more than twice as
 long with the large one.
 """

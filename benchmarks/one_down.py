@@ -3,10 +3,10 @@
     python -m benchmarks.one_down [--url postgresql+psycopg://…] [--waiting 100000] [--turns 200]
 
 Without --url on a fresh SQLite file; a given PostgreSQL database must be empty, and is left full.
-Prints the median and the quickest by the clock and the least (on SQLite the least processor time,
-else the quickest), in milliseconds, of what workers and the sweep do all the time, first with nothing
-waiting and then with all of it, and the ratio of the least; exit 1 when one of
-them takes a tenth longer than before, and more than 0.05 ms.
+Prints the median and the quickest by the clock and the least processor time (of this process and
+the server's), in milliseconds, of what workers and the sweep do all the time, first with nothing
+waiting and then with all of it, and the ratio of the least; exit 1 when one of them takes a tenth
+longer than before, and more than 0.05 ms.
 """
 
 from __future__ import annotations

@@ -58,9 +58,9 @@ test-compiled: compiled ## The tests of what is compiled, on the compiled module
 	@cd build/compiled && PYTHONPATH=$(CURDIR)/build/compiled $(CURDIR)/$(BIN)/pytest -q \
 		-p no:cacheprovider tests/unit/mapping tests/unit/r4 tests/unit/hl7
 
-bench: compiled servers ## Measure; results with medians and ratios in benchmarks/results/
+bench: compiled servers ## Measure, medians and ratios in benchmarks/results/ (BENCH="--only backlog")
 	@cd build/compiled && PYTHONPATH=$(CURDIR)/build/compiled $(CURDIR)/$(BIN)/python \
-		-m benchmarks.run --results $(CURDIR)/benchmarks/results
+		-m benchmarks.run --results $(CURDIR)/benchmarks/results $(BENCH)
 
 validate-r4: setup ## Compare the R4 checker with the official FHIR validator (needs a JDK and Maven)
 	@tools/setup tests $(VENV)

@@ -15,8 +15,10 @@ import json
 import shutil
 import statistics
 import tempfile
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, text
 
@@ -92,7 +94,7 @@ def fill(journal: Journal, first: int, last: int) -> None:
 
 def median(journal: Journal, work: Work, turns: int = _TURNS) -> float:
     """Milliseconds of one transaction that does the work."""
-    return statistics.median(spent(journal, work, turns))
+    return statistics.median(spent(journal, work, turns)[0])
 
 
 def claim_messages(token: int) -> Work:
@@ -142,19 +144,16 @@ def measure(journal: Journal) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url", default="")
-    parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 1_000_000])
-    options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp())
+def run(url: str, sizes: Sequence[int]) -> dict[str, Any]:
+    """The figures with so many rows, on the empty database of the URL or on a fresh SQLite file."""
+    folder = Path(tempfile.mkdtemp(prefix="ecluse-bench-"))
+    url = url or f"sqlite:///{folder}/journal.sqlite"
+    found: dict[int, dict[str, float]] = {}
     try:
-        url = options.url or f"sqlite:///{folder}/journal.sqlite"
         journal = Journal(url, blob_directory=folder / "blobs")
         journal.migrate()
-        found: dict[int, dict[str, float]] = {}
         there = 0
-        for rows in sorted(options.rows):
+        for rows in sorted(sizes):
             fill(journal, there + 1, rows)
             there = rows
             found[rows] = measure(journal)
@@ -164,19 +163,22 @@ def main() -> None:
     finally:
         shutil.rmtree(folder)
     least, most = found[min(found)], found[max(found)]
-    print(
-        json.dumps(
-            {
-                "database": url.split(":", maxsplit=1)[0],
-                "milliseconds": {
-                    rows: {name: round(ms, 2) for name, ms in values.items()}
-                    for rows, values in found.items()
-                },
-                "ratio": {name: round(most[name] / least[name], 1) for name in most},
-            },
-            indent=2,
-        )
-    )
+    return {
+        "database": url.split(":", maxsplit=1)[0],
+        "milliseconds": {
+            rows: {name: round(ms, 2) for name, ms in values.items()}
+            for rows, values in found.items()
+        },
+        "ratio": {name: round(most[name] / least[name], 1) for name in most},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", default="")
+    parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 1_000_000])
+    options = parser.parse_args()
+    print(json.dumps(run(options.url, options.rows), indent=2))
 
 
 if __name__ == "__main__":

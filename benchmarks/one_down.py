@@ -3,9 +3,10 @@
     python -m benchmarks.one_down [--url postgresql+psycopg://…] [--waiting 100000] [--turns 200]
 
 Without --url on a fresh SQLite file; a given PostgreSQL database must be empty, and is left full.
-Prints the median and the quickest, in milliseconds, of what workers and the sweep do all the time,
-first with nothing waiting and then with all of it, and the ratio of the quickest; exit 1 when one of
-them takes a tenth longer than before, and more than 0.05 ms.
+Prints the median and the quickest by the clock and the least processor time (of this process and
+the server's), in milliseconds, of what workers and the sweep do all the time, first with nothing
+waiting and then with all of it, and the ratio of the least; exit 1 when one of them takes a tenth
+longer than before, and more than 0.05 ms.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import shutil
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, text
 
@@ -86,6 +88,27 @@ def close(journal: Journal) -> None:
         standings.store(connection, {**row, "breaker": "open", "until": until, "changed_at": now})
 
 
+def run(url: str, waiting: int, turns: int) -> dict[str, Any]:
+    """The figures on the empty database of the URL, or on a fresh SQLite file."""
+    folder = Path(tempfile.mkdtemp(prefix="ecluse-bench-"))
+    url = url or f"sqlite:///{folder / 'journal.sqlite'}"
+    journal = Journal(url, blob_directory=folder / "blobs")
+    try:
+        journal.migrate()
+        fill(journal, "record", 1, _LANES)
+        close(journal)
+        before = measure(journal, works(journal), turns)
+        fill(journal, _DOWN, _LANES + 1, _LANES + waiting)
+        after = measure(journal, works(journal), turns)
+    finally:
+        journal.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    told, slow = compare(
+        before, after, ("before_ms", "after_ms"), ratio_max=RATIO_MAX, slack=_SLACK_MILLISECONDS
+    )
+    return {"waiting": waiting, "figures": told, "too_slow": slow}
+
+
 def main() -> int:
     """Measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -93,24 +116,9 @@ def main() -> int:
     parser.add_argument("--waiting", type=int, default=100_000)
     parser.add_argument("--turns", type=int, default=200)
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="ecluse-bench-"))
-    url = options.url or f"sqlite:///{folder / 'journal.sqlite'}"
-    journal = Journal(url, blob_directory=folder / "blobs")
-    try:
-        journal.migrate()
-        fill(journal, "record", 1, _LANES)
-        close(journal)
-        before = measure(journal, works(journal), options.turns)
-        fill(journal, _DOWN, _LANES + 1, _LANES + options.waiting)
-        after = measure(journal, works(journal), options.turns)
-    finally:
-        journal.close()
-        shutil.rmtree(folder, ignore_errors=True)
-    told, slow = compare(
-        before, after, ("before_ms", "after_ms"), ratio_max=RATIO_MAX, slack=_SLACK_MILLISECONDS
-    )
-    print(json.dumps({"waiting": options.waiting, "figures": told, "too_slow": slow}, indent=2))
-    return 1 if slow else 0
+    figures = run(options.url, options.waiting, options.turns)
+    print(json.dumps(figures, indent=2))
+    return 1 if figures["too_slow"] else 0
 
 
 if __name__ == "__main__":

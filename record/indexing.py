@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from record.instants import UNDATED, element_span
 from record.parameters import parameters_of
@@ -27,6 +27,8 @@ _PATIENT_ELEMENTS: tuple[Path, ...] = (
 _RELATIONS = ("relatesTo",)
 _TARGETS = ("target", "reference")
 _BINARY = "Binary/"
+_REPLACING = "DocumentReference"
+_NONE: frozenset[Any] = frozenset()
 _CONTROL = re.compile(r"[\x00-\x1f]")
 
 
@@ -39,8 +41,7 @@ class AttachmentNote:
     title: str
 
 
-@dataclass(frozen=True, slots=True)
-class Indexed:
+class Indexed(NamedTuple):
     """All that is indexed of one resource. ``tokens`` as :func:`token` writes them."""
 
     tokens: str
@@ -57,25 +58,25 @@ def index(resource: Resource, text: str, zone: tzinfo) -> Indexed:
 
     ``text`` is its JSON, from which can be told at once that it has no attachment.
     """
-    plan = _plan(resource["resourceType"])
+    type_name = resource["resourceType"]
+    plan = _plan(type_name)
     span = None
     for path in plan.dates:
-        if span is None and path[0] in resource:
-            spans = (element_span(value, zone) for value in at(resource, path))
-            span = next((found for found in spans if found), None)
+        if path[0] in resource:
+            for value in at(resource, path):
+                span = element_span(value, zone)
+                if span is not None:
+                    break
+            if span is not None:
+                break
     return Indexed(
-        tokens=_tokens(resource, plan),
-        low=span[0] if span else UNDATED,
-        high=span[1] if span else UNDATED,
-        identifiers=frozenset(
-            (cut(value, IDENTIFIER_MAX), cut(system, IDENTIFIER_MAX))
-            for path in plan.identifiers
-            if path[0] in resource
-            for system, value in _identifiers(at(resource, path))
-        ),
-        attachments=tuple(attachments(resource, text)),
-        replaces=frozenset(_replaced(resource)),
-        personal=is_personal(resource),
+        _tokens(resource, plan),
+        span[0] if span else UNDATED,
+        span[1] if span else UNDATED,
+        _all_identifiers(resource, plan),
+        tuple(attachments(resource, text)) if _BINARY in text else (),
+        frozenset(_replaced(resource)) if type_name == _REPLACING else _NONE,
+        is_personal(resource),
     )
 
 
@@ -111,12 +112,17 @@ def is_personal(resource: Resource) -> bool:
     """Whether a resource is about one patient, so that it can be in one record only."""
     if resource["resourceType"] in ("Patient", "Provenance"):
         return True
-    return any(
-        isinstance(reference, str) and reference.startswith("Patient/")
-        for path in _PATIENT_ELEMENTS
-        if path[0] in resource
-        for reference in at(resource, path)
-    )
+    subject = resource.get("subject")  # nearly always
+    if isinstance(subject, dict):
+        reference = subject.get("reference")
+        if isinstance(reference, str) and reference.startswith("Patient/"):
+            return True
+    for path in _PATIENT_ELEMENTS:
+        if path[0] in resource:
+            for reference in at(resource, path):
+                if isinstance(reference, str) and reference.startswith("Patient/"):
+                    return True
+    return False
 
 
 def token(parameter: str, value: str) -> str:
@@ -148,18 +154,18 @@ def cut(text: str, length: int) -> str:
     return clean(text)[:length]
 
 
-def at(value: Any, path: Path, place: int = 0) -> list[Any]:
+def at(value: Any, path: Path, place: int = 0) -> Sequence[Any]:
     """The values at a path, through any arrays."""
     if isinstance(value, dict):
         found = value.get(path[place], _NOTHING)
         if found is _NOTHING:
-            return []
+            return ()
         if place + 1 < len(path):
             return at(found, path, place + 1)
-        return found if isinstance(found, list) else [found]
+        return found if isinstance(found, list) else (found,)
     if isinstance(value, list):
         return [each for item in value for each in at(item, path, place)]
-    return []
+    return ()
 
 
 _NOTHING = object()
@@ -170,8 +176,7 @@ def _tokens(resource: Resource, plan: _Plan) -> str:
     for name, path in plan.tokens:
         if path[0] in resource:
             for value in at(resource, path):
-                for each in _codes(name, value):
-                    found[each] = None
+                _codes(found, name, value)
     for name, path in plan.names:
         if path[0] in resource:
             for value in at(resource, path):
@@ -183,41 +188,43 @@ def _tokens(resource: Resource, plan: _Plan) -> str:
     return joined[: joined.rindex("\n", 0, TOKENS_CHARACTERS_MAX) + 1]
 
 
-def _codes(name: str, value: Any) -> Sequence[str]:
-    """The tokens of a code, Coding or CodeableConcept."""
-    if isinstance(value, bool):
-        return (token(name, "true" if value else "false"),)
-    if isinstance(value, str):
-        return (token(name, clean(value)),)
-    if not isinstance(value, dict):
-        return ()
-    codings = value.get("coding")
-    if not isinstance(codings, list):
-        return _coded(name, value)
-    if len(codings) == 1 and isinstance(codings[0], dict):
-        return _coded(name, codings[0])
-    return [each for item in codings if isinstance(item, dict) for each in _coded(name, item)]
-
-
-def _coded(name: str, coding: Resource) -> tuple[str, ...]:
-    system, code = coding.get("system"), coding.get("code")
-    return _coding(
-        name,
-        system if isinstance(system, str) else None,
-        code if isinstance(code, str) else None,
-    )
+def _codes(found: dict[str, None], name: str, value: Any) -> None:
+    """Add the tokens of a code, Coding or CodeableConcept."""
+    if isinstance(value, dict):
+        codings = value.get("coding")
+        if not isinstance(codings, list):
+            codings = (value,)
+        for coding in codings:
+            if isinstance(coding, dict):
+                system, code = coding.get("system"), coding.get("code")
+                system = system if isinstance(system, str) else None
+                found.update(_coding(name, system, code if isinstance(code, str) else None))
+    elif isinstance(value, bool):
+        found[token(name, "true" if value else "false")] = None
+    elif isinstance(value, str):
+        found[token(name, clean(value))] = None
 
 
 @lru_cache(maxsize=4096)
-def _coding(name: str, system: str | None, code: str | None) -> tuple[str, ...]:
-    """A coding in every form that a token search may take: ``code``, ``system|code``,
+def _coding(name: str, system: str | None, code: str | None) -> Mapping[str, None]:
+    """A coding in every form that a token search may take, as keys: ``code``, ``system|code``,
     ``|code`` (one without system) and ``system|``."""
     forms = []
     if code is not None:
         forms += [code, f"{system or ''}|{code}"]
     if system is not None:
         forms.append(f"{system}|")
-    return tuple(token(name, clean(form)) for form in forms)
+    return {token(name, clean(form)): None for form in forms}
+
+
+def _all_identifiers(resource: Resource, plan: _Plan) -> frozenset[tuple[str, str]]:
+    found = [
+        (cut(value, IDENTIFIER_MAX), cut(system, IDENTIFIER_MAX))
+        for path in plan.identifiers
+        if path[0] in resource
+        for system, value in _identifiers(at(resource, path))
+    ]
+    return frozenset(found) if found else _NONE
 
 
 def _identifiers(values: Iterable[Any]) -> Iterator[tuple[str, str]]:

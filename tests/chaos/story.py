@@ -13,6 +13,7 @@ from typing import Any
 from gateway.model import CauseCode
 from tests.acceptance.gateway_process import HTTP, GatewayProcess
 from tests.chaos.house import House
+from tests.chaos.memory import MEMORY_MAX_MIB, peak_mib
 from tests.chaos.nemeses import SHORT, Length, draw
 from tests.chaos.region import SOURCE, judge_region, refused_of
 from tests.chaos.senders import PoisonSender, Sender
@@ -34,7 +35,8 @@ class Report:
     ``verdict`` is on the record, ``elsewhere`` on the FHIR server, which refused ``refused``.
     ``quarantined`` were set apart because the gateway died over them again and again, as it must
     be where nobody knows who killed it; they were let go again at the end. ``causes`` are those of
-    what was dead then."""
+    what was dead then. ``settled_seconds`` after the last message nothing was on its way any more;
+    ``memory_mib`` is the most that the gateway had resident by then since its last start."""
 
     store: str
     seed: int
@@ -49,6 +51,8 @@ class Report:
     causes: Counter[str] = field(default_factory=Counter)
     dead: int = 0
     backlog: int = 0
+    settled_seconds: float = 0.0
+    memory_mib: int = 0
     verdict: Verdict = field(default_factory=Verdict)
     elsewhere: Verdict = field(default_factory=Verdict)
     wrong: list[str] = field(default_factory=list)
@@ -121,7 +125,12 @@ def run(house: House, seed: int, plan: Plan) -> Report:
         house.raise_up()
     report.seconds = round(time.monotonic() - began, 1)
     _calm(house, fresh, poison, stop, report)
+    began = time.monotonic()
     _settle(house, plan, report)
+    report.settled_seconds = round(time.monotonic() - began, 1)
+    report.memory_mib = peak_mib(house.process().pid)
+    if plan.backlog and report.memory_mib > MEMORY_MAX_MIB:
+        report.wrong.append(f"the gateway had {report.memory_mib} MiB, not {MEMORY_MAX_MIB}")
     late = _let_go_again(house, plan, report)
     report.starts = gateway.starts
     report.acknowledged = sum(sender.total for sender in senders)

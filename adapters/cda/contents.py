@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import cast
 
-from lxml import etree
-
+from adapters.cda.nodes import Node
 from adapters.cda.paths import Axis, CdaPath, Ending
 from adapters.cda.structure import tag_of
-from adapters.cda.values import REFERENCES, CdaElement, attribute_value, ending_value
+from adapters.cda.values import REFERENCES, CdaElement, attribute_value, ending_value, says_something
 from adapters.cda.walking import Walk
 from gateway.ports import CompiledPath, Scope, ValueState
 
@@ -43,8 +42,7 @@ def compile_content(path: CdaPath, walk: Walk) -> Content | None:
 
     def content(scope: Scope) -> Hashable:
         start = cast("CdaElement", scope)
-        top = start.reading.document.root if path.absolute else start.element
-        found = walk(top, start.reading.children)
+        found = walk(start.reading.root if path.absolute else start.element)
         if not found:
             return None
         reading = start.reading
@@ -88,7 +86,7 @@ def compile_contents(
         for place, look in always:
             tokens[place] = look(scope)
         start = cast("CdaElement", scope)
-        for tag in start.reading.children.of(start.element):
+        for tag in start.element.by_tag():
             for place, look in by_tag.get(tag, ()):
                 tokens[place] = look(scope)
         return tokens
@@ -99,7 +97,7 @@ def compile_contents(
 def _of_attribute(name: str) -> Callable[[CdaElement], Hashable]:
     def token(holder: CdaElement) -> Hashable:
         found = attribute_value(holder.element, name)
-        if found is None and holder.element.get("nullFlavor") is not None:
+        if found is None and "nullFlavor" in holder.element.attributes:
             return ""
         return found
 
@@ -107,23 +105,37 @@ def _of_attribute(name: str) -> Callable[[CdaElement], Hashable]:
 
 
 def _of_element(holder: CdaElement) -> Hashable:
-    known, element = holder.reading.contents, holder.element
-    if element not in known:
-        known[element] = _written(holder)
-    return known[element]
+    element = holder.element
+    token = element.token
+    if token is None:
+        token = element.token = _written(holder)
+    return token
 
 
 def _written(holder: CdaElement) -> Hashable:
     element = holder.element
-    if not holder.reading.says_something(element):
+    if not says_something(element):
         return ""
-    if len(element) == 0 and not element.text:
-        return tuple(element.items())
-    for count, inner in enumerate(element.iter()):
-        long = inner.text is not None and len(inner.text) > CHARACTERS_MAX
-        if count > SMALL_MAX or long or inner.tag in REFERENCES:
+    if not element.children and not element.text:
+        return _start(element)
+    if element.end - element.number - 1 > SMALL_MAX:
+        return holder.reading.number(element)
+    written = ""
+    for inner in element.below():
+        if len(inner.text) > CHARACTERS_MAX or inner.tag in REFERENCES:
             return holder.reading.number(element)
-    return etree.tostring(element, with_tail=False)
+        # XML has no such characters (XML 1.0, 2.2), so nothing else is written like this.
+        tail = "" if inner is element else inner.tail
+        written += f"\x1e{inner.end - inner.number}{_start(inner)}\x1f{inner.text}\x1f{tail}"
+    return written
+
+
+def _start(element: Node) -> str:
+    """Name and attributes as one string."""
+    written = f"\x1c{element.tag}"
+    for name, value in element.attributes.items():
+        written += f"\x1d{name}={value}"
+    return written
 
 
 def _of_ending(path: CdaPath) -> Callable[[CdaElement], Hashable]:

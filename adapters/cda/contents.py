@@ -15,7 +15,13 @@ from typing import cast
 from adapters.cda.nodes import Node
 from adapters.cda.paths import Axis, CdaPath, Ending
 from adapters.cda.structure import tag_of
-from adapters.cda.values import REFERENCES, CdaElement, attribute_value, ending_value, says_something
+from adapters.cda.values import (
+    REFERENCES,
+    CdaElement,
+    attribute_value,
+    ending_value,
+    says_something,
+)
 from adapters.cda.walking import Walk
 from gateway.ports import CompiledPath, Scope, ValueState
 

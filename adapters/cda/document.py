@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from lxml import etree
 
@@ -122,7 +122,7 @@ def _usual(payload: Payload, encoding: str, limits: Limits) -> Node | None:
     # There is no declaration, so there are no entities; told not to replace any, libxml2 hands
     # a target "&#38;" for the "&amp;" of an attribute.
     hardened = {**_HARDENED, "resolve_entities": "internal"}
-    parser = etree.XMLParser(target=builder, encoding=parser_encoding, **hardened)
+    parser = etree.XMLParser(target=cast("Any", builder), encoding=parser_encoding, **hardened)
     try:
         for block in _blocks(plain):
             parser.feed(bytes(block))
@@ -169,9 +169,7 @@ def _blocks(data: bytes | memoryview) -> Iterator[bytes | memoryview]:
 
 
 def _parse(data: bytes | memoryview, encoding: str, limits: Limits) -> etree._Element:
-    parser = etree.XMLPullParser(
-        events=("start", "end"), encoding=encoding, **_HARDENED
-    )
+    parser = etree.XMLPullParser(events=("start", "end"), encoding=encoding, **_HARDENED)
     count = _Count(limits)
     try:
         for block in _blocks(data):
@@ -275,10 +273,7 @@ def _shown(element: etree._Element) -> str:
 def _require_release_2(root: etree._Element) -> None:
     """CDA R2 fixes ``typeId`` and demands an ``id`` (section 4.2.1); here it is of one patient."""
     kind = root.find(f"{{{V3}}}typeId")
-    if (
-        kind is None
-        or (kind.get("root"), kind.get("extension")) != _RELEASE_2
-    ):
+    if kind is None or (kind.get("root"), kind.get("extension")) != _RELEASE_2:
         raise NotReadable(
             "typeId does not say CDA Release 2 (2.16.840.1.113883.1.3, POCD_HD000040)",
             "/ClinicalDocument/typeId",

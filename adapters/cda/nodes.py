@@ -15,7 +15,7 @@ from lxml import etree
 WORDS_MAX = 4096
 """Pieces of one text that are kept apart before they are put together: a PDF comes in many."""
 
-_NO_CHILDREN: "list[Node]" = []
+_NO_CHILDREN: list[Node] = []
 _NO_ATTRIBUTES: dict[str, str] = {}
 
 
@@ -179,6 +179,7 @@ class Builder:
 
     def doctype(self, name: str, public: object, system: object) -> None:
         """A document type declaration is never taken."""
+        del name, public, system
         raise TooMuch
 
     def close(self) -> Node:
@@ -211,7 +212,7 @@ def tree_of(top: etree._Element) -> Node:
     every: list[Node] = []
     tags: dict[str, str] = {}
     root = node = _node(top, None, every, tags)
-    inside = iter(top)
+    inside: Iterator[etree._Element] = iter(top)
     waiting: list[tuple[Node, Iterator[etree._Element]]] = []
     while True:
         element = next(inside, None)

@@ -8,6 +8,7 @@ because every rule of a mapping asks for some of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import count
 
 from adapters.cda.nodes import Node
@@ -44,22 +45,7 @@ def find(scope: CdaElement, path: CdaPath) -> Sequence[CdaValue]:
 
 def compile_walk(path: CdaPath) -> Walk:
     """One function from an element to the elements that the steps reach, in order."""
-    walk = _walk([_compile_step(step) for step in path.steps])
-    if not any(step.predicates for step in path.steps):
-        return walk
-    number = next(_NUMBERS)
-
-    def remembered(start: Node) -> Sequence[Node]:
-        # A rule asks whether there is one, and its walk goes there.
-        chosen = start.chosen
-        if chosen is None:
-            chosen = start.chosen = {}
-        found = chosen.get(number)
-        if found is None:
-            found = chosen[number] = walk(start)
-        return found
-
-    return remembered
+    return _walk([compile_step(step) for step in path.steps])
 
 
 def _walk(hops: Sequence[Walk]) -> Walk:
@@ -69,19 +55,22 @@ def _walk(hops: Sequence[Walk]) -> Walk:
     def walk(start: Node) -> Sequence[Node]:
         current: Sequence[Node] = (start,)
         for hop in hops:
-            if len(current) == 1:
-                current = hop(current[0])
-            else:
-                # Two starts may reach the same element (nested sections below "//").
-                merged: dict[Node, None] = {}
-                for element in current:
-                    merged.update(dict.fromkeys(hop(element)))
-                current = tuple(merged)
+            current = hop(current[0]) if len(current) == 1 else from_each(current, hop)
             if not current:
                 break
         return current
 
     return walk
+
+
+def from_each(starts: Sequence[Node], hop: Walk) -> Sequence[Node]:
+    """What one step reaches from several elements, each once: two may reach the same one
+    (nested sections below "//")."""
+    reached: dict[Node, None] = {}
+    for element in starts:
+        for found in hop(element):
+            reached[found] = None
+    return tuple(reached)
 
 
 _COMPILED: dict[str, Walk] = {}
@@ -98,7 +87,9 @@ def _compiled(path: CdaPath) -> Walk:
     return walk
 
 
-def _compile_step(step: Step) -> Walk:
+@lru_cache(maxsize=16_384)
+def compile_step(step: Step) -> Walk:
+    """One function for one step, shared by all paths that have it."""
     reach = _reach(step)
     tests = [_compile_predicate(predicate) for predicate in step.predicates]
     # Of several ancestors that fit, the nearest is meant.
@@ -106,7 +97,19 @@ def _compile_step(step: Step) -> Walk:
     if not tests and not position:
         return reach
 
+    number = next(_NUMBERS)
+
     def hop(start: Node) -> Sequence[Node]:
+        # Several paths begin with the same step, and who asks whether one is there goes there.
+        chosen = start.chosen
+        if chosen is None:
+            chosen = start.chosen = {}
+        found = chosen.get(number)
+        if found is None:
+            found = chosen[number] = choose(start)
+        return found
+
+    def choose(start: Node) -> Sequence[Node]:
         found: Sequence[Node] = reach(start)
         for test in tests:
             found = [element for element in found if test(element)]

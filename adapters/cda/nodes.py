@@ -32,7 +32,6 @@ class Node:
     # Defaults of the class and no slots: most elements are leaves of which nothing is asked.
     text: str = ""
     tail: str = ""
-    children: list[Node] = _NO_CHILDREN
     end: int = 0
     """The number of the first element after this one that is not in it."""
     token: Hashable = None
@@ -49,6 +48,7 @@ class Node:
         self.tag: str = tag
         self.attributes: dict[str, str] = attributes
         self.parent: Node | None = parent
+        self.children: list[Node] = _NO_CHILDREN
         self.all: list[Node] = every
         """The elements of the document, in its order; ``number`` is the place in it."""
         self.number: int = len(every)

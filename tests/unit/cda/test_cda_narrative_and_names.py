@@ -170,3 +170,11 @@ def test_an_element_that_points_elsewhere_is_like_no_other() -> None:
 def test_paths_that_lead_up_or_anywhere_have_no_look() -> None:
     for text in ("..", "//section", "ancestor::section/title"):
         assert LANGUAGE.path(text, versions=["R2"], within=ROOT).content is None
+
+
+def test_a_look_at_several_paths_goes_by_any_name_too() -> None:
+    top = scope()
+    paths = [LANGUAGE.path(text, versions=["R2"], within=ROOT) for text in ("*/@code", "id@root")]
+    look = LANGUAGE.contents(paths)
+    assert list(look(top)) == [path.content(top) for path in paths if path.content is not None]
+    assert look(top)[0]

@@ -70,7 +70,7 @@ peers: setup ## Send the corpora with HAPI, Camel, python-hl7 and a bare socket;
 	@tools/setup tests $(VENV)
 	@tools/peers/run $(BIN)/python $(or $(MESSAGES),../shared/corpora/hl7v2)
 
-xds-peers: setup ## Submit, find and fetch documents with IPF (needs a JDK and Maven; DOCUMENTS=folder)
+xds-peers: setup ## Submit, find and fetch with IPF (JDK, Maven; DOCUMENTS=folder, SECONDS_MAX=120)
 	@tools/setup tests $(VENV)
 	@tools/xds_peers/run $(BIN)/python $(or $(DOCUMENTS),../shared/corpora/cda)
 

@@ -9,6 +9,7 @@ Protocols and the values that they speak of; who implements them is another's ma
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -82,6 +83,11 @@ class DocumentRegistry(Protocol):
 
     Raises OSError or ``gateway.documents.RegistryUnavailable`` when it cannot be read.
     """
+
+    def at_one_time(self) -> AbstractContextManager[None]:
+        """What is asked inside, by this thread, is answered of one state of record and registry,
+        and in one transaction: a question by itself costs less than its transaction."""
+        ...
 
     def of_patient(self, patient: Identifier, *, limit: int) -> Sequence[DocumentVersion]:
         """The documents of the one patient with this identifier, the last first.

@@ -61,8 +61,20 @@ class RecordRegistry:
         self._journal = journal
         self._record = record
         self._roots = roots
+        self._open = threading.local()
+        """The ``connection`` of each thread that asks several things at one time."""
         self._noting = threading.Lock()
         self._waiting: deque[_Note] = deque()
+
+    @contextmanager
+    def at_one_time(self) -> Iterator[None]:
+        """See :meth:`gateway.documents.DocumentRegistry.at_one_time`."""
+        with self._reading() as connection:
+            self._open.connection = connection
+            try:
+                yield
+            finally:
+                self._open.connection = None
 
     def of_patient(self, patient: Identifier, *, limit: int) -> Sequence[DocumentVersion]:
         """See :meth:`gateway.documents.DocumentRegistry.of_patient`."""
@@ -235,6 +247,10 @@ class RecordRegistry:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
+        there: Connection | None = getattr(self._open, "connection", None)
+        if there is not None:
+            yield there
+            return
         try:
             with self._journal.read() as connection:
                 yield connection

@@ -12,15 +12,22 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import cast
 
-from lxml import etree
-
-from adapters.cda.paths import Axis, CdaPath, Ending
+from adapters.cda.nodes import Node
+from adapters.cda.paths import ANY, Axis, CdaPath, Ending, Step
 from adapters.cda.structure import tag_of
-from adapters.cda.values import REFERENCES, CdaElement, attribute_value, ending_value
-from adapters.cda.walking import Walk
+from adapters.cda.values import (
+    REFERENCES,
+    CdaElement,
+    Reading,
+    attribute_value,
+    ending_value,
+    says_something,
+)
+from adapters.cda.walking import Walk, compile_step, from_each
 from gateway.ports import CompiledPath, Scope, ValueState
 
 Content = Callable[[Scope], Hashable]
+Token = Callable[[CdaElement], Hashable]
 
 SMALL_MAX = 12
 """Elements in an element whose XML is worth being written down to be told by it."""
@@ -38,22 +45,12 @@ def compile_content(path: CdaPath, walk: Walk) -> Content | None:
         return None
     if path.ending is Ending.ELEMENT and not path.steps:
         return None
-    token = _of_attribute(path.attribute) if path.ending is Ending.ATTRIBUTE else None
-    token = token or (_of_element if path.ending is Ending.ELEMENT else _of_ending(path))
+    token = _token_of(path)
 
     def content(scope: Scope) -> Hashable:
         start = cast("CdaElement", scope)
-        top = start.reading.document.root if path.absolute else start.element
-        found = walk(top, start.reading.children)
-        if not found:
-            return None
-        reading = start.reading
-        if len(found) == 1:
-            return token(CdaElement(reading, found[0]))
-        tokens = [token(CdaElement(reading, element)) for element in found]
-        if any(tokens):
-            return tuple(tokens)
-        return None if all(one is None for one in tokens) else ""
+        found = walk(start.reading.root if path.absolute else start.element)
+        return _of_all(start.reading, found, token) if found else None
 
     if not path.absolute:
         return content
@@ -67,20 +64,56 @@ def compile_content(path: CdaPath, walk: Walk) -> Content | None:
     return once
 
 
+def _token_of(path: CdaPath) -> Token:
+    if path.ending is Ending.ATTRIBUTE:
+        return _of_attribute(path.attribute)
+    return _of_element if path.ending is Ending.ELEMENT else _of_ending(path)
+
+
+def _of_all(reading: Reading, found: Sequence[Node], token: Token) -> Hashable:
+    """The token of what a walk has found, at least one element."""
+    if len(found) == 1:
+        return token(CdaElement(reading, found[0]))
+    tokens = [token(CdaElement(reading, element)) for element in found]
+    if any(tokens):
+        return tuple(tokens)
+    return None if all(one is None for one in tokens) else ""
+
+
+class Branch:
+    """Paths that begin with the same steps: where they go next, and which end here."""
+
+    __slots__ = ("endings", "further", "hop")
+
+    def __init__(self, hop: Walk) -> None:
+        self.hop: Walk = hop
+        self.endings: list[tuple[int, Token]] = []
+        self.further: dict[Step, Branch] = {}
+
+
 def compile_contents(
     paths: Sequence[CompiledPath], parsed: Sequence[CdaPath]
 ) -> Callable[[Scope], Sequence[Hashable]]:
-    """One look for several paths: what has no first step in the scope is not walked."""
+    """One look for several paths: steps that they share are gone once, and what has no first
+    step in the scope is not walked."""
     always: list[tuple[int, Content]] = []
-    by_tag: dict[str, list[tuple[int, Content]]] = {}
+    first: dict[Step, Branch] = {}
     for place, (compiled, path) in enumerate(zip(paths, parsed, strict=True)):
-        look = cast("Content", compiled.content)
-        if path.absolute or not path.steps:
-            always.append((place, look))
+        if path.absolute or not path.steps or path.steps[0].name == ANY:
+            always.append((place, cast("Content", compiled.content)))
             continue
-        name = path.steps[0].name
+        branches, branch = first, Branch(_nowhere)
+        for step in path.steps:
+            if step not in branches:
+                branches[step] = Branch(compile_step(step))
+            branch = branches[step]
+            branches = branch.further
+        branch.endings.append((place, _token_of(path)))
+    by_tag: dict[str, list[Branch]] = {}
+    for step, branch in first.items():
+        name = step.name
         for tag in {tag_of(name), tag_of(name if ":" in name else f"pharm:{name}")}:
-            by_tag.setdefault(tag, []).append((place, look))
+            by_tag.setdefault(tag, []).append(branch)
     count = len(paths)
 
     def contents(scope: Scope) -> Sequence[Hashable]:
@@ -88,18 +121,36 @@ def compile_contents(
         for place, look in always:
             tokens[place] = look(scope)
         start = cast("CdaElement", scope)
-        for tag in start.reading.children.of(start.element):
-            for place, look in by_tag.get(tag, ()):
-                tokens[place] = look(scope)
+        element = start.element
+        for tag in element.by_tag():
+            for branch in by_tag.get(tag, ()):
+                found = branch.hop(element)
+                if found:
+                    _look(branch, found, start.reading, tokens)
         return tokens
 
     return contents
 
 
-def _of_attribute(name: str) -> Callable[[CdaElement], Hashable]:
+def _nowhere(_start: Node) -> Sequence[Node]:
+    return ()
+
+
+def _look(branch: Branch, found: Sequence[Node], reading: Reading, tokens: list[Hashable]) -> None:
+    """The tokens of all paths that go by a branch, which has led to some elements."""
+    for place, token in branch.endings:
+        tokens[place] = _of_all(reading, found, token)
+    for inner in branch.further.values():
+        hop = inner.hop
+        reached = hop(found[0]) if len(found) == 1 else from_each(found, hop)
+        if reached:
+            _look(inner, reached, reading, tokens)
+
+
+def _of_attribute(name: str) -> Token:
     def token(holder: CdaElement) -> Hashable:
         found = attribute_value(holder.element, name)
-        if found is None and holder.element.get("nullFlavor") is not None:
+        if found is None and "nullFlavor" in holder.element.attributes:
             return ""
         return found
 
@@ -107,26 +158,40 @@ def _of_attribute(name: str) -> Callable[[CdaElement], Hashable]:
 
 
 def _of_element(holder: CdaElement) -> Hashable:
-    known, element = holder.reading.contents, holder.element
-    if element not in known:
-        known[element] = _written(holder)
-    return known[element]
+    element = holder.element
+    token = element.token
+    if token is None:
+        token = element.token = _written(holder)
+    return token
 
 
 def _written(holder: CdaElement) -> Hashable:
     element = holder.element
-    if not holder.reading.says_something(element):
+    if not says_something(element):
         return ""
-    if len(element) == 0 and not element.text:
-        return tuple(element.items())
-    for count, inner in enumerate(element.iter()):
-        long = inner.text is not None and len(inner.text) > CHARACTERS_MAX
-        if count > SMALL_MAX or long or inner.tag in REFERENCES:
+    if not element.children and not element.text:
+        return _start(element)
+    if element.end - element.number - 1 > SMALL_MAX:
+        return holder.reading.number(element)
+    written = ""
+    for inner in element.below():
+        if len(inner.text) > CHARACTERS_MAX or inner.tag in REFERENCES:
             return holder.reading.number(element)
-    return etree.tostring(element, with_tail=False)
+        # XML has no such characters (XML 1.0, 2.2), so nothing else is written like this.
+        tail = "" if inner is element else inner.tail
+        written += f"\x1e{inner.end - inner.number}{_start(inner)}\x1f{inner.text}\x1f{tail}"
+    return written
 
 
-def _of_ending(path: CdaPath) -> Callable[[CdaElement], Hashable]:
+def _start(element: Node) -> str:
+    """Name and attributes as one string."""
+    written = f"\x1c{element.tag}"
+    for name, value in element.attributes.items():
+        written += f"\x1d{name}={value}"
+    return written
+
+
+def _of_ending(path: CdaPath) -> Token:
     def token(holder: CdaElement) -> Hashable:
         value = ending_value(holder, path)
         if value is None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 from lxml import etree
 
+from adapters.cda.nodes import Builder, Node, TooMuch, tree_of
 from adapters.cda.prolog import (
     NotReadable,
     ascii_compatible,
@@ -27,6 +29,17 @@ SIGNATURE = "{http://www.w3.org/2000/09/xmldsig#}Signature"
 SIGNED_OBJECT = "{http://www.w3.org/2000/09/xmldsig#}Object"
 SELF_PRESENTED = "{urn:asip-sante:ci-sis}Contenu"
 _BLOCK_BYTES = 1 << 16
+_HARDENED: dict[str, Any] = {
+    "resolve_entities": False,
+    "no_network": True,
+    "load_dtd": False,
+    "dtd_validation": False,
+    "attribute_defaults": False,
+    "huge_tree": True,
+    "remove_pis": True,
+    "remove_comments": True,
+}
+_RELEASE_2 = ("2.16.840.1.113883.1.3", "POCD_HD000040")
 _ROOT_NAME_MAX = 60
 
 
@@ -75,6 +88,65 @@ def read_document(
     Raises NotReadable, whose ``code`` tells hostile, malformed and foreign apart
     and whose ``location`` is a line, a byte or an XPath; no value is repeated.
     """
+    plain, parser_encoding, said = _characters(payload, encoding, limits)
+    top = _parse(plain, parser_encoding, limits)
+    root, form = _clinical_document(top)
+    _require_release_2(root)
+    return Document(payload, root, form, said)
+
+
+def read_nodes(
+    payload: Payload, *, encoding: str = "", limits: Limits = DEFAULT_LIMITS
+) -> tuple[Node, str]:
+    """The same document as nodes for a mapping (:mod:`adapters.cda.nodes`), and its form.
+
+    What is as usual is read without the parser's tree; all else, and whatever is refused,
+    goes by :func:`read_document`. Raises what that raises.
+    """
+    root = _usual(payload, encoding, limits)
+    if root is not None:
+        return root, "plain"
+    document = read_document(payload, encoding=encoding, limits=limits)
+    return tree_of(document.root), document.form
+
+
+def _usual(payload: Payload, encoding: str, limits: Limits) -> Node | None:
+    """The nodes of a plain CDA R2 document that nothing is to be said against, or None."""
+    plain, parser_encoding, _ = _characters(payload, encoding, limits)
+    builder = Builder(
+        limits.depth_max,
+        limits.elements_max,
+        limits.attributes_max,
+        limits.element_attributes_max,
+    )
+    # There is no declaration, so there are no entities; told not to replace any, libxml2 hands
+    # a target "&#38;" for the "&amp;" of an attribute.
+    hardened = {**_HARDENED, "resolve_entities": "internal"}
+    parser = etree.XMLParser(target=cast("Any", builder), encoding=parser_encoding, **hardened)
+    try:
+        for block in _blocks(plain):
+            parser.feed(bytes(block))
+        parser.close()
+    except (etree.XMLSyntaxError, TooMuch):
+        return None
+    root = builder.every[0]
+    children = root.by_tag()
+    kinds, own = children.get(f"{{{V3}}}typeId", []), children.get(f"{{{V3}}}id", [])
+    as_usual = (
+        root.tag == CLINICAL_DOCUMENT
+        and kinds
+        and (kinds[0].get("root"), kinds[0].get("extension")) == _RELEASE_2
+        and len(children.get(f"{{{V3}}}recordTarget", [])) <= 1
+        and own
+        and (own[0].get("root") or "").strip()
+    )
+    return root if as_usual else None
+
+
+def _characters(
+    payload: Payload, encoding: str, limits: Limits
+) -> tuple[bytes | memoryview, str, str]:
+    """The bytes for the parser, the encoding it is told, and the one that the document has."""
     if payload.size > limits.bytes_max:
         raise NotReadable(
             f"the document is larger than {limits.bytes_max} bytes",
@@ -87,10 +159,7 @@ def read_document(
     prolog = read_prolog(data, encoding)
     plain, parser_encoding = ascii_compatible(data, prolog)
     refuse_declarations(plain)
-    top = _parse(plain, parser_encoding, limits)
-    root, form = _clinical_document(top)
-    _require_release_2(root)
-    return Document(payload, root, form, prolog.encoding)
+    return plain, parser_encoding, prolog.encoding
 
 
 def _blocks(data: bytes | memoryview) -> Iterator[bytes | memoryview]:
@@ -100,18 +169,7 @@ def _blocks(data: bytes | memoryview) -> Iterator[bytes | memoryview]:
 
 
 def _parse(data: bytes | memoryview, encoding: str, limits: Limits) -> etree._Element:
-    parser = etree.XMLPullParser(
-        events=("start", "end"),
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        dtd_validation=False,
-        attribute_defaults=False,
-        huge_tree=True,
-        remove_pis=True,
-        remove_comments=True,
-        encoding=encoding,
-    )
+    parser = etree.XMLPullParser(events=("start", "end"), encoding=encoding, **_HARDENED)
     count = _Count(limits)
     try:
         for block in _blocks(data):
@@ -215,11 +273,7 @@ def _shown(element: etree._Element) -> str:
 def _require_release_2(root: etree._Element) -> None:
     """CDA R2 fixes ``typeId`` and demands an ``id`` (section 4.2.1); here it is of one patient."""
     kind = root.find(f"{{{V3}}}typeId")
-    if (
-        kind is None
-        or kind.get("root") != "2.16.840.1.113883.1.3"
-        or kind.get("extension") != "POCD_HD000040"
-    ):
+    if kind is None or (kind.get("root"), kind.get("extension")) != _RELEASE_2:
         raise NotReadable(
             "typeId does not say CDA Release 2 (2.16.840.1.113883.1.3, POCD_HD000040)",
             "/ClinicalDocument/typeId",

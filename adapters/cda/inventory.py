@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import cast
 
-from lxml import etree
-
+from adapters.cda.nodes import Node
 from adapters.cda.structure import V3, XSI, name_of
 from adapters.cda.values import XSI_TYPE, CdaElement
 from gateway.inventory import Leaf, LeafKey
@@ -42,12 +41,12 @@ class CdaInventory:
         """Every leaf, in document order."""
         top = cast("CdaElement", root)
         reading = top.reading
-        for element in _outside_narrative(reading.document.root):
+        for element in _outside_narrative(reading.root):
             place = reading.place(element)
             key = _steps(place)
             generic = _generic(key)
-            for name, value in element.items():
-                shown = _shown(str(name)) if str(value).strip() else ""
+            for name, value in element.attributes.items():
+                shown = _shown(name) if value.strip() else ""
                 if shown:
                     speaking = next((n for n in _SPEAKING if element.get(n) is not None), "")
                     heard = len(key) if shown == speaking else len(key) + 1
@@ -82,15 +81,17 @@ def _generic(key: LeafKey) -> str:
     return _SECTIONS_IN.sub("//section", "/".join(str(part) for part in key[::2]))
 
 
-def _outside_narrative(root: etree._Element) -> Iterator[etree._Element]:
+def _outside_narrative(root: Node) -> Iterator[Node]:
     """Every element but the narrative blocks of sections, without recursion."""
-    walk = etree.iterwalk(root, events=("start",))
-    for _, element in walk:
-        parent = element.getparent()
+    at, every = root.number, root.all
+    while at < root.end:
+        element = every[at]
+        parent = element.parent
         if element.tag == NARRATIVE and parent is not None and parent.tag in SECTIONS:
-            walk.skip_subtree()
+            at = element.end
             continue
         yield element
+        at += 1
 
 
 def _shown(name: str) -> str:
@@ -102,22 +103,22 @@ def _shown(name: str) -> str:
     return name_of(name) if name.startswith("{") else name
 
 
-def _says_words(element: etree._Element) -> bool:
+def _says_words(element: Node) -> bool:
     """Whether words stand directly in the element (between its elements, too)."""
     if element.text and not element.text.isspace():
         return True
-    return any(child.tail and not child.tail.isspace() for child in element)
+    return any(child.tail and not child.tail.isspace() for child in element.children)
 
 
-def _heard(element: etree._Element, key: LeafKey) -> int:
+def _heard(element: Node, key: LeafKey) -> int:
     """How far out the words of an element are in the text of those around it."""
     length = len(key) + 1
-    around: etree._Element | None = element
+    around: Node | None = element
     while around is not None and length > 2:
         if any(around.get(name) is not None for name in _SPEAKING):
             break
         length = length - 1 if length == len(key) + 1 else length - 2
-        around = around.getparent()
+        around = around.parent
     return max(length, 2)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from adapters.cda.contents import compile_content, compile_contents
-from adapters.cda.document import CEILING, Limits, read_document
+from adapters.cda.document import CEILING, Limits, read_nodes
 from adapters.cda.paths import ANY, Axis, CdaPath, Ending, Step, parse
 from adapters.cda.structure import structure
 from adapters.cda.values import (
@@ -46,11 +46,11 @@ class CdaReader:
         self.limits = limits
 
     def read(self, payloads: Sequence[Payload], *, encoding: str = "") -> CdaElement:
-        """Read one document. Raises Unreadable, as :func:`read_document` says."""
+        """Read one document. Raises Unreadable, as :func:`read_nodes` says."""
         if len(payloads) != 1:
             raise Unreadable(f"CDA is read one document at a time, not {len(payloads)}")
-        document = read_document(payloads[0], encoding=encoding, limits=self.limits)
-        return CdaElement(Reading(document, find), document.root)
+        root, form = read_nodes(payloads[0], encoding=encoding, limits=self.limits)
+        return CdaElement(Reading(payloads[0], root, form, find), root)
 
 
 class CdaLanguage(SourceLanguage):
@@ -88,7 +88,7 @@ class CdaLanguage(SourceLanguage):
 
         def each(scope: Scope) -> Iterator[Scope]:
             start = _element(scope)
-            for element in walk(start_of(start, parsed), start.reading.children):
+            for element in walk(start_of(start, parsed)):
                 yield CdaElement(start.reading, element)
 
         needs = self.path(spec["path"], versions=versions, within=within)
@@ -111,7 +111,7 @@ class CdaLanguage(SourceLanguage):
             "id": own.part("@root").text + (f"^{extension}" if extension else ""),
             "setId": top.part("setId@root").text,
             "versionNumber": top.part("versionNumber@value").text,
-            "form": top.reading.document.form,
+            "form": top.reading.form,
         }
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 
-from lxml import etree
-
+from adapters.cda.nodes import Node
 from adapters.cda.structure import V3
 
 _BLOCKS = frozenset(
@@ -20,13 +19,13 @@ _CELLS = frozenset({f"{{{V3}}}td", f"{{{V3}}}th"})
 _BLANKS = re.compile(r"[ \t\r\n\f\v]+")
 
 
-def plain_text(element: etree._Element) -> str:
+def plain_text(element: Node) -> str:
     """The words of a narrative element: one line per paragraph, item, row or ``br``.
 
     Cells of a row are parted by a tab. Blanks are folded as XML writers mean them;
     the words themselves are not changed.
     """
-    if len(element) == 0:  # most often there is a text and nothing else
+    if not element.children:  # most often there is a text and nothing else
         text = element.text
         return _BLANKS.sub(" ", text).strip() if text else ""
     parts: list[str] = []
@@ -36,31 +35,36 @@ def plain_text(element: etree._Element) -> str:
     return "\n".join(line for line in cleaned if line)
 
 
-def _collect(top: etree._Element, parts: list[str]) -> None:
+def _collect(top: Node, parts: list[str]) -> None:
     """Walk without recursion, so that depth is bounded by the reader's limit alone."""
-    for event, element in etree.iterwalk(top, events=("start", "end")):
-        block = element.tag in _BLOCKS
-        if event == "start":
-            if block and element is not top:
+    inside: list[Node] = []
+    for element in top.below():
+        while inside and inside[-1].end <= element.number:
+            _leave(inside.pop(), parts)
+        if element is not top:
+            if element.tag in _BLOCKS:
                 parts.append("\n")
-            if element.text:
-                parts.append(_BLANKS.sub(" ", element.text))
-            continue
-        if element is top:
-            continue
-        if block:
-            parts.append("\n")
-        elif element.tag in _CELLS:
-            parts.append("\t")
-        if element.tail:
-            parts.append(_BLANKS.sub(" ", element.tail))
+            inside.append(element)
+        if element.text:
+            parts.append(_BLANKS.sub(" ", element.text))
+    while inside:
+        _leave(inside.pop(), parts)
 
 
-def identified(root: etree._Element) -> dict[str, etree._Element]:
+def _leave(element: Node, parts: list[str]) -> None:
+    if element.tag in _BLOCKS:
+        parts.append("\n")
+    elif element.tag in _CELLS:
+        parts.append("\t")
+    if element.tail:
+        parts.append(_BLANKS.sub(" ", element.tail))
+
+
+def identified(root: Node) -> dict[str, Node]:
     """Every element with an ``ID`` attribute, by it; the first one where two share it."""
-    found: dict[str, etree._Element] = {}
-    for element in root.iter(etree.Element):
-        name = element.get("ID")
+    found: dict[str, Node] = {}
+    for element in root.below():
+        name = element.attributes.get("ID")
         if name and name not in found:
             found[name] = element
     return found

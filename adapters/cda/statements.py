@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import hashlib
 
-from lxml import etree
-
+from adapters.cda.nodes import Node
 from adapters.cda.structure import tag_of
 
-STATEMENTS = tuple(
+STATEMENTS = frozenset(
     tag_of(name)
     for name in (
         "act", "encounter", "observation", "observationMedia", "organizer", "procedure",
@@ -29,11 +28,13 @@ _CODE = tag_of("code")
 _TRANSLATION = tag_of("translation")
 
 
-def identities(root: etree._Element) -> dict[etree._Element, str]:
-    """For every section and statement below ``root`` its name, 40 hexadecimal digits."""
-    found: dict[etree._Element, str] = {}
+def identities(root: Node) -> dict[Node, str]:
+    """For every section and statement in ``root`` its name, 40 hexadecimal digits."""
+    found: dict[Node, str] = {}
     seen: dict[str, int] = {}
-    for element in root.iter(*STATEMENTS):
+    for element in root.below():
+        if element.tag not in STATEMENTS:
+            continue
         own = _own_id(element)
         said = f"{element.tag}\x1f{own or _around(element, found)}\x1f{_own_code(element)}"
         number = seen.get(said, 0) + 1
@@ -44,27 +45,32 @@ def identities(root: etree._Element) -> dict[etree._Element, str]:
     return found
 
 
-def _own_id(element: etree._Element) -> str:
+def _own_id(element: Node) -> str:
     """The first ``id`` that says something, as ``root^extension``; else empty."""
-    for identifier in element.iterchildren(_ID):
-        root = identifier.get("root", "").strip()
-        if root and identifier.get("nullFlavor") is None:
-            return f"{root.lower()}^{identifier.get('extension', '').strip()}"
+    for identifier in element.by_tag().get(_ID, ()):
+        said = identifier.attributes
+        root = said.get("root", "").strip()
+        if root and "nullFlavor" not in said:
+            return f"{root.lower()}^{said.get('extension', '').strip()}"
     return ""
 
 
-def _own_code(element: etree._Element) -> str:
+def _own_code(element: Node) -> str:
     """The code with its system, else that of the first translation, else empty."""
-    code = element.find(_CODE)
-    if code is None:
+    codes = element.by_tag().get(_CODE)
+    if not codes:
         return ""
-    if code.get("code") is None:
-        translation = code.find(_TRANSLATION)
-        code = code if translation is None else translation
-    return f"{code.get('codeSystem', '')}|{code.get('code', '')}"
+    code = codes[0]
+    if "code" not in code.attributes:
+        translations = code.by_tag().get(_TRANSLATION)
+        code = translations[0] if translations else code
+    return f"{code.attributes.get('codeSystem', '')}|{code.attributes.get('code', '')}"
 
 
-def _around(element: etree._Element, found: dict[etree._Element, str]) -> str:
-    for above in element.iterancestors(*STATEMENTS):
-        return found.get(above, "")
+def _around(element: Node, found: dict[Node, str]) -> str:
+    above = element.parent
+    while above is not None:
+        if above.tag in STATEMENTS:
+            return found.get(above, "")
+        above = above.parent
     return ""

@@ -14,15 +14,13 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
 from itertools import count
 
-from lxml import etree
-
-from adapters.cda.children import Children
-from adapters.cda.document import Document
 from adapters.cda.narrative import identified, plain_text
+from adapters.cda.nodes import Node
 from adapters.cda.paths import CdaPath, Ending, parse
 from adapters.cda.statements import identities
 from adapters.cda.structure import XSI, name_of, structure, system_of, tag_of
 from adapters.cda.xhtml import narrative_div
+from gateway.model import Payload
 from gateway.ports import Value, ValueState
 
 XSI_TYPE = f"{{{XSI}}}type"
@@ -44,10 +42,10 @@ _SERIALS = count(1)
 Find = Callable[["CdaElement", CdaPath], "Sequence[CdaValue]"]
 
 
-def _is_valued(element: etree._Element) -> bool:
+def _is_valued(attributes: dict[str, str]) -> bool:
     """Whether an attribute holds a value, and the element does not say that it has none."""
     said = False
-    for key, value in element.items():
+    for key, value in attributes.items():
         if key == "nullFlavor":
             return False
         if value and key not in _QUALIFIERS:
@@ -55,98 +53,100 @@ def _is_valued(element: etree._Element) -> bool:
     return said
 
 
+def says_something(element: Node) -> bool:
+    """True when the element or anything below it holds a value. Not recursive."""
+    known = element.said
+    if known is None:
+        known = element.said = _says(element)
+    return known
+
+
+def _says(element: Node) -> bool:
+    text = element.text
+    if (text and not text.isspace()) or (element.attributes and _is_valued(element.attributes)):
+        return True
+    if not element.children:
+        return False
+    for inner in element.all[element.number + 1 : element.end]:
+        text = inner.text
+        if text and not text.isspace():
+            return True
+        if inner.attributes and _is_valued(inner.attributes):
+            return True
+        text = inner.tail
+        if text and not text.isspace():
+            return True
+    return False
+
+
 class Reading:
     """One document being read: its types, places and references, each found once."""
 
-    def __init__(self, document: Document, find: Find) -> None:
-        self.document = document
+    def __init__(self, payload: Payload, root: Node, form: str, find: Find) -> None:
+        self.payload = payload
+        self.root = root
+        self.form = form
+        """How it came: :attr:`adapters.cda.document.Document.form`."""
         self.find = find
-        self.children = Children()
-        self.contents: dict[etree._Element, Hashable] = {}
-        """The tokens of whole elements (``contents``)."""
         self.absolute: dict[str, Hashable] = {}
         """The tokens of paths that start at the document."""
-        self._types: dict[etree._Element, str] = {document.root: structure().root}
-        self._places: dict[etree._Element, str] = {document.root: "ClinicalDocument"}
-        self._present: dict[etree._Element, bool] = {}
-        self._identified: dict[str, etree._Element] | None = None
-        self._identities: dict[etree._Element, str] | None = None
+        self._identified: dict[str, Node] | None = None
+        self._identities: dict[Node, str] | None = None
         self._serial = next(_SERIALS)
-        self._numbers: dict[etree._Element, tuple[int, int]] = {}
+        root.datatype = structure().root
+        root.place = "ClinicalDocument"
 
-    def datatype(self, element: etree._Element) -> str:
+    def datatype(self, element: Node) -> str:
         """The schema's type of an element; ``xsi:type`` before the declared one."""
-        known = self._types.get(element)
+        known = element.datatype
         if known is not None:
             return known
-        said = element.get(XSI_TYPE, "").rpartition(":")[2]
+        said = element.attributes.get(XSI_TYPE, "").rpartition(":")[2]
         if said and said in structure().types:
             found = said
         else:
-            parent = element.getparent()
+            parent = element.parent
             declared: tuple[str, ...] = ()
             if parent is not None:
                 declared, _ = structure().child([self.datatype(parent)], name_of(element.tag))
             found = declared[0] if declared else ""
-        self._types[element] = found
+        element.datatype = found
         return found
 
-    def place(self, element: etree._Element) -> str:
+    def place(self, element: Node) -> str:
         """``ClinicalDocument/author(2)/time``: a position wherever a name repeats."""
-        known = self._places.get(element)
-        if known is not None:
-            return known
-        parent = element.getparent()
+        if element.place:
+            return element.place
+        parent = element.parent
         if parent is None:
             return name_of(element.tag)
         above = self.place(parent)
-        by_name: dict[str, list[etree._Element]] = {}
-        for child in parent.iterchildren(etree.Element):
+        by_name: dict[str, list[Node]] = {}
+        for child in parent.children:
             by_name.setdefault(name_of(child.tag), []).append(child)
         for name, children in by_name.items():
             for position, child in enumerate(children, 1):
                 suffix = f"({position})" if len(children) > 1 else ""
-                self._places[child] = f"{above}/{name}{suffix}"
-        return self._places[element]
+                child.place = f"{above}/{name}{suffix}"
+        return element.place
 
-    def says_something(self, element: etree._Element) -> bool:
-        """True when the element or anything below it holds a value. Not recursive."""
-        known = self._present.get(element)
-        if known is None and len(element) == 0:
-            text = element.text
-            known = self._present[element] = bool(text and not text.isspace()) or _is_valued(
-                element
-            )
-        if known is None:
-            known = any(
-                (inner.text and not inner.text.isspace())
-                or (inner.tail and inner is not element and not inner.tail.isspace())
-                or _is_valued(inner)
-                for inner in element.iter(etree.Element)
-            )
-            self._present[element] = known
-        return known
-
-    def referenced(self, reference: str) -> etree._Element | None:
+    def referenced(self, reference: str) -> Node | None:
         """The element whose ID ``#id`` names; None when there is none.
 
         Writers that forget the ``#`` are understood where an element has that ID.
         """
         if self._identified is None:
-            self._identified = identified(self.document.root)
+            self._identified = identified(self.root)
         return self._identified.get(reference.removeprefix("#").strip())
 
-    def number(self, element: etree._Element) -> tuple[int, int]:
+    def number(self, element: Node) -> tuple[int, int]:
         """A number that no other element of any document read here has."""
-        known = self._numbers.get(element)
-        if known is None:
-            known = self._numbers[element] = (self._serial, len(self._numbers))
-        return known
+        return self._serial, element.number
 
-    def identity(self, element: etree._Element) -> str:
+    def identity(self, element: Node) -> str:
         """The name of a section or statement; empty for any other element."""
         if self._identities is None:
-            self._identities = identities(self.document.root)
+            self._identities = identities(self.root)
         return self._identities.get(element, "")
 
 
@@ -155,14 +155,14 @@ class CdaElement:
 
     __slots__ = ("element", "reading")
 
-    def __init__(self, reading: Reading, element: etree._Element) -> None:
+    def __init__(self, reading: Reading, element: Node) -> None:
         self.reading = reading
         self.element = element
 
     @property
     def state(self) -> ValueState:
         """PRESENT or EMPTY; see the module's text."""
-        if self.reading.says_something(self.element):
+        if says_something(self.element):
             return ValueState.PRESENT
         return ValueState.EMPTY
 
@@ -190,22 +190,23 @@ class CdaElement:
     def parts(self, path: str) -> Sequence[CdaValue]:
         """All values at a relative path. PathError when it is no path."""
         if path[:1] == "@" and path != "@xsi:type":  # what is asked most, without a walk
-            said = self.element.get(path[1:])
-            if said is None and self.element.get("nullFlavor") is None:
+            attributes = self.element.attributes
+            said = attributes.get(path[1:])
+            if said is None and "nullFlavor" not in attributes:
                 return ()
             return (CdaText(self, path, said),)
         return self.reading.find(self, _parsed(path))
 
     def source_bytes(self) -> bytes:
         """The exact bytes of the document that this belongs to (``from: source()``)."""
-        return self.reading.document.payload.read()
+        return self.reading.payload.read()
 
     def raw(self) -> bytes:
         """The text content as it stands (Base64 stays Base64); of the ClinicalDocument,
         the exact bytes that arrived, with whatever stylesheet or signature is around it."""
-        if self.element is self.reading.document.root:
-            return self.reading.document.payload.read()
-        return "".join(map(str, self.element.itertext())).encode("utf-8")
+        if self.element is self.reading.root:
+            return self.reading.payload.read()
+        return "".join(self.element.words()).encode("utf-8")
 
 
 class CdaText:
@@ -219,7 +220,7 @@ class CdaText:
         self.text = text or ""
         if text:
             self.state = ValueState.PRESENT
-        elif text is not None or holder.element.get("nullFlavor") is not None:
+        elif text is not None or "nullFlavor" in holder.element.attributes:
             self.state = ValueState.EMPTY
         else:
             self.state = ValueState.ABSENT
@@ -287,20 +288,22 @@ def _parsed(path: str) -> CdaPath:
     return parse(path)
 
 
-def simple_value(element: etree._Element) -> str:
+def simple_value(element: Node) -> str:
     """The one string that stands for an element where a string is asked for."""
-    for key in ("value", "code", "extension", "root"):
-        found = element.get(key)
-        if found is not None:
-            return found
+    attributes = element.attributes
+    if attributes:
+        for key in ("value", "code", "extension", "root"):
+            found = attributes.get(key)
+            if found is not None:
+                return found
     return plain_text(element)
 
 
-def compared_values(element: etree._Element) -> tuple[str, ...]:
+def compared_values(element: Node) -> tuple[str, ...]:
     """What a predicate compares: an identifier answers to root and to root^extension."""
     root = element.get("root")
     if root is not None and element.get("value") is None and element.get("code") is None:
-        return (root, f"{root}^{element.get('extension', '')}")
+        return (root, f"{root}^{element.attributes.get('extension', '')}")
     return (simple_value(element),)
 
 
@@ -320,7 +323,7 @@ def ending_value(holder: CdaElement, path: CdaPath) -> CdaValue | None:
     return None if found.state is ValueState.ABSENT else found
 
 
-def attribute_value(element: etree._Element, name: str) -> str | None:
+def attribute_value(element: Node, name: str) -> str | None:
     """An attribute; of ``xsi:type`` the type's own name, for its prefix means nothing."""
     if name == "xsi:type":
         said = element.get(XSI_TYPE)
@@ -328,23 +331,23 @@ def attribute_value(element: etree._Element, name: str) -> str | None:
     return element.get(name)
 
 
-def _uri(element: etree._Element) -> str:
-    root = element.get("root", "").strip()
+def _uri(element: Node) -> str:
+    root = element.attributes.get("root", "").strip()
     return system_of(root) if root else ""
 
 
-def _scheme(element: etree._Element) -> str:
-    scheme, colon, _ = element.get("value", "").strip().partition(":")
+def _scheme(element: Node) -> str:
+    scheme, colon, _ = element.attributes.get("value", "").strip().partition(":")
     return scheme.lower() if colon else ""
 
 
-def _address(element: etree._Element) -> str:
-    value = element.get("value", "").strip()
+def _address(element: Node) -> str:
+    value = element.attributes.get("value", "").strip()
     _, colon, address = value.partition(":")
     return address if colon else value
 
 
-_FUNCTIONS: dict[Ending, Callable[[etree._Element], str]] = {
+_FUNCTIONS: dict[Ending, Callable[[Node], str]] = {
     Ending.TEXT: plain_text,
     Ending.URI: _uri,
     Ending.SCHEME: _scheme,
@@ -357,11 +360,11 @@ def _resolved(holder: CdaElement) -> str:
     """The words that an element holds or that its ``reference`` points to."""
     element = holder.element
     if element.tag in REFERENCES:
-        pointer: etree._Element | None = element
+        pointer: Node | None = element
     else:
-        pointer = next(element.iterchildren(*REFERENCES), None)
+        pointer = next((child for child in element.children if child.tag in REFERENCES), None)
     if pointer is not None:
-        target = holder.reading.referenced(pointer.get("value", ""))
+        target = holder.reading.referenced(pointer.attributes.get("value", ""))
         if target is not None:
             return plain_text(target)
     return plain_text(element)

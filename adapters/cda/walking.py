@@ -1,39 +1,37 @@
 """How compiled CDA paths go from element to element.
 
 No XPath engine: nested XPath over a few thousand nodes can take minutes. The elements
-below one are sorted by name once for each document (:class:`adapters.cda.values.Children`),
+below one are sorted by name once for each document (:class:`adapters.cda.nodes.Node`),
 because every rule of a mapping asks for some of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import count
-from typing import Any
 
-from lxml import etree
-
-from adapters.cda.children import Children
+from adapters.cda.nodes import Node
 from adapters.cda.paths import ANY, Axis, CdaPath, Ending, Predicate, Step
 from adapters.cda.structure import NAMESPACES, tag_of
 from adapters.cda.values import CdaElement, CdaValue, attribute_value, compared_values, ending_value
 from gateway.ports import PathError
 
-Walk = Callable[[etree._Element, Children], Sequence[etree._Element]]
-Holds = Callable[[etree._Element, Children], bool]
+Walk = Callable[[Node], Sequence[Node]]
+Holds = Callable[[Node], bool]
 
 _TEMPLATE = tag_of("templateId")
 _NUMBERS = count(1)
 
 
-def start_of(scope: CdaElement, path: CdaPath) -> etree._Element:
-    return scope.reading.document.root if path.absolute else scope.element
+def start_of(scope: CdaElement, path: CdaPath) -> Node:
+    return scope.reading.root if path.absolute else scope.element
 
 
 def read_at(scope: CdaElement, path: CdaPath, walk: Walk) -> Sequence[CdaValue]:
     reading = scope.reading
     found: list[CdaValue] = []
-    for element in walk(start_of(scope, path), reading.children):
+    for element in walk(start_of(scope, path)):
         value = ending_value(CdaElement(reading, element), path)
         if value is not None:
             found.append(value)
@@ -47,42 +45,32 @@ def find(scope: CdaElement, path: CdaPath) -> Sequence[CdaValue]:
 
 def compile_walk(path: CdaPath) -> Walk:
     """One function from an element to the elements that the steps reach, in order."""
-    walk = _walk([_compile_step(step) for step in path.steps])
-    if not any(step.predicates for step in path.steps):
-        return walk
-    number = next(_NUMBERS)
-
-    def remembered(start: etree._Element, below: Children) -> Sequence[etree._Element]:
-        # A rule asks whether there is one, and its walk goes there.
-        key = (number, start)
-        found = below.chosen.get(key)
-        if found is None:
-            found = below.chosen[key] = walk(start, below)
-        return found
-
-    return remembered
+    return _walk([compile_step(step) for step in path.steps])
 
 
 def _walk(hops: Sequence[Walk]) -> Walk:
     if len(hops) == 1:
         return hops[0]
 
-    def walk(start: etree._Element, below: Children) -> Sequence[etree._Element]:
-        current: Sequence[etree._Element] = (start,)
+    def walk(start: Node) -> Sequence[Node]:
+        current: Sequence[Node] = (start,)
         for hop in hops:
-            if len(current) == 1:
-                current = hop(current[0], below)
-            else:
-                # Two starts may reach the same element (nested sections below "//").
-                merged: dict[etree._Element, None] = {}
-                for element in current:
-                    merged.update(dict.fromkeys(hop(element, below)))
-                current = tuple(merged)
+            current = hop(current[0]) if len(current) == 1 else from_each(current, hop)
             if not current:
                 break
         return current
 
     return walk
+
+
+def from_each(starts: Sequence[Node], hop: Walk) -> Sequence[Node]:
+    """What one step reaches from several elements, each once: two may reach the same one
+    (nested sections below "//")."""
+    reached: dict[Node, None] = {}
+    for element in starts:
+        for found in hop(element):
+            reached[found] = None
+    return tuple(reached)
 
 
 _COMPILED: dict[str, Walk] = {}
@@ -99,7 +87,9 @@ def _compiled(path: CdaPath) -> Walk:
     return walk
 
 
-def _compile_step(step: Step) -> Walk:
+@lru_cache(maxsize=16_384)
+def compile_step(step: Step) -> Walk:
+    """One function for one step, shared by all paths that have it."""
     reach = _reach(step)
     tests = [_compile_predicate(predicate) for predicate in step.predicates]
     # Of several ancestors that fit, the nearest is meant.
@@ -107,10 +97,22 @@ def _compile_step(step: Step) -> Walk:
     if not tests and not position:
         return reach
 
-    def hop(start: etree._Element, below: Children) -> Sequence[etree._Element]:
-        found: Sequence[etree._Element] = reach(start, below)
+    number = next(_NUMBERS)
+
+    def hop(start: Node) -> Sequence[Node]:
+        # Several paths begin with the same step, and who asks whether one is there goes there.
+        chosen = start.chosen
+        if chosen is None:
+            chosen = start.chosen = {}
+        found = chosen.get(number)
+        if found is None:
+            found = chosen[number] = choose(start)
+        return found
+
+    def choose(start: Node) -> Sequence[Node]:
+        found: Sequence[Node] = reach(start)
         for test in tests:
-            found = [element for element in found if test(element, below)]
+            found = [element for element in found if test(element)]
         if position == -1:
             return found[-1:]
         return found[position - 1 : position] if position else found
@@ -121,19 +123,16 @@ def _compile_step(step: Step) -> Walk:
 def _reach(step: Step) -> Walk:
     if step.axis is Axis.PARENT:
 
-        def parent(start: etree._Element, _below: Children) -> Sequence[etree._Element]:
-            above = start.getparent()
-            return () if above is None else (above,)
+        def parent(start: Node) -> Sequence[Node]:
+            return () if start.parent is None else (start.parent,)
 
         return parent
-    tag: Any = etree.Element if step.name == ANY else tag_of(step.name)
-    if step.axis is Axis.CHILD and step.name == ANY:
-        return lambda start, _below: list(start.iterchildren(tag))
+    tag = "" if step.name == ANY else tag_of(step.name)
     if step.axis is Axis.CHILD:
-        return _children(step.name, tag)
+        return _children(step.name, tag) if tag else lambda start: start.children
     if step.axis is Axis.ANCESTOR:
-        return lambda start, _below: list(start.iterancestors(tag))
-    return lambda start, below: below.under(start, tag)
+        return lambda start: [node for node in start.above() if not tag or node.tag == tag]
+    return lambda start: start.under(tag)
 
 
 def _children(name: str, tag: str) -> Walk:
@@ -141,10 +140,10 @@ def _children(name: str, tag: str) -> Walk:
     twin = tag if ":" in name else tag_of(f"pharm:{name}")
     pharmacy = "{" + NAMESPACES["pharm"] + "}"
 
-    def children(start: etree._Element, below: Children) -> Sequence[etree._Element]:
-        by_tag = below.of(start)
-        if twin != tag and twin in by_tag and str(start.tag).startswith(pharmacy):
-            return list(start.iterchildren(tag, twin))
+    def children(start: Node) -> Sequence[Node]:
+        by_tag = start.by_tag()
+        if twin != tag and twin in by_tag and start.tag.startswith(pharmacy):
+            return [child for child in start.children if child.tag in (tag, twin)]
         return by_tag.get(tag, ())
 
     return children
@@ -160,10 +159,10 @@ def _compile_predicate(predicate: Predicate) -> Holds:
     reader = _predicate_reader(path)
     if not values and path.ending is Ending.ELEMENT:
         # That there is one is all that is asked: its words need not be put together.
-        return lambda element, below: bool(walk(element, below)) is positive
+        return lambda element: bool(walk(element)) is positive
 
-    def test(element: etree._Element, below: Children) -> bool:
-        for found in walk(element, below):
+    def test(element: Node) -> bool:
+        for found in walk(element):
             for value in reader(found):
                 if not values or value in values:
                     return positive
@@ -181,11 +180,11 @@ def _compile_template(values: frozenset[str], *, positive: bool) -> Holds:
     """``[templateId=…]``, the predicate by which mappings choose, without a walk."""
     versioned = any("^" in value for value in values)
 
-    def test(element: etree._Element, below: Children) -> bool:
-        for template in below.of(element).get(_TEMPLATE, ()):
+    def test(element: Node) -> bool:
+        for template in element.by_tag().get(_TEMPLATE, ()):
             root = template.get("root")
             if root in values or (
-                versioned and f"{root}^{template.get('extension', '')}" in values
+                versioned and f"{root}^{template.attributes.get('extension', '')}" in values
             ):
                 return positive
         return not positive
@@ -193,13 +192,13 @@ def _compile_template(values: frozenset[str], *, positive: bool) -> Holds:
     return test
 
 
-def _predicate_reader(path: CdaPath) -> Callable[[etree._Element], Sequence[str]]:
+def _predicate_reader(path: CdaPath) -> Callable[[Node], Sequence[str]]:
     if path.ending is Ending.ELEMENT:
         return compared_values
     if path.ending is Ending.ATTRIBUTE:
         name = path.attribute
 
-        def attribute(element: etree._Element) -> Sequence[str]:
+        def attribute(element: Node) -> Sequence[str]:
             found = attribute_value(element, name)
             return () if found is None else (found,)
 

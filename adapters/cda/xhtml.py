@@ -11,8 +11,7 @@ from __future__ import annotations
 import re
 from html import escape
 
-from lxml import etree
-
+from adapters.cda.nodes import Node
 from adapters.cda.structure import V3
 
 XHTML_CHARACTERS_MAX = 1_000_000
@@ -37,9 +36,9 @@ _SAFE_LINK = re.compile(r"(?:https?|mailto|tel):|#", re.IGNORECASE)
 _IDENTIFIER = re.compile(r"[A-Za-z_][\w.\-]*", re.ASCII)
 
 
-def narrative_div(element: etree._Element) -> str:
+def narrative_div(element: Node) -> str:
     """The div of a section's text; empty when there is not a word in it, or too many."""
-    if not any(text and not text.isspace() for text in element.itertext()):
+    if all(text.isspace() for text in element.words()):
         return ""
     parts = ['<div xmlns="http://www.w3.org/1999/xhtml">']
     _write(element, parts)
@@ -48,43 +47,70 @@ def narrative_div(element: etree._Element) -> str:
     return text if len(text) <= XHTML_CHARACTERS_MAX else ""
 
 
-def _write(top: etree._Element, parts: list[str]) -> None:
+def _write(top: Node, parts: list[str]) -> None:
     """Walk without recursion, so that depth is bounded by the reader's limit alone."""
+    inside: list[Node] = []
     closing: list[str] = []
-    for event, element in etree.iterwalk(top, events=("start", "end")):
-        if event == "start":
-            name = "" if element is top else _name(element)
-            if name:
-                parts.append(f"<{name}{_attributes(element)}{'/' if name in _VOID else ''}>")
-            closing.append(f"</{name}>" if name and name not in _VOID else "")
-            if element.text:
-                parts.append(escape(element.text, quote=False))
-            continue
+    for element in top.below():
+        while inside and inside[-1].end <= element.number:
+            parts.append(closing.pop())
+            tail = inside.pop().tail
+            if tail:
+                parts.append(_escaped(tail))
+        if element is not top:
+            inside.append(element)
+            name = _name(element)
+            if not name:
+                closing.append("")
+            elif name in _VOID:
+                parts.append(f"<{name}{_attributes(element)}/>")
+                closing.append("")
+            else:
+                parts.append(f"<{name}{_attributes(element)}>")
+                closing.append(f"</{name}>")
+        if element.text:
+            parts.append(_escaped(element.text))
+    while inside:
         parts.append(closing.pop())
-        if element is not top and element.tail:
-            parts.append(escape(element.tail, quote=False))
+        tail = inside.pop().tail
+        if tail:
+            parts.append(_escaped(tail))
 
 
-def _name(element: etree._Element) -> str:
+def _escaped(text: str) -> str:
+    """As ``html.escape``, which costs a narrative more than its words do."""
+    if "&" in text:
+        text = text.replace("&", "&amp;")
+    if "<" in text:
+        text = text.replace("<", "&lt;")
+    return text.replace(">", "&gt;") if ">" in text else text
+
+
+def _name(element: Node) -> str:
     """The XHTML element for an element of the narrative; empty keeps its words only."""
     if element.tag == _CAPTION:
-        above = element.getparent()
+        above = element.parent
         if above is not None and above.tag == _TABLE:
             return "caption"
         return "li" if above is not None and above.tag == _LIST else "b"
     if element.tag == _LIST and element.get("listType") == "ordered":
         return "ol"
-    return _NAMES.get(str(element.tag), "")
+    return _NAMES.get(element.tag, "")
 
 
-def _attributes(element: etree._Element) -> str:
-    if not element.keys():
+def _attributes(element: Node) -> str:
+    said = element.attributes
+    if not said:
         return ""
-    kept = [(name, element.get(name, "")) for name in _KEPT if element.get(name) is not None]
-    identifier = element.get("ID", "")
+    written = ""
+    for name in _KEPT:
+        value = said.get(name)
+        if value is not None:
+            written += f' {name}="{escape(value)}"'
+    identifier = said.get("ID", "")
     if _IDENTIFIER.fullmatch(identifier):
-        kept.append(("id", identifier))
-    link = element.get("href", "").strip() if element.tag == _LINK else ""
+        written += f' id="{escape(identifier)}"'
+    link = said.get("href", "").strip() if element.tag == _LINK else ""
     if _SAFE_LINK.match(link):
-        kept.append(("href", link))
-    return "".join(f' {name}="{escape(value)}"' for name, value in kept)
+        written += f' href="{escape(link)}"'
+    return written

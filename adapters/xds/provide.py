@@ -136,6 +136,13 @@ class Providing:
         submission = Submission(found, list(paired(found, payloads)), holders[0])
         for each in submission.documents:
             check_bytes(each)
+        with self._documents.at_one_time():
+            self._compared(submission)
+        return submission
+
+    def _compared(self, submission: Submission) -> None:
+        """Hold a submission against what is known and registered. Raises Refused."""
+        found = submission.set
         patient = patient_of(found.patient)
         if self._settings.unknown_patients == "refuse" and not self._documents.knows(patient):
             raise unknown_patient("the patient is not known here", found)
@@ -152,7 +159,6 @@ class Providing:
                 for each in relations_of(found)
                 if plan.named(each.target) in plan.targets
             }
-        return submission
 
     def _check_registered(self, submission: Submission) -> None:
         """A uniqueId comes again with the same bytes only (ITI TF-3 table 4.2.4.1-2)."""

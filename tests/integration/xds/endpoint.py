@@ -33,6 +33,9 @@ class Registry:
     away: bool = False
     noted: list[list[RegistryObject]] = field(default_factory=list)
 
+    def at_one_time(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
     def knows(self, patient: Identifier) -> bool:
         if self.away:
             raise RegistryUnavailable

@@ -66,3 +66,26 @@ def test_an_ins_with_its_key_is_known_by_itself(journal: Journal) -> None:
     assert known.knows(Identifier(system=root, value="279035121518989"))
     assert not known.knows(Identifier(system=root, value="279035121518988"))
     assert not known.knows(Identifier(system="urn:oid:2.999.1", value="279035121518989"))
+
+
+def test_what_is_asked_at_one_time_is_answered_of_one_state(journal: Journal) -> None:
+    noted = registry(journal)
+    with noted.at_one_time():
+        assert noted.submission("2.999.1") is None
+        with ThreadPoolExecutor(1) as other:
+            digest = "1" * 64
+            stands = other.submit(
+                noted.note_submission, "2.999.1", source="x", digest=digest, objects=()
+            ).result(timeout=60)
+            assert stands == digest
+            assert other.submit(noted.submission, "2.999.1").result(timeout=60) == digest
+        assert noted.submission("2.999.1") is None
+    assert noted.submission("2.999.1") == digest
+
+
+def test_what_goes_wrong_at_one_time_leaves_nothing_open(journal: Journal) -> None:
+    noted = registry(journal)
+    with pytest.raises(ValueError, match="refused"), noted.at_one_time():
+        raise ValueError("refused")
+    noted.note_submission("2.999.1", source="x", digest="2" * 64, objects=())
+    assert noted.submission("2.999.1") == "2" * 64

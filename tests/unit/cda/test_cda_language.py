@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import pytest
-from lxml import etree
 
 from adapters.cda.language import CdaLanguage, CdaReader
 from adapters.cda.structure import V3, name_of, structure
@@ -298,15 +297,15 @@ def test_the_schema_knows_every_element_and_attribute_of_the_corpus(shared: Path
     for path in sorted((shared / "corpora" / "cda").glob("*.xml")):
         scope = READER.read([Payload.from_file(path)])
         assert isinstance(scope, CdaElement)
-        for element in scope.element.iter(etree.Element):
+        for element in scope.element.below():
             value = CdaElement(scope.reading, element)
-            parent = element.getparent()
+            parent = element.parent
             if parent is not None and element is not scope.element:
                 above = CdaElement(scope.reading, parent).datatype
-                types, _ = known.child([above], name_of(str(element.tag)))
+                types, _ = known.child([above], name_of(element.tag))
                 if not types:
-                    strangers.add(f"{above}/{name_of(str(element.tag))}")
-            for attribute in element.attrib:
+                    strangers.add(f"{above}/{name_of(element.tag)}")
+            for attribute in element.attributes:
                 if not attribute.startswith("{") and not known.has_attribute(
                     [value.datatype], attribute
                 ):

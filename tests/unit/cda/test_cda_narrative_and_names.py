@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from adapters.cda.language import CdaLanguage, CdaReader
+from adapters.cda.nodes import Node, tree_of
 from adapters.cda.statements import identities
 from adapters.cda.structure import V3
 from adapters.cda.xhtml import XHTML_CHARACTERS_MAX, narrative_div
@@ -23,8 +24,8 @@ ROOT = LANGUAGE.root(["R2"])
 DIV = '<div xmlns="http://www.w3.org/1999/xhtml">'
 
 
-def narrative(inside: str) -> etree._Element:
-    return etree.fromstring(f'<text xmlns="{V3}">{inside}</text>')
+def narrative(inside: str) -> Node:
+    return tree_of(etree.fromstring(f'<text xmlns="{V3}">{inside}</text>'))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_any_narrative_keeps_its_words_and_is_taken_by_r4(
 ) -> None:
     top = etree.Element(f"{{{V3}}}text")
     top.append(grown(tree))
-    made = narrative_div(top)
+    made = narrative_div(tree_of(top))
     words = "".join(map(str, top.itertext()))
     if not words.strip():
         assert made == ""
@@ -106,7 +107,7 @@ def test_the_conversion_refuses_what_r4_does_not_take() -> None:
 def statements(inside: str) -> dict[str, str]:
     """The names of statements by their ``ID``."""
     root = etree.fromstring(f'<ClinicalDocument xmlns="{V3}">{inside}</ClinicalDocument>')
-    return {element.get("ID", ""): name for element, name in identities(root).items()}
+    return {each.get("ID") or "": name for each, name in identities(tree_of(root)).items()}
 
 
 WITH_ID = '<observation ID="{0}"><id root="1.2.3" extension="{1}"/><code code="A"/></observation>'
@@ -169,3 +170,11 @@ def test_an_element_that_points_elsewhere_is_like_no_other() -> None:
 def test_paths_that_lead_up_or_anywhere_have_no_look() -> None:
     for text in ("..", "//section", "ancestor::section/title"):
         assert LANGUAGE.path(text, versions=["R2"], within=ROOT).content is None
+
+
+def test_a_look_at_several_paths_goes_by_any_name_too() -> None:
+    top = scope()
+    paths = [LANGUAGE.path(text, versions=["R2"], within=ROOT) for text in ("*/@code", "id@root")]
+    look = LANGUAGE.contents(paths)
+    assert list(look(top)) == [path.content(top) for path in paths if path.content is not None]
+    assert look(top)[0]

@@ -1,5 +1,8 @@
 import jakarta.activation.DataHandler;
 import jakarta.mail.util.ByteArrayDataSource;
+import java.io.BufferedReader;
+import java.io.InputStreamReader;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -21,14 +24,17 @@ import org.openehealth.ipf.commons.ihe.xds.core.responses.*;
 
 /**
  * Sends documents by ITI-41, finds them by ITI-18 and fetches them by ITI-43 with IPF, and says what
- * came back: one line for each document, {@code same} or what differs.
+ * came back.
  *
- * <p>Usage: {@code XdsPeer host:port/path repository}, and on standard input one line for each
- * document: path, uniqueId, patient, authority, separated by tabs. What IPF itself finds wrong in an
- * answer (it validates both directions against the profile) is an exception, and ends the program.
+ * <p>Usage: {@code XdsPeer host:port/path repository}. On standard input one line for each document:
+ * path, uniqueId, patient, authority, separated by tabs. On standard output {@code sent}, or what
+ * went wrong. After {@code sent} it waits for a line: {@code find} when the document can be found,
+ * {@code leave} when it never will; after {@code find} it says {@code found}, then {@code same},
+ * or what differs. What IPF itself finds wrong in an answer (it validates both directions against
+ * the profile) is what went wrong with that document.
  */
 public final class XdsPeer {
-    private static final Duration UNTIL_FOUND = Duration.ofSeconds(120);
+    private static final Duration UNTIL_FOUND = Duration.ofSeconds(30);
     private final ProducerTemplate line;
     private final String endpoint;
     private final String repository;
@@ -40,24 +46,32 @@ public final class XdsPeer {
     }
 
     public static void main(String[] arguments) throws Exception {
-        List<String> lines = new String(System.in.readAllBytes(), "UTF-8").lines().toList();
-        int different = 0;
+        BufferedReader asked =
+                new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         try (CamelContext context = new DefaultCamelContext()) {
             context.start();
             try (ProducerTemplate line = context.createProducerTemplate()) {
                 XdsPeer peer = new XdsPeer(line, arguments[0], arguments[1]);
-                for (String each : lines) {
+                for (String each = asked.readLine(); each != null; each = asked.readLine()) {
                     String[] said = each.split("\t");
-                    String found = peer.converse(Path.of(said[0]), said[1], said[2], said[3]);
-                    System.out.println(found + "\t" + Path.of(said[0]).getFileName());
-                    different += found.equals("same") ? 0 : 1;
+                    try {
+                        peer.converse(Path.of(said[0]), said[1], said[2], said[3], asked);
+                    } catch (Exception wrong) {
+                        wrong.printStackTrace();
+                        say(wrong.toString());
+                    }
                 }
             }
         }
-        System.exit(different == 0 ? 0 : 1);
     }
 
-    private String converse(Path path, String uniqueId, String value, String root) throws Exception {
+    private static void say(String word) {
+        System.out.println(word.replaceAll("\\s+", " "));
+        System.out.flush();
+    }
+
+    private void converse(Path path, String uniqueId, String value, String root, BufferedReader asked)
+            throws Exception {
         byte[] data = Files.readAllBytes(path);
         Identifiable patient = new Identifiable(value, new AssigningAuthority(root));
         DocumentEntry entry = entry(uniqueId, patient, path.getFileName().toString());
@@ -74,13 +88,22 @@ public final class XdsPeer {
                         .build();
         Response provided = call("xds-iti41", request, Response.class);
         if (provided.getStatus() != Status.SUCCESS) {
-            return "ITI-41 " + provided.getStatus() + " " + provided.getErrors();
+            say("ITI-41 " + provided.getStatus() + " " + provided.getErrors());
+            return;
+        }
+        say("sent");
+        if (!"find".equals(asked.readLine())) {
+            return;
         }
         String difference = found(patient, entry);
         if (difference.isEmpty()) {
             difference = contained(set, entry, folder);
         }
-        return difference.isEmpty() ? fetched(uniqueId, data) : difference;
+        if (difference.isEmpty()) {
+            say("found");
+            difference = fetched(uniqueId, data);
+        }
+        say(difference);
     }
 
     /** ITI-18: waits until the document is in the record, and compares what is said of it. */

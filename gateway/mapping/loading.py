@@ -41,7 +41,13 @@ class Loader:
             self._read(path, path.relative_to(folder).as_posix())
 
     def _yaml_files(self, folder: Path) -> Iterable[Path]:
-        found = sorted(path for path in folder.rglob("*.yaml") if path.is_file())
+        named = sorted(folder.rglob("*.yaml"))
+        for path in named:
+            if path.is_symlink() and not path.exists():
+                label = path.relative_to(folder).as_posix()
+                what = "it points to a file that is not there"
+                self._findings.error(Place(str(path), label, 1, 1), "unreadable", what)
+        found = [path for path in named if path.is_file()]
         if len(found) > FILES_MAX:
             place = Place(str(folder), "", 1, 1)
             self._findings.error(place, "too-large", f"more than {FILES_MAX} files")

@@ -145,6 +145,19 @@ def examined_messages(
         yield examined
 
 
+def was_deployed(effective: Settings) -> bool:
+    """Whether a version was ever deployed; until then the folders of the settings count."""
+    from gateway.cli.access import reading
+    from gateway.journal import mappings as kept
+    from gateway.journal.faults import NoJournal
+
+    try:
+        with reading(effective) as journal, journal.read() as connection:
+            return kept.latest(connection) is not None
+    except NoJournal:
+        return False
+
+
 def load_version(named: str, effective: Settings) -> Library:
     """The mappings of a deployed version: its number, the beginning of its digest, or
     ``in-force``. Ends the command where there is none, or its files are not kept."""
@@ -157,7 +170,7 @@ def load_version(named: str, effective: Settings) -> Library:
     with reading(effective) as journal, journal.read() as connection:
         last = kept.latest(connection)
         if last is None:
-            fail(Code.FAILED, "nothing was deployed: name a folder of mappings")
+            fail(Code.FAILED, "nothing was deployed yet: name a folder of mappings")
         known = kept.versions(connection, limit=VERSIONS_MAX)
         fitting = [
             each.number

@@ -18,8 +18,10 @@ from gateway.cli.mapping_bench import (
     chosen_format,
     contexts,
     effective_settings,
+    load,
     load_folder,
     load_version,
+    was_deployed,
 )
 from gateway.cli.options import ConfigOption, JsonOption, StateOption
 from gateway.cli.output import Code, console, data, fail, heading, say
@@ -88,6 +90,8 @@ def _load(given: str, effective: Settings) -> Library:
         return load_folder(path, effective)
     if not version:
         fail(Code.USAGE, f"{given}: no folder, and no version's number or digest")
+    if given == IN_FORCE and not was_deployed(effective):
+        return load(effective)  # what the next start reads
     return load_version(given, effective)
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.inventory import Inventory, Leaf, LeafKey
 from gateway.mapping.observing import Answered, Asked, Entered, Event, Instance, Readout, Ruled
 from gateway.model import Format
-from gateway.ports import PathError
+from gateway.ports import PathError, Value, ValueState
 from gateway.workbench.elements import NoTarget
 from gateway.workbench.examining import Examined, Part
-from gateway.workbench.happenings import Outcome, present, readouts
+from gateway.workbench.happenings import Outcome, readouts
 from gateway.workbench.retention import Fate, Use, settle
 
 _Places = dict[LeafKey, dict["Looked", None]]
@@ -114,7 +114,12 @@ def _looked(part: Part, inventory: Inventory) -> tuple[_Places, _Places]:
             if isinstance(event, Entered | Instance | Ruled | Answered):
                 waiting.extend(reversed(event.events))
             continue
-        for value in (value for each in readings for value in present(each.values)):
+        for value in (value for each in readings for value in _said(each.values)):
             for key in inventory.places(value.path, part.root):
                 kept.setdefault(key, {})[looked] = None
     return asked, read
+
+
+def _said(values: Sequence[Value]) -> list[Value]:
+    """The values that stand there: a null says something, too (HL7 v2: delete it)."""
+    return [value for value in values if value.state in (ValueState.PRESENT, ValueState.NULL)]

@@ -18,7 +18,6 @@ from gateway.cli.mapping_bench import (
     chosen_format,
     contexts,
     effective_settings,
-    load,
     load_folder,
     load_version,
     was_deployed,
@@ -91,7 +90,11 @@ def _load(given: str, effective: Settings) -> Library:
     if not version:
         fail(Code.USAGE, f"{given}: no folder, and no version's number or digest")
     if given == IN_FORCE and not was_deployed(effective):
-        return load(effective)  # what the next start reads
+        fail(
+            Code.FAILED,
+            "nothing was deployed yet, so that no version is in force to compare with: name the "
+            "files as they were with --from FOLDER, or deploy them first",
+        )
     return load_version(given, effective)
 
 

@@ -146,7 +146,7 @@ def test_a_target_that_r4_does_not_have_is_said_with_the_nearest(
 
 
 def test_coverage_names_the_codes_that_no_table_has(ecluse: Shell, message: Path) -> None:
-    message.write_text(ORU.replace("|F\r", "|QQ\r", 1), newline="")
+    message.write_text(ORU.replace("|F|||", "|QQ|||", 1), newline="")
     [unknown] = [
         each
         for each in ecluse.json("coverage", str(message))["unknown_codes"]

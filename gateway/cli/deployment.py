@@ -256,7 +256,7 @@ def export(
 def _demand(reason: str) -> None:
     """Ends the command where no reason is given."""
     if not reason.strip():
-        fail(Code.USAGE, "say why, with --reason TEXT: it is kept with the history")
+        fail(Code.FAILED, "say why, with --reason TEXT: it is kept with the history")
 
 
 @contextmanager

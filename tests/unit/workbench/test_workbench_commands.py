@@ -175,7 +175,7 @@ def test_what_needs_a_journal_or_a_reason_says_so(ecluse: Shell, message: Path) 
     ecluse("versions", code=4)
     assert "no gateway has run on this state folder" in ecluse.err
     for words in (("deploy",), ("rollback",), ("rollback", "2")):
-        ecluse(*words, code=2)
+        ecluse(*words, code=1)
         assert "--reason TEXT" in ecluse.err
 
 

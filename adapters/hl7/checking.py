@@ -107,6 +107,10 @@ def _field(path: Path, known: Grammar, number: int) -> FieldDefinition:
     last = max(fields, default=0)
     if number < last:
         raise PathError(f"{path.segment}-{number} is withdrawn in {known.version}")
+    for version in VERSIONS[VERSIONS.index(known.version) + 1 :]:
+        if number in (grammar(version).fields(path.segment) or {}):
+            since = f"; {path.segment}-{number} is there since {version}"
+            raise PathError(f"{path.segment} has {last} fields in {known.version}{since}")
     raise PathError(
         f"{path.segment} has {last} fields in {known.version}",
         f"{path.segment}-{last}" if last else "",

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 CHECK_SECONDS = 330.0
 """For the gateway's answer: a check may take 300 s (``gateway.deployment.apart``)."""
 
+VERSIONS_MAX = 1_000
+"""Versions among which one is looked up."""
+
 ReasonOption = Annotated[
     str, typer.Option("--reason", help="Why; kept with the history.", metavar="TEXT")
 ]
@@ -69,6 +72,8 @@ def deploy(
     from gateway.cli.access import Refused, ask, running
     from gateway.deployment.files import FileSet, MappingFolders
 
+    if not dry_run:
+        _demand(reason)
     effective = settings(config, state_folder)
     if site_folder is not None:
         folder = site_folder.absolute()
@@ -138,6 +143,7 @@ def rollback(
     from gateway.deployment.deploying import CannotDeploy
     from gateway.journal.mappings import Conflict
 
+    _demand(reason)
     effective = settings(config, state_folder)
     gateway = running(effective)
     try:
@@ -229,6 +235,9 @@ def export(
         fail(Code.USAGE, f"{folder}: is not empty")
     with reading(settings(config, state_folder)) as journal, journal.read() as connection:
         packed = kept.content(connection, version)
+        known = {each.number for each in kept.versions(connection, limit=VERSIONS_MAX)}
+    if packed is None and version not in known:
+        fail(Code.FAILED, f"there is no version {version}; ecluse mapping versions lists them")
     if packed is None:
         fail(Code.FAILED, f"the files of version {version} are not kept")
     try:
@@ -242,6 +251,12 @@ def export(
 
 
 # --- pieces ---------------------------------------------------------------------------
+
+
+def _demand(reason: str) -> None:
+    """Ends the command where no reason is given."""
+    if not reason.strip():
+        fail(Code.FAILED, "say why, with --reason TEXT: it is kept with the history")
 
 
 @contextmanager

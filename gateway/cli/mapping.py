@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,9 +19,10 @@ from gateway.cli.output import Code, data, fail, say
 
 if TYPE_CHECKING:
     from gateway.mapping import Finding, TwinResult
-    from gateway.model import Format, Mapped, Payload
+    from gateway.model import Format, Mapped
     from gateway.normalise import Normaliser, Unusable
     from gateway.settings import Settings
+    from gateway.workbench.files import Message
 
 app = typer.Typer(name="mapping", help="Mappings.", no_args_is_help=True)
 
@@ -186,7 +186,7 @@ def run(
             failed = True
             continue
         chosen = source or _source_for(effective, message.format)
-        mapped = _map(normaliser, message.format, message.payloads, chosen, trace=trace)
+        mapped = _map(normaliser, message, chosen, trace=trace)
         failed = failed or mapped is None
         if mapped is not None:
             _print(mapped, trace=trace, json_output=json_output)
@@ -203,31 +203,37 @@ def _source_for(effective: Settings, form: Format) -> str:
     return "file"
 
 
-def _map(
-    normaliser: Normaliser, form: Format, payloads: Sequence[Payload], source: str, *, trace: bool
-) -> Mapped | None:
+def _map(normaliser: Normaliser, message: Message, source: str, *, trace: bool) -> Mapped | None:
     """The entries, or None after saying why there are none."""
     from gateway.normalise import Original, Unusable
 
-    original = Original(source=source, format=form, payloads=payloads)
+    original = Original(source=source, format=message.format, payloads=message.payloads)
     if trace:
         explained = normaliser.explain(original)
         if not isinstance(explained, Unusable):
             return explained
-        _say_why(explained)
+        _say_why(normaliser, message, explained)
         return None
     reading = normaliser.normalise(original)
     if not isinstance(reading, Unusable):
         return reading.mapped
-    _say_why(reading)
+    _say_why(normaliser, message, reading)
     return None
 
 
-def _say_why(unusable: Unusable) -> None:
+def _say_why(normaliser: Normaliser, message: Message, unusable: Unusable) -> None:
+    """Which file gives no entries, at which place, and why not."""
+    from gateway.model import CauseCode
     from gateway.shapes import explanation
+    from gateway.workbench.examining import no_mapping_for
 
     cause = unusable.cause
-    say(f"{cause.code.value} {cause.location} {explanation(cause.code)['title']}: {cause.detail}")
+    detail = f"{explanation(cause.code)['title']}: {cause.detail}"
+    if cause.code is CauseCode.UNMAPPED and not cause.location:
+        root = normaliser.readers[message.format].read(message.payloads)
+        detail = no_mapping_for(root, message.format)
+    where = f"{message.name}: {cause.location}".rstrip(": ")
+    say(f"{where}: {cause.code.value}: {detail}")
 
 
 def _print(mapped: Mapped, *, trace: bool, json_output: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -145,6 +146,19 @@ def examined_messages(
         yield examined
 
 
+def was_deployed(effective: Settings) -> bool:
+    """Whether a version was ever deployed; until then the folders of the settings count."""
+    from gateway.cli.access import reading
+    from gateway.journal import mappings as kept
+    from gateway.journal.faults import NoJournal
+
+    try:
+        with reading(effective) as journal, journal.read() as connection:
+            return kept.latest(connection) is not None
+    except NoJournal:
+        return False
+
+
 def load_version(named: str, effective: Settings) -> Library:
     """The mappings of a deployed version: its number, the beginning of its digest, or
     ``in-force``. Ends the command where there is none, or its files are not kept."""
@@ -157,7 +171,7 @@ def load_version(named: str, effective: Settings) -> Library:
     with reading(effective) as journal, journal.read() as connection:
         last = kept.latest(connection)
         if last is None:
-            fail(Code.FAILED, "nothing was deployed: name a folder of mappings")
+            fail(Code.FAILED, "nothing was deployed yet: name a folder of mappings")
         known = kept.versions(connection, limit=VERSIONS_MAX)
         fitting = [
             each.number
@@ -181,7 +195,8 @@ def load_version(named: str, effective: Settings) -> Library:
 
 
 def load_folder(folder: Path, effective: Settings) -> Library:
-    """One folder of mappings: by itself when it is whole, else on those that are shipped.
+    """One folder of mappings: by itself when it is whole, else on those that are shipped; a
+    folder of one site's changes on the folders of the settings.
 
     Ends the command with the findings when it is wrong either way.
     """
@@ -190,6 +205,13 @@ def load_folder(folder: Path, effective: Settings) -> Library:
     from gateway.mapping import MappingError, packaged_mappings
 
     sites, site, checked = effective.mappings.sites, effective.mappings.site, checked_mappings()
+    if _is_of_a_site(folder):
+        here = folder.absolute()
+        configured = MappingFolders.of(effective.mappings).folders
+        try:
+            return load_folders(MappingFolders(configured, here.parent, here.name), checked)
+        except MappingError as error:
+            _say_findings(error.findings)
     try:
         return load_folders(MappingFolders((folder,), sites, site), checked)
     except MappingError as alone:
@@ -200,6 +222,18 @@ def load_folder(folder: Path, effective: Settings) -> Library:
     except MappingError as error:
         _say_findings(error.findings)
 
+
+def _is_of_a_site(folder: Path) -> bool:
+    """Whether a folder holds the changes of a site: a file of it begins with ``extends:``."""
+    for path in sorted(folder.glob("*.yaml")):
+        with path.open("rb") as stream:
+            if _EXTENDS.search(stream.read(_HEAD_BYTES)) is not None:
+                return True
+    return False
+
+
+_EXTENDS = re.compile(rb"^extends:", re.MULTILINE)
+_HEAD_BYTES = 65_536
 
 _LEANING = frozenset(
     {"unknown-mapping", "unknown-table", "unknown-block", "unknown-type", "unknown-site"}

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PROGRESS_EVERY = 50
 PATHS_SHOWN = 40
+CODES_SHOWN = 20
 FAULTS_SHOWN = 20
 
 
@@ -111,6 +112,7 @@ def as_json(found: Coverage) -> dict[str, Any]:
             **{heading.value: number for heading, number in found.apart.items()},
             "listed": [asdict(fault) for fault in found.set_apart],
         },
+        "unknown_codes": [asdict(one) for one in found.unknown_codes()],
         "paths": [{**asdict(count), "reasons": list(count.reasons)} for count in found.paths()],
     }
 
@@ -139,6 +141,16 @@ def _print(found: Coverage, *, every_path: bool) -> None:
             ],
             numbers=("messages", "present", "mapped", "ignored", "lost"),
         )  # fmt: skip
+    unknown = found.unknown_codes()
+    if unknown:
+        heading("Codes that no table has")
+        table(
+            ("table", "code", "times", "for example"),
+            [(one.table, one.code, one.times, one.example) for one in unknown[:CODES_SHOWN]],
+            numbers=("times",),
+        )
+        if len(unknown) > CODES_SHOWN:
+            say(f"{len(unknown) - CODES_SHOWN} more; --json lists all")
     heading("Summary")
     rows = [(form.value, *_row(found, form)) for form in found.formats]
     table(

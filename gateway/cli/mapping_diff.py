@@ -20,6 +20,7 @@ from gateway.cli.mapping_bench import (
     effective_settings,
     load_folder,
     load_version,
+    was_deployed,
 )
 from gateway.cli.options import ConfigOption, JsonOption, StateOption
 from gateway.cli.output import Code, console, data, fail, heading, say
@@ -88,6 +89,12 @@ def _load(given: str, effective: Settings) -> Library:
         return load_folder(path, effective)
     if not version:
         fail(Code.USAGE, f"{given}: no folder, and no version's number or digest")
+    if given == IN_FORCE and not was_deployed(effective):
+        fail(
+            Code.FAILED,
+            "nothing was deployed yet, so that no version is in force to compare with: name the "
+            "files as they were with --from FOLDER, or deploy them first",
+        )
     return load_version(given, effective)
 
 

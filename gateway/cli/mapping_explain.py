@@ -38,6 +38,15 @@ def explain(
             metavar="TARGET",
         ),
     ] = "",
+    becomes: Annotated[
+        str,
+        typer.Option(
+            "--becomes",
+            help="Tell what became of the message's values at this place (PID-5, "
+            "ClinicalDocument/title, '*' for all): where they went, or why nowhere.",
+            metavar="PATH",
+        ),
+    ] = "",
     form: FormatOption = "",
     source: SourceOption = "",
     folders: FoldersOption = None,
@@ -49,19 +58,57 @@ def explain(
 
     Exit 3 when there is no such value, or with --why-absent when it is there.
     """
+    if sum(map(bool, (target, why_absent, becomes))) > 1:
+        fail(Code.USAGE, "one of TARGET, --why-absent and --becomes at a time")
     from gateway.workbench.elements import NoTarget
 
     effective = effective_settings(config, state_folder, folders or [])
     try:
         done = True
         for examined in examined_messages([file], effective, form=form, source=source):
-            if why_absent:
+            if becomes:
+                done = _became(examined, becomes, json_output=json_output) and done
+            elif why_absent:
                 done = _absent(examined, why_absent, json_output=json_output) and done
             else:
                 done = _explain(examined, target, json_output=json_output) and done
     except NoTarget as wrong:
         fail(Code.USAGE, str(wrong))
     raise typer.Exit(Code.DONE if done else Code.FINDINGS)
+
+
+def _became(examined: Examined, path: str, *, json_output: bool) -> bool:
+    from gateway.formats import inventories
+    from gateway.workbench.becoming import what_became
+    from gateway.workbench.retention import Fate
+
+    found = list(what_became(examined, inventories(), path))
+    if not found:
+        say(f"ecluse: the message says nothing at {path}; --becomes '*' lists all that it says")
+    if json_output:
+        data([asdict(each) for each in found])
+        return bool(found)
+    for each in found:
+        inside = f" (in the document at {each.document})" if each.document else ""
+        typer.echo(f"{each.path}{inside} is {each.fate.value}")
+        for use in each.uses:
+            typer.echo(f"    {'to':9} {use.target} ({use.rule})")
+        if each.fate is Fate.IGNORED:
+            typer.echo(f"    {'reason':9} {each.reason}")
+        elif each.fate is Fate.LOST:
+            what = "of the rules that read it nothing came"
+            if not each.read:
+                what = f"no rule of {_names(examined)} takes it"
+            typer.echo(f"    {'reason':9} {what}, and no ignore: names it")
+            for rule in each.read:
+                typer.echo(f"    {'read by':9} {rule.text} ({rule.place})")
+        for condition in each.asked:
+            typer.echo(f"    {'asked by':9} {condition.text} ({condition.place})")
+    return bool(found)
+
+
+def _names(examined: Examined) -> str:
+    return ", ".join(dict.fromkeys(part.program.name for part in examined.parts))
 
 
 def _explain(examined: Examined, target: str, *, json_output: bool) -> bool:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from gateway.console.clinical import says
 from gateway.console.differences import Difference
 from gateway.console.given import NoMessage, Subject, subject_of_message
-from gateway.console.readings import PATHS_SHOWN, bench_of, rule_place, unknown_codes
+from gateway.console.readings import PATHS_SHOWN, bench_of, rule_place
 from gateway.console.reprocessing import FactShown
 from gateway.deployment.drafts import Opened
 from gateway.journal import messages
 from gateway.journal.values import MessageFilter
 from gateway.mapping import Library
 from gateway.model import Cause, Entry
+from gateway.workbench.codes import unknown_codes
 from gateway.workbench.comparing import Change, Differences, FactChange, IdentityChange, compare
 from gateway.workbench.coverage import Coverage, PathCount, cover
 from gateway.workbench.examining import Examined, examine

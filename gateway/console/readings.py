@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,10 @@ from gateway.console.source_text import field_anchor
 from gateway.deployment.drafts import Opened
 from gateway.journal.values import Message
 from gateway.mapping import Library
-from gateway.mapping.observing import Answered, Asked, Entered, Event, Instance, LookedUp, Ruled
 from gateway.model import Cause, Entry, Flag, Format
 from gateway.shapes import explanation
 from gateway.workbench.absence import why_absent
+from gateway.workbench.codes import UnknownCode, unknown_codes
 from gateway.workbench.elements import Steps, entry_and_path, leaves, parse, shown, value_at
 from gateway.workbench.examining import Bench, Examined, examine
 from gateway.workbench.provenance import Explained, Provenance
@@ -54,14 +54,6 @@ class EntryShown:
     says: str
     create_only: bool
     values: Sequence[ValueShown]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnknownCode:
-    """A code that a table does not have."""
-
-    table: str
-    code: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,21 +255,3 @@ def rule_place(label: str, opened: Opened) -> RulePlace:
     roots = ("", "base/", *(f"folder-{n}/" for n in range(1, opened.after.folders + 1)))
     file = next((root + name for root in roots if root + name in opened.after.files), "")
     return RulePlace(label=label, file=file, line=int(line) if line.isdecimal() else 0)
-
-
-def unknown_codes(examined: Examined) -> Iterator[UnknownCode]:
-    """Codes of one message that no table has."""
-    for part in examined.parts:
-        for event in _lookups(part.watch.events):
-            if event.row is None:
-                yield UnknownCode(table=event.table, code=event.code)
-
-
-def _lookups(events: Iterable[Event]) -> Iterator[LookedUp]:
-    waiting = list(events)[::-1]
-    while waiting:
-        event = waiting.pop()
-        if isinstance(event, LookedUp):
-            yield event
-        elif isinstance(event, Asked | Answered | Ruled | Instance | Entered):
-            waiting.extend(reversed(event.events))

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from gateway.mapping import packaged_mappings
 from gateway.mapping.document import Many, Table, Text, read_list
 from gateway.mapping.findings import Findings
+from gateway.mapping.loading import files_named_yaml
 
 if TYPE_CHECKING:
     from gateway.settings import MappingSettings
@@ -198,7 +199,10 @@ def _files(folder: Path) -> Iterator[Path]:
     if not folder.is_dir():
         raise NotASet(f"{folder}: no such folder")
     seen: set[Path] = set()
-    for path in sorted(folder.rglob("*.yaml")):
+    found, closed = files_named_yaml(folder)
+    if closed:
+        raise NotASet(f"{closed[0].filename}: {closed[0].strerror}")
+    for path in found:
         if not path.is_file():
             continue
         beside = _given(path, folder) if path.name.endswith(".test.yaml") else ()

@@ -10,6 +10,10 @@ class JournalUnavailable(Exception):
     """
 
 
+class NoJournal(JournalUnavailable):
+    """There is no journal to be read yet: no gateway has run on this state folder."""
+
+
 class JournalInUse(Exception):
     """Another process writes this SQLite journal; ``pid`` says which (0: unknown)."""
 

@@ -29,6 +29,7 @@ from gateway.journal.faults import (
     JournalInUse,
     JournalUnavailable,
     LeaseLost,
+    NoJournal,
 )
 from gateway.journal.ownership import Ownership
 from gateway.journal.times import CLOCK, utc_now
@@ -117,6 +118,8 @@ class Journal:
         if not address.database or address.database == ":memory:":
             raise ValueError("a journal is a file: sqlite:////path/journal.sqlite")
         path = Path(address.database).absolute()
+        if self.read_only and not path.exists():
+            raise NoJournal(f"{path} is not there yet: no gateway has run on this state folder")
         readers = dialects.sqlite_readers(path)
         self._watch(readers)
         if self.read_only:

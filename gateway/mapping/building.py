@@ -156,8 +156,7 @@ class Builder:
     def _rules(self, source: Source, compiler: Compiler) -> Rules:
         assembled = assemble(source, self._loader.sources, self._findings)
         compiler.types = assembled.types
-        # A rule of a used file may name what only one of that file's versions has.
-        compiler.versions = _versions_of(assembled.sources)
+        compiler.used_versions = _used_versions(assembled.sources)
         for node in assembled.entries:
             _collect_entries(compiler, node)
         ignored = self._ignored(compiler, assembled.sources)
@@ -183,17 +182,33 @@ class Builder:
             place = name.place if name is not None else node.place
             self._findings.error(place, "wrong-shape", f"format: is one of {', '.join(known)}")
             return None
-        listed = node.get("versions")
-        versions = listed.items if isinstance(listed, Many) else ()
         match = node.get("match")
         if match is not None and not isinstance(match, Table):
             self._findings.error(match.place, "wrong-shape", "match: is a map of paths")
             match = None
-        return (
-            Format(name.text),
-            tuple(item.text for item in versions if isinstance(item, Text)),
-            match,
-        )
+        versions = self._read_versions(Format(name.text), node.get("versions"))
+        return (Format(name.text), versions, match) if versions is not None else None
+
+    def _read_versions(self, kind: Format, node: Node | None) -> tuple[str, ...] | None:
+        """The versions that a mapping names; None when the format has none such (reported)."""
+        if node is None:
+            return ()
+        items = node.items if isinstance(node, Many) else [node]
+        texts = [item for item in items if isinstance(item, Text)]
+        if not isinstance(node, Many) or len(texts) < len(items):
+            hint = f'["{node.text}"]' if isinstance(node, Text) else ""
+            self._findings.error(node.place, "wrong-shape", "versions: is a list of texts", hint)
+            return None
+        language, sound = self._languages.get(kind), True
+        for text in texts:
+            try:
+                if language is not None:
+                    language.root((text.text,))
+            except PathError as wrong:
+                hint = f"did you mean {wrong.suggestion}?" if wrong.suggestion else ""
+                self._findings.error(text.place, "version", str(wrong), hint)
+                sound = False
+        return tuple(text.text for text in texts) if sound else None
 
     def _match(
         self, compiler: Compiler, node: Table | None, right: tuple[str, ...]
@@ -277,6 +292,22 @@ _DATATYPE_PART = re.compile(r"[A-Z]{2,3}(\.\d+){1,2}")
 def source_is_segment(text: str) -> bool:
     """Whether an ignored path is a whole segment of HL7 v2 or HPRIM (``NK1``, ``H``)."""
     return 1 <= len(text) <= 3 and text.isupper() and text.isalnum()
+
+
+def _used_versions(sources: Sequence[Source]) -> dict[str, tuple[str, ...]]:
+    """By file the versions that the paths written in it may be of: for the files that the
+    first of these uses, and for a site's changes of them.
+
+    A rule of a used file may name what only one of that file's versions has, and is written
+    for mappings of other versions too: all that are named count. What the mapping itself
+    writes is held against its own versions, and is not here.
+    """
+    both = _versions_of(sources)
+    return {
+        document.root.place.file: both
+        for source in sources[1:]
+        for document in (source.document, *source.overlay_documents)
+    }
 
 
 def _versions_of(sources: Sequence[Source]) -> tuple[str, ...]:

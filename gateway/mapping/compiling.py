@@ -207,7 +207,11 @@ class Compiler:
     """How many rules remember what they made (:mod:`gateway.mapping.memory`)."""
     shapes: dict[Any, Any] = field(default_factory=dict)
     """Types compiled once, by name and the traits of the element that matter to them."""
-    _cache: dict[tuple[str, Hashable], CompiledPath | PathError] = field(default_factory=dict)
+    used_versions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The versions for what is written in other files than the mapping's own, by file."""
+    _cache: dict[tuple[str, Hashable, tuple[str, ...]], CompiledPath | PathError] = field(
+        default_factory=dict
+    )
 
     # --- findings ------------------------------------------------------------------
 
@@ -255,6 +259,10 @@ class Compiler:
 
     # --- paths ---------------------------------------------------------------------
 
+    def versions_at(self, place: Place) -> tuple[str, ...]:
+        """The versions in one of which a path that is written here must exist."""
+        return self.used_versions.get(place.file, self.versions)
+
     def reader(self, node: Text, at: At) -> Reader | None:
         """Compile a path; None when it is wrong (reported)."""
         found = self._reader(node, at)
@@ -273,11 +281,12 @@ class Compiler:
                 f"a type reads only its own value: {text!r} does not begin with $",
             )
             return None
-        key = (text, at.within)
+        versions = self.versions_at(node.place)
+        key = (text, at.within, versions)
         found = self._cache.get(key)
         if found is None:
             try:
-                found = self.language.path(text, versions=self.versions, within=at.within)
+                found = self.language.path(text, versions=versions, within=at.within)
             except PathError as wrong:
                 found = wrong
             self._cache[key] = found

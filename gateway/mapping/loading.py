@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +17,23 @@ _KEYS = (
     "mapping", "version", "source", "use", "defaults", "types", "blocks", "entries", "ignore",
     "note",
 )  # fmt: skip
+
+
+def files_named_yaml(folder: Path) -> tuple[list[Path], list[OSError]]:
+    """Everything below a folder that is called ``*.yaml``, in order, links to folders not
+    followed; and why folders could not be looked into."""
+    closed: list[OSError] = []
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=closed.append):
+        for name in (*folders, *names):
+            path = Path(parent) / name
+            try:
+                if name.endswith(".yaml"):
+                    path.lstat()
+                    found.append(path)
+            except OSError as error:
+                closed.append(error)
+    return sorted(found), closed
 
 
 class Loader:
@@ -41,7 +59,16 @@ class Loader:
             self._read(path, path.relative_to(folder).as_posix())
 
     def _yaml_files(self, folder: Path) -> Iterable[Path]:
-        found = sorted(path for path in folder.rglob("*.yaml") if path.is_file())
+        named, closed = files_named_yaml(folder)
+        for error in closed:
+            place = Place(str(error.filename), "", 1, 1)
+            self._findings.error(place, "unreadable", f"it cannot be looked into: {error.strerror}")
+        for path in named:
+            if path.is_symlink() and not path.exists():
+                label = path.relative_to(folder).as_posix()
+                what = "it points to a file that is not there"
+                self._findings.error(Place(str(path), label, 1, 1), "unreadable", what)
+        found = [path for path in named if path.is_file()]
         if len(found) > FILES_MAX:
             place = Place(str(folder), "", 1, 1)
             self._findings.error(place, "too-large", f"more than {FILES_MAX} files")

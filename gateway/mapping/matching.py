@@ -68,7 +68,8 @@ class _Group:
 
 
 def find_ambiguities(programs: Sequence[Program], findings: Findings) -> None:
-    """Report pairs of mappings of which either could be for the same message."""
+    """Report mappings of which either could be for the same message."""
+    either: dict[str, tuple[Program, list[str]]] = {}
     for first, second in combinations(programs, 2):
         if first.format is not second.format:
             continue
@@ -80,9 +81,16 @@ def find_ambiguities(programs: Sequence[Program], findings: Findings) -> None:
             hint = "make one more specific with a further path in match:"
             findings.error(_place(second), "ambiguous", f"{both} match the same messages", hint)
         elif verdict == "maybe":
-            taken = min(first.name, second.name)
-            what = f"a message may match both {both}; {taken} is then taken"
-            findings.warning(_place(second), "ambiguous", what)
+            taken, left = sorted((first, second), key=lambda each: each.name)
+            either.setdefault(left.name, (left, []))[1].append(taken.name)
+    for left, taken_names in either.values():
+        names = ", ".join(sorted(taken_names))
+        findings.warning(
+            _place(left), "ambiguous",
+            f"a message that {left.name} matches may match {names} too, and is then not for "
+            f"{left.name}",
+            "with one more path in match: it is",
+        )  # fmt: skip
 
 
 def _overlap(first: Match, second: Match) -> str:

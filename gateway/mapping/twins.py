@@ -163,7 +163,9 @@ class _Twin:
             self._given = node.with_items({**given, **over})
         for key in node.items:
             if key not in _KEYS:
-                self._desk.findings.error(node.places[key], "unknown-key", f"a test has no {key!r}")
+                self._desk.findings.error(
+                    node.places[key], "unknown-key", f"a test has no {key!r}", nearest(key, _KEYS)
+                )
         name = name_of(node)
         kind = self._format()
         reader = self._desk.readers.get(kind)

@@ -100,7 +100,7 @@ def _scopes(c: Compiler, node: Table, at: At) -> Walked | None:
             return None
         spec[key] = value.text
     try:
-        compiled = c.language.scope(spec, versions=c.versions, within=at.within)
+        compiled = c.language.scope(spec, versions=c.versions_at(node.place), within=at.within)
     except PathError as wrong:
         hint = f"did you mean {wrong.suggestion}?" if wrong.suggestion else ""
         c.error(node.place, "path", str(wrong), hint)

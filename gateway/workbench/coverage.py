@@ -10,6 +10,7 @@ from gateway.mapping import MappingContext
 from gateway.mapping.r4.problems import ProblemCode
 from gateway.mapping.serialise import dumps
 from gateway.model import Cause, CauseCode, Format, Mapped
+from gateway.workbench.codes import unknown_codes
 from gateway.workbench.elements import shown
 from gateway.workbench.examining import Bench, Examined, Part, examine
 from gateway.workbench.files import Message, NoMessage
@@ -76,6 +77,16 @@ class SetApart:
 
 
 @dataclass(slots=True)
+class UnknownCount:
+    """A code that a table does not have: how often, and the first message that has it."""
+
+    table: str
+    code: str
+    times: int
+    example: str
+
+
+@dataclass(slots=True)
 class Coverage:
     """What was counted. :attr:`retention` is the share of values that are not lost, of
     those that no ``ignore:`` leaves out."""
@@ -88,6 +99,8 @@ class Coverage:
     invented: int = 0
     unstable: int = 0
     faults: list[Fault] = field(default_factory=list)
+    unknown: dict[tuple[str, str], UnknownCount] = field(default_factory=dict)
+    """The codes that no table has, by table and code."""
     apart: dict[Apart, int] = field(default_factory=lambda: dict.fromkeys(Apart, 0))
     set_apart: list[SetApart] = field(default_factory=list)
     """What is not counted, by name; ``apart`` counts all of it by heading."""
@@ -136,6 +149,10 @@ class Coverage:
                 failures.append(f"{name.replace('_', ' ')}: {value}, and none may be")
         return failures
 
+    def unknown_codes(self) -> list[UnknownCount]:
+        """The codes that no table has, the most frequent first; at most 1,000 are counted."""
+        return sorted(self.unknown.values(), key=lambda one: (-one.times, one.table, one.code))
+
     def paths(self) -> list[PathCount]:
         """Every path: by format and mapping, the most lost first."""
         return sorted(
@@ -170,6 +187,11 @@ def _count(found: Coverage, bench: Bench, message: Message, context: MappingCont
         return
     found.messages += 1
     found.entries += len(examined.mapped.entries)
+    for unknown in unknown_codes(examined):
+        key = (unknown.table, unknown.code)
+        if key in found.unknown or len(found.unknown) < LISTED_MAX:
+            one = UnknownCount(unknown.table, unknown.code, 0, message.name)
+            found.unknown.setdefault(key, one).times += 1
     outcome = Outcome(examined)
     for part in examined.parts:
         _count_part(found, bench, message, part, outcome)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gateway.mapping.r4.definitions import Definitions, UnknownPath
+
 Steps = tuple[str | int, ...]
 
 _PART = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)((?:\[\d+\])*)\Z")
@@ -25,11 +27,25 @@ def entry_and_path(target: str) -> tuple[str, int | None, str, Steps]:
     match = _ENTRY.fullmatch(target.strip())
     if match is None:
         raise NoTarget(
-            f"{target!r} names no element: Observation[0].valueQuantity.value is how one looks"
+            f"{target!r} names no element: Observation[0].valueQuantity.value is how one looks "
+            "(and --becomes asks for a place of the message)"
         )
     kind, number, identifier, path = match.groups()
     steps = parse(path) if path else ()
+    _check(kind, steps)
     return kind, int(number) if number is not None else None, identifier or "", steps
+
+
+def _check(kind: str, steps: Steps) -> None:
+    """Raises NoTarget where R4 has no such resource or no such element."""
+    definitions, path = Definitions.load(), f"{kind}.{shown(steps)}"
+    try:
+        definitions.resource(kind)
+        if steps and not {"resourceType", "contained"} & set(steps):
+            definitions.resolve(path)
+    except UnknownPath as wrong:
+        hint = f"; did you mean {wrong.suggestion}?" if wrong.suggestion else ""
+        raise NoTarget(f"{wrong}{hint}") from None
 
 
 def parse(path: str) -> Steps:

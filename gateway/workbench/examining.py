@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gateway.embedded import Joined, join
+from gateway.formats import languages
 from gateway.inventory import Inventory
 from gateway.mapping import Library, MappingContext, MappingRejected, Program
 from gateway.mapping.observing import EVENTS_MAX, Watch, watching
@@ -87,7 +88,7 @@ def _examine(
         return Cause(code=CauseCode.UNREADABLE, detail=str(fault), location=fault.location)
     program = bench.library.match(root, format)
     if program is None:
-        return Cause(code=CauseCode.UNMAPPED, detail="no loaded mapping takes this kind of message")
+        return Cause(code=CauseCode.UNMAPPED, detail=no_mapping_for(root, format))
     try:
         with watching() as watch:
             mapped = program.run(root, context, trace=trace)
@@ -103,6 +104,14 @@ def _examine(
         mapped = replace(mapped, flags=(*mapped.flags, *flagged()))
     own = Part(format=format, root=root, program=program, mapped=mapped, watch=watch, source=source)
     return _with_documents(bench, own, context, trace=trace, depth=depth)
+
+
+def no_mapping_for(root: Scope, format: Format) -> str:  # noqa: A002 - the field's word
+    """Which kind of message (``MFN^M02``, a document's code, SOP classes) no mapping takes."""
+    facts = languages()[format].facts(root)
+    kind, version = facts.get("kind", ""), facts.get("version", "")
+    said = f"{format.value} {kind or 'without a type of message'}"
+    return f"no loaded mapping takes {said}{version and f' (version {version})'}"
 
 
 def _with_documents(

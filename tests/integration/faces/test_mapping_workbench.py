@@ -155,7 +155,7 @@ def test_an_engineers_day(page: playwright.Page, house: House) -> None:
     good = editor.input_value()
     editor.fill(good + sites.WRONG)
     finding = page.locator(".finding", has_text="kode")
-    expect(finding).to_be_visible(timeout=20_000)
+    expect(finding).to_be_visible()
     expect(page.locator(".squiggle")).to_have_text("kode")
     expect(page.locator("[data-deploy]")).to_be_disabled()
     finding.get_by_role("link").click()
@@ -164,7 +164,7 @@ def test_an_engineers_day(page: playwright.Page, house: House) -> None:
     shot(page, "5-error")
 
     editor.fill(good + sites.ROW)
-    expect(page.locator("#check .state")).to_have_text("No errors", timeout=20_000)
+    expect(page.locator("#check .state")).to_have_text("No errors")
     expect(page.locator("#entries-body")).to_contain_text("2823-3")
 
     # The difference is the potassium's code and nothing else.
@@ -193,7 +193,7 @@ def test_an_engineers_day(page: playwright.Page, house: House) -> None:
     shot(page, "8-dry-run")
     page.get_by_label("Reason").fill("Potassium of the laboratory")
     page.get_by_role("button", name="Reprocess 4 messages").click()
-    expect(page.locator("#job .state")).to_have_text("done", timeout=20_000)
+    expect(page.locator("#job .state")).to_have_text("done")
     shot(page, "9-reprocessed")
     house.wait()
     eventually(lambda: codes(house, "R1") == [["2345-7", "GLU"], ["2823-3", "K"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,26 @@ def test_the_same_name_twice_and_a_file_of_neither_kind(tmp_path: Path) -> None:
         "defined-twice",
         "missing-key",
     ]
+
+
+def test_what_cannot_be_looked_into_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "gone.yaml").symlink_to(tmp_path / "nowhere.yaml")
+    scandir = os.scandir
+
+    def locked(path: Path) -> object:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    with pytest.raises(MappingError) as raised:
+        Library.load([tmp_path], {Format.HL7V2: PretendLanguage()})
+    said = [str(each) for each in raised.value.findings]
+    assert said[1].endswith("locked:1:1 unreadable it cannot be looked into: Permission denied")
+    assert said[0].endswith("gone.yaml:1:1 unreadable it points to a file that is not there")
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -74,6 +74,26 @@ def test_a_message_that_one_of_them_refuses_is_told() -> None:
     assert not compare("m", refusal, refusal).any
 
 
+def test_a_sites_folder_is_compared_on_what_ships(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, row in (("old", ""), ("new", "  F: other\n")):
+        site = tmp_path / name / "here"
+        (site / "terminology").mkdir(parents=True)
+        (site / "x.yaml").write_text("extends: hl7.oru_r01\n")
+        (site / "terminology" / "sex.yaml").write_text(
+            "table: hl7/0001\nversion: 1\nsource: ours\nlicence: ours\n"
+            f"system: http://hl7.org/fhir/administrative-gender\nrows:\n  XX: unknown\n{row}"
+        )
+    message = tmp_path / "m.hl7"
+    message.write_text(ORU, newline="")
+    arguments = ["mapping", "diff", str(message), "--json", "--from", str(tmp_path / "old/here")]
+    assert main([*arguments, "--to", str(tmp_path / "new/here")]) == 0
+    [found] = json.loads(capsys.readouterr().out)["differences"]
+    facts = [(f["target"].partition("#")[2], f["old"], f["new"]) for f in found["facts"]]
+    assert facts == [("gender", "female", "other")]
+
+
 def test_the_command_ends_with_3_when_asked_to(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -121,6 +121,64 @@ def test_explain_prints_rule_source_and_row(ecluse: Shell, message: Path) -> Non
     ecluse("explain", str(message), "--why-absent", "Patient.gender", code=3)
 
 
+def test_explain_tells_what_became_of_a_place(ecluse: Shell, message: Path) -> None:
+    out = ecluse("explain", str(message), "--becomes", "PID-7")
+    assert out.startswith("PID-7 is mapped\n")
+    assert "#birthDate (hl7/patient.yaml:" in out
+    assert "is ignored\n    reason    " in ecluse("explain", str(message), "--becomes", "MSH-10")
+    every = ecluse.json("explain", str(message), "--becomes", "*")
+    assert {each["fate"] for each in every} >= {"mapped", "ignored"}
+    ecluse("explain", str(message), "--becomes", "PID-77", code=3)
+    assert "says nothing at PID-77" in ecluse.err
+    ecluse("explain", str(message), "Patient.name", "--becomes", "PID-5", code=2)
+
+
+def test_a_target_that_r4_does_not_have_is_said_with_the_nearest(
+    ecluse: Shell, message: Path
+) -> None:
+    for words in (("Patient.nme",), ("--why-absent", "Patient.nme")):
+        ecluse("explain", str(message), *words, code=2)
+        assert "Patient has no element nme; did you mean Patient.name?" in ecluse.err
+    ecluse("explain", str(message), "Patinet.name", code=2)
+    assert "did you mean Patient?" in ecluse.err
+    ecluse("explain", str(message), "PID-5", code=2)
+    assert "--becomes" in ecluse.err
+
+
+def test_coverage_names_the_codes_that_no_table_has(ecluse: Shell, message: Path) -> None:
+    message.write_text(ORU.replace("|F|||", "|QQ|||", 1), newline="")
+    [unknown] = [
+        each
+        for each in ecluse.json("coverage", str(message))["unknown_codes"]
+        if each["code"] == "QQ"
+    ]
+    assert (unknown["table"], unknown["times"]) == ("hl7/0001", 1)
+    assert unknown["example"] == str(message)
+    assert "Codes that no table has" in ecluse("coverage", str(message))
+
+
+def test_run_names_the_file_and_the_kind_that_no_mapping_takes(
+    ecluse: Shell, message: Path
+) -> None:
+    other = message.parent / "other.hl7"
+    other.write_text("MSH|^~\\&|A|B|C|D|2024||MFN^M02|1|P|2.5\r", newline="")
+    ecluse("run", str(message), str(other), "--json", code=3)
+    assert f"{other}: unmapped: no loaded mapping takes hl7v2 MFN^M02 (version 2.5)" in ecluse.err
+    ecluse("run", str(other), "--trace", code=3)
+    assert f"{other}: unmapped: " in ecluse.err
+
+
+def test_what_needs_a_journal_or_a_reason_says_so(ecluse: Shell, message: Path) -> None:
+    ecluse("diff", str(message), "--to", str(message.parent), code=1)
+    assert "nothing was deployed yet" in ecluse.err
+    assert "--from FOLDER" in ecluse.err
+    ecluse("versions", code=4)
+    assert "no gateway has run on this state folder" in ecluse.err
+    for words in (("deploy",), ("rollback",), ("rollback", "2")):
+        ecluse(*words, code=1)
+        assert "--reason TEXT" in ecluse.err
+
+
 @pytest.mark.parametrize(
     "content", ["", "nothing", "MSH|^~\\&|A|B|C|D|2024||ACK|1|P|2.5\r", "<a/>"]
 )

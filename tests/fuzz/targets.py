@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -167,6 +168,9 @@ def unpacking(data: bytes) -> None:
 
 class _Nothing:
     """A registry in which there is nothing."""
+
+    def at_one_time(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def knows(self, patient: object) -> bool:
         return True

@@ -4,7 +4,8 @@
 
 Starts a gateway of its own (SQLite, every commit on the disk) with two sources, and sends the same
 new documents by ``POST /intake/cda`` and by ITI-41 with MTOM, in turns, over connections that stay
-open; each answer is waited for. Then it finds and fetches what was sent (ITI-18, ITI-43). Figures
+open; each answer is waited for, and what the gateway then does with the documents, so that neither
+works off the other's. Then it finds and fetches what was sent (ITI-18, ITI-43). Figures
 are medians of the rounds; ``ratio`` is ITI-41 to plain HTTP of the same run. ``large`` is one
 document of 30 MB: what it takes, and how much the gateway's memory grew.
 """
@@ -171,6 +172,12 @@ def start(folder: Path, *, unknown_patients: str = "refuse") -> tuple[subprocess
     return process, found[0]
 
 
+def settled(base: str) -> bool:
+    """Whether nothing that was accepted is on its way any more."""
+    sources = httpx2.get(f"{base}/api/v1/status", timeout=60).json()["sources"]
+    return all(line["pending"] == 0 for line in sources.values())
+
+
 def large(base: str, process: subprocess.Popen[bytes]) -> dict[str, float]:
     """One document with a PDF of 30 MB."""
     data, number = document(30 << 20)
@@ -213,9 +220,11 @@ def main() -> int:
             for _ in range(options.rounds):
                 by_http = [plain(document()[0]) for _ in range(options.documents)]
                 rates["http"].append(at_once(options.clients, by_http, base))
+                eventually(lambda: settled(base), timeout=300, every=0.2)
                 made = [document() for _ in range(options.documents)]
                 by_xds = [soap(request(*each), MTOM) for each in made]
                 rates["iti_41"].append(at_once(options.clients, by_xds, base))
+                eventually(lambda: settled(base), timeout=300, every=0.2)
                 last = retrieval(made[-1][1])
                 with httpx2.Client(base_url=base, timeout=60) as client:
                     eventually(

@@ -7,6 +7,8 @@ limits hold while the tree is being built, not afterwards.
 
 from __future__ import annotations
 
+import gc
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -41,6 +43,8 @@ _HARDENED: dict[str, Any] = {
 }
 _RELEASE_2 = ("2.16.840.1.113883.1.3", "POCD_HD000040")
 _ROOT_NAME_MAX = 60
+NODES_BYTES_MAX = 32 << 20
+"""Documents of so many bytes together may leave nodes in memory that nobody needs any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,31 @@ def read_document(
     return Document(payload, root, form, said)
 
 
+class _Nodes:
+    """The bytes of documents whose nodes may still be in memory.
+
+    Nodes point to one another, so that only Python's garbage collector frees them, and it counts
+    objects: a document with a PDF of 30 MB is a hundred, and dozens of them would wait for it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bytes = 0
+
+    def come(self, size: int) -> None:
+        """Before nodes are made of a document: free those of others, after so many bytes."""
+        with self._lock:
+            self._bytes += size
+            due = self._bytes > NODES_BYTES_MAX
+            if due:
+                self._bytes = size
+        if due:
+            gc.collect()
+
+
+_NODES = _Nodes()
+
+
 def read_nodes(
     payload: Payload, *, encoding: str = "", limits: Limits = DEFAULT_LIMITS
 ) -> tuple[Node, str]:
@@ -103,6 +132,7 @@ def read_nodes(
     What is as usual is read without the parser's tree; all else, and whatever is refused,
     goes by :func:`read_document`. Raises what that raises.
     """
+    _NODES.come(payload.size)
     root = _usual(payload, encoding, limits)
     if root is not None:
         return root, "plain"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.cda.document import Limits, read_document, read_nodes
+from adapters.cda.document import NODES_BYTES_MAX, Limits, read_document, read_nodes
 from adapters.cda.nodes import WORDS_MAX, Node, tree_of
 from adapters.cda.prolog import NotReadable
 from gateway.model import CauseCode, Payload
@@ -109,3 +109,25 @@ def test_what_is_refused_is_refused_with_the_same_words(
     assert (str(by_nodes.value), by_nodes.value.location) == (
         str(by_tree.value), by_tree.value.location,
     )  # fmt: skip
+
+
+def test_large_documents_do_not_gather_in_memory() -> None:
+    """Each is few objects, so that the collector by itself would come after dozens of them."""
+    import gc
+
+    words = "A" * (4 << 20)
+    gc.disable()
+    try:
+        for number in range(20):
+            data = (
+                '<ClinicalDocument xmlns="urn:hl7-org:v3">'
+                '<typeId root="2.16.840.1.113883.1.3" extension="POCD_HD000040"/>'
+                f'<id root="1.2.{number}"/><recordTarget/><text>{words}</text></ClinicalDocument>'
+            )
+            read_nodes(Payload.from_bytes(data.encode()))
+        left = sum(
+            len(each.text) for each in gc.get_objects() if isinstance(each, Node) and each.text
+        )
+    finally:
+        gc.enable()
+    assert left <= NODES_BYTES_MAX

@@ -10,8 +10,8 @@ One that never will is buried, and the lane goes on.
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -27,6 +27,7 @@ from gateway.model import Again, Delivery, Outcome, Refused, Wait
 from gateway.route import lane_destination
 from gateway.settlement import End, Settler, unfinished
 from gateway.shares import Shares
+from gateway.solo import Solo
 
 LANES_MAX = 64
 """Lanes of the built-in record that are worked on in one transaction."""
@@ -61,7 +62,8 @@ class OutboundDrain:
     """Drains lanes ``<patient>@<destination>`` of destinations in this database. Safe to share
     between threads.
 
-    ``on_postponed`` is called after the commit of an attempt that will be made again.
+    ``on_postponed`` is called after the commit of an attempt that will be made again. A round
+    in which nothing is suspected has the ``turn``.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class OutboundDrain:
         random: Callable[[], float],
         stopping: Callable[[], bool],
         on_postponed: Callable[[], None],
+        turn: AbstractContextManager[object],
     ) -> None:
         self._journal = journal
         self._destinations = {n: d for n, d in destinations.items() if d.transactional}
@@ -88,10 +91,8 @@ class OutboundDrain:
         self._random = random
         self._stopping = stopping
         self._on_postponed = on_postponed
-        self._missed: set[str] = set()
-        self._busy: dict[str, threading.Lock] = {}
-        if journal.dialect == "sqlite":
-            self._busy = {name: threading.Lock() for name in self._destinations}
+        self._turn = turn
+        self._solo = Solo()
 
     @property
     def names(self) -> frozenset[str]:
@@ -116,29 +117,18 @@ class OutboundDrain:
         Where one transaction writes at a time (SQLite), one worker does it at a time: a
         second one would wait for each of its transactions only to find the lanes taken.
         """
-        busy = self._busy.get(destination.name)
-        if busy is None:
+        if self._journal.dialect != "sqlite":
             return self._turn_together(destination)
-        # Whoever comes meanwhile leaves word, so that no ring is lost.
-        self._missed.add(destination.name)
-        again = False
-        while destination.name in self._missed and busy.acquire(blocking=False):
-            try:
-                self._missed.discard(destination.name)
-                again = self._turn_together(destination)
-            finally:
-                busy.release()
-            if again:
-                break
-        return again
+        return self._solo.do(destination.name, lambda: self._turn_together(destination))
 
     def _turn_together(self, destination: Destination) -> bool:
         for _ in range(TURN_ROUNDS):
             names, up_to = self._due(destination.name)
             if not names:
                 return False
-            together, suspect = self._take(names, up_to)
-            self._all_at_once(destination, together)
+            with self._turn:
+                together, suspect = self._take(names, up_to)
+                self._all_at_once(destination, together)
             # In any order but always the same: when workers are killed for other reasons than
             # their work, it must not be the same item each time that they have in hand.
             for held in sorted(suspect, key=lambda _: self._random()):

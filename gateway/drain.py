@@ -9,11 +9,11 @@ import threading
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 
-from sqlalchemy import or_, select
-
 from gateway.breaker import DestinationPolicy
+from gateway.bulk import Statement
 from gateway.deliver import OutboundDrain
 from gateway.destinations import Destination
 from gateway.elsewhere import ElsewhereDrain
@@ -21,8 +21,8 @@ from gateway.gate import PermissionGate
 from gateway.inbound import InboundDrain, Reads
 from gateway.joined import JudgeJoined, unjudged
 from gateway.journal.journal import Journal
-from gateway.journal.tables import lane as lane_table
 from gateway.journal.times import utc_now
+from gateway.journal.turnstile import Turnstile
 from gateway.mapping_processes import MappingProcesses
 from gateway.normalise import Normaliser
 from gateway.reported import HearReports, unheard
@@ -33,6 +33,11 @@ from gateway.shares import PRIORITIES, Shares
 
 LANES_PER_RING = 32
 """Lanes of the built-in record for which one worker is woken."""
+
+_DUE = Statement(
+    "SELECT 1 FROM lane WHERE name = :lane AND next_at <= :now"
+    " AND (lease_until IS NULL OR lease_until <= :now)"
+)
 
 LEASE_DEFAULT = timedelta(seconds=30)
 
@@ -83,6 +88,10 @@ class Drainer:
         self._stopping = threading.Event()
         self.on_postponed: Callable[[], None] | None = None
         owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+        # One thread at a time gets anything done in Python and in SQLite: two that wait for one
+        # another within their transactions would take longer than one after the other.
+        alone = journal.dialect == "sqlite"
+        turn: AbstractContextManager[object] = Turnstile() if alone else nullcontext()
         self._inbound = InboundDrain(
             journal,
             Reads(normaliser, processes),
@@ -92,6 +101,7 @@ class Drainer:
             lease=lease,
             now=now,
             stopping=self._stopping.is_set,
+            turn=turn,
             judge_joined=judge_joined,
             hear_reports=hear_reports,
         )
@@ -108,6 +118,7 @@ class Drainer:
             random=draw,
             stopping=self._stopping.is_set,
             on_postponed=self._postponed,
+            turn=turn,
         )
         self.elsewhere = ElsewhereDrain(
             journal,
@@ -180,15 +191,7 @@ class Drainer:
 
     def _due(self, lane: str) -> bool:
         now = self._now()
-        column = lane_table.c
         with self._journal.read() as connection:
-            due = connection.execute(
-                select(column.name).where(
-                    column.name == lane,
-                    column.next_at <= now,
-                    or_(column.lease_until.is_(None), column.lease_until <= now),
-                )
-            )
-            if due.first() is None:
+            if not _DUE.rows(connection, lane=lane, now=now):
                 return False
             return self.shares.look(connection, now).takes(lane)

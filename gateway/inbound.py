@@ -15,6 +15,7 @@ import errno
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -35,6 +36,7 @@ from gateway.pace import Pace
 from gateway.passage import Passage
 from gateway.reported import HearReports, unheard
 from gateway.route import DestinationRule
+from gateway.solo import Solo
 from gateway.subjects import Claim, Subjects
 
 BATCH_MAX = 64
@@ -45,6 +47,10 @@ BATCH_BYTES_MAX = 16 * 1024 * 1024
 
 AHEAD_MAX = 2 * BATCH_MAX
 """Messages that a lane has in hand while a mapping process works ahead of the transactions."""
+
+FEW_MAX = 16
+"""After a batch of so many or fewer the lane is given back, so that more gather before the next:
+see ``gateway.pace``."""
 
 TURN_BATCHES = 8
 """Batches after which a lane makes room for the others."""
@@ -88,7 +94,8 @@ class _Turn:
 class InboundDrain:
     """Drains lanes ``in:<source>``. Safe to share between threads.
 
-    ``reads`` may be replaced at any time: a turn keeps what it began with, and calls
+    ``turn`` is held while the database is asked to decide, and not while messages are read and
+    mapped. ``reads`` may be replaced at any time: a turn keeps what it began with, and calls
     ``on_outdated`` at its end when that is not what it should be any more.
     """
 
@@ -103,6 +110,7 @@ class InboundDrain:
         lease: timedelta,
         now: Callable[[], datetime],
         stopping: Callable[[], bool],
+        turn: AbstractContextManager[object],
         judge_joined: JudgeJoined = unjudged,
         hear_reports: HearReports = unheard,
     ) -> None:
@@ -119,6 +127,8 @@ class InboundDrain:
         self._hear_reports = hear_reports
         self._accused = Accused()
         self._pace = Pace()
+        self._turn = turn
+        self._solo = Solo()
 
     def drain(self, lane: str) -> bool:
         """Work in the lane for a turn; True when it should be rung again.
@@ -126,19 +136,25 @@ class InboundDrain:
         Raises JournalUnavailable; the claimed messages are given back then if
         the journal allows it, and are found by the next claim in any case.
         """
+        return self._solo.do(lane, lambda: self._drain(lane))
+
+    def _drain(self, lane: str) -> bool:
         self._pace.gather(lane)
-        turn = self._begin(lane)
+        with self._turn:
+            turn = self._begin(lane)
         if isinstance(turn, bool):
             return turn
         try:
-            again = False
+            again = few = False
             for left in range(TURN_BATCHES - 1, -1, -1):
                 self._prepare(turn, ahead=left > 0)
                 self._tell_reports(turn)
-                again = self._settle(turn, left=left)
+                few = len(turn.batch) <= FEW_MAX
+                with self._turn:
+                    again = self._settle(turn, left=0 if few else left)
                 if not turn.batch:
                     break
-            if not again:
+            if few or not again:
                 self._pace.emptied(lane)
             return again
         except LeaseLost:

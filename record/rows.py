@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from gateway.bulk import insert_new, insert_rows
+from gateway.bulk import Statement, insert_new, insert_rows
 from record.tables import record_entry, record_patient
 
 __all__ = [
@@ -38,13 +38,10 @@ _ENTRIES = {
     ).columns(*record_entry.c)
     for dialect, listed in _LISTED.items()
 }
-_SURVIVORS = {
-    dialect: text(
-        "SELECT t.patient_id, t.survivor "
-        + listed.format(table="record_patient", column="patient_id")
-    )
-    for dialect, listed in _LISTED.items()
-}
+_SURVIVORS = Statement(
+    "SELECT patient_id, survivor FROM record_patient WHERE patient_id = ANY(:names varchar)"
+    " ORDER BY patient_id FOR UPDATE"
+)
 
 
 @dataclass(slots=True)
@@ -132,9 +129,8 @@ def locked_patients(connection: Connection, patient_ids: Iterable[str]) -> dict[
 
 
 def _locked_survivors(connection: Connection, patient_ids: Sequence[str]) -> dict[str, str | None]:
-    statement = _SURVIVORS[connection.dialect.name]
-    rows = connection.execute(statement, {"names": _list(connection, patient_ids)})
-    return {row.patient_id: row.survivor for row in rows}
+    rows = _SURVIVORS.rows(connection, names=list(patient_ids))
+    return {patient_id: survivor for patient_id, survivor in rows}  # noqa: C416 - typed so
 
 
 def _followed(patient_id: str, survivors: dict[str, str | None]) -> str:

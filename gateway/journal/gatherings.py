@@ -15,6 +15,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, and_, select, text, update
 
+from gateway.bulk import Statement
 from gateway.journal import studies, tables
 from gateway.journal.moves import move, move_all
 from gateway.journal.rows import MESSAGE_COLUMNS, AnyRow, message_of
@@ -29,6 +30,7 @@ MEMBERS_MAX = 20_000
 _message = tables.message
 _gathering = tables.gathering
 _GROUPED = text("message.group_key <> ''")
+_ANY_DUE = Statement("SELECT 1 FROM gathering WHERE lane = :lane AND due_at <= :now LIMIT 1")
 _GONE = [s.value for s in (MessageState.REFUSED, MessageState.DISCARDED, MessageState.REPLACED)]
 
 
@@ -42,6 +44,9 @@ def get(connection: Connection, source: str, group_key: str) -> Gathering | None
 
 def due(connection: Connection, lane: str, now: datetime, limit: int = 100) -> list[Gathering]:
     """The lane's studies that have been quiet, the longest quiet first."""
+    # Every turn in every lane comes by here, and most lanes never gather.
+    if not _ANY_DUE.rows(connection, lane=lane, now=now):
+        return []
     found = connection.execute(
         select(_gathering)
         .where(_gathering.c.lane == lane, _gathering.c.due_at <= now)

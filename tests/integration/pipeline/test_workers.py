@@ -304,7 +304,7 @@ def test_the_policy_of_a_destination_is_its_own(
 def test_a_ring_that_comes_while_the_record_is_drained_is_not_lost(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On SQLite the second worker leaves word and goes; the first one looks again."""
+    """On SQLite the second worker leaves word and goes; the first one asks to be rung again."""
     first = rig.send({"patient": [national(1)], "facts": ["f1"]})
     rig.drainer.drain("in:lab")
     lane = rig.delivery(first).lane
@@ -321,7 +321,8 @@ def test_a_ring_that_comes_while_the_record_is_drained_is_not_lost(
         return found
 
     monkeypatch.setattr(outbound, "_due", slowly)
-    worker = threading.Thread(target=rig.drainer.drain, args=[lane])
+    again: list[bool] = []
+    worker = threading.Thread(target=lambda: again.append(rig.drainer.drain(lane)))
     worker.start()
     assert empty.wait(20)
     rig.send({"patient": [national(1)], "facts": ["f2"]})
@@ -331,6 +332,8 @@ def test_a_ring_that_comes_while_the_record_is_drained_is_not_lost(
     assert rig.facts() == (["f1"] if rig.journal.dialect == "sqlite" else ["f1", "f2"])
     go_on.set()
     worker.join(20)
+    assert again == [rig.journal.dialect == "sqlite"]
+    rig.drainer.drain(lane)
     assert rig.facts() == ["f1", "f2"]
 
 

@@ -95,3 +95,32 @@ def sqlite_bench(sqlite_url: str, tmp_path: Path, clock: HeldClock) -> Iterator[
 def postgresql_bench(postgresql_url: str, tmp_path: Path, clock: HeldClock) -> Iterator[Bench]:
     for journal in opened(postgresql_url, tmp_path, clock):
         yield Bench(journal, clock)
+
+
+@pytest.fixture(scope="module")
+def migrated_template(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of an empty journal that nobody is connected to, to be copied."""
+    url = postgres.fresh_database()
+    journal = Journal(url, blob_directory=tmp_path_factory.mktemp("blobs"))
+    journal.migrate()
+    journal.close()
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def both(request: pytest.FixtureRequest) -> Bench:
+    """A journal of its own on each database."""
+    name = "sqlite_bench" if request.param == "sqlite" else "own_postgresql"
+    made: Bench = request.getfixturevalue(name)
+    return made
+
+
+@pytest.fixture
+def own_postgresql(
+    postgres: Postgres, migrated_template: str, tmp_path: Path, clock: HeldClock
+) -> Iterator[Bench]:
+    """A database of its own: a purge changes PostgreSQL's tables."""
+    url = postgres.fresh_database(like=migrated_template)
+    journal = Journal(url, blob_directory=tmp_path / "blobs", now=clock)
+    yield Bench(journal, clock)
+    journal.close()

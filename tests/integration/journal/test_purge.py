@@ -3,178 +3,51 @@ the chain says what went. On both databases, interrupted at any step."""
 
 from __future__ import annotations
 
-import itertools
-import os
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
-from gateway.housekeeping import Housekeeper, Purging, run
+from gateway.housekeeping import Purging
 from gateway.journal import (
     chain,
     consistency,
     deadletters,
-    deliveries,
     gatherings,
     messages,
     partitions,
-    placed,
     purges,
     purging,
 )
-from gateway.journal.blobs import Blobs
-from gateway.journal.chain import Fault, Verified
-from gateway.journal.journal import Journal
-from gateway.journal.placed import Placed
-from gateway.journal.purges import Purge
-from gateway.journal.retention import Ending, Part, Policy
-from gateway.journal.states import DeliveryState, MessageState
+from gateway.journal.chain import Verified
+from gateway.journal.retention import Part
+from gateway.journal.states import MessageState
 from gateway.journal.values import Resolution
-from gateway.journal.writer import GroupWriter
-from gateway.model import Cause, CauseCode, Payload, Stage
-from gateway.retention_settings import KeepSettings, RetentionSettings
-from tests.integration.journal.bench import Bench, HeldClock
-from tests.servers import Postgres
-
-DAY = 86_400.0
-LARGE = 70_000
-ALL = dict.fromkeys(Ending, 30)
-BYTES = Policy({Part.CONTENT: ALL, Part.NORMALISED: ALL})
-EVERYTHING = Policy({Part.CONTENT: ALL, Part.NORMALISED: ALL, Part.MESSAGE: ALL})
-_keys = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def migrated_template(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The URL of an empty journal that nobody is connected to, to be copied."""
-    url = postgres.fresh_database()
-    journal = Journal(url, blob_directory=tmp_path_factory.mktemp("blobs"))
-    journal.migrate()
-    journal.close()
-    return url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def both(request: pytest.FixtureRequest) -> Bench:
-    """A journal of its own on each database."""
-    name = "sqlite_bench" if request.param == "sqlite" else "own_postgresql"
-    made: Bench = request.getfixturevalue(name)
-    return made
-
-
-@pytest.fixture
-def own_postgresql(
-    postgres: Postgres, migrated_template: str, tmp_path: Path, clock: HeldClock
-) -> Iterator[Bench]:
-    """A database of its own: a purge changes PostgreSQL's tables."""
-    url = postgres.fresh_database(like=migrated_template)
-    journal = Journal(url, blob_directory=tmp_path / "blobs", now=clock)
-    yield Bench(journal, clock)
-    journal.close()
+from gateway.model import Payload, Stage
+from tests.integration.journal.bench import Bench
+from tests.integration.journal.purge_bench import (
+    BYTES,
+    DAY,
+    EVERYTHING,
+    accept,
+    accept_study,
+    account,
+    bury,
+    deliver,
+    faults,
+    ids,
+    in_order,
+    mix,
+    move,
+    purge,
+    unnamed,
+)
 
 
 @pytest.fixture
 def bench(sqlite_bench: Bench) -> Bench:
     """A journal on the database whose tests take no time."""
     return sqlite_bench
-
-
-def unnamed(_connection: Connection, _digests: Sequence[str]) -> Iterable[str]:
-    """A record that names no document."""
-    return ()
-
-
-def purge(bench: Bench, policy: Policy, **options: object) -> Purge:
-    """A whole purge; as it is at its end."""
-    with bench.journal.write() as connection:
-        begun = purges.begin(connection, f"test {next(_keys)}", policy, actor="anna")
-    worker = Purging(bench.journal, unnamed, **options)  # type: ignore[arg-type]
-    for _ in range(1_000):
-        if begun.ended_at is not None:
-            return begun
-        after = worker.step(begun)
-        assert after is not None
-        begun = after
-    raise AssertionError("the purge does not end")
-
-
-def accept(bench: Bench, count: int, **fields: object) -> list[int]:
-    """Messages as a process accepts them, with their links."""
-    writer = GroupWriter(bench.journal, batch_max=3)
-    writer.start()
-    waiting = [
-        writer.submit(
-            bench.received(**fields),  # type: ignore[arg-type]
-            state=MessageState.RECEIVED, lane="in:lab",
-        )
-        for _ in range(count)
-    ]  # fmt: skip
-    found = [each.result(timeout=30).message_id for each in waiting]
-    writer.stop()
-    return found
-
-
-def deliver(bench: Bench, message_id: int) -> None:
-    (number,) = bench.route(message_id, f"p{message_id}")
-    with bench.journal.write() as connection:
-        deliveries.settle(connection, number, outcome="delivered", state=DeliveryState.DELIVERED)
-        deliveries.conclude(connection, [message_id])
-
-
-def move(bench: Bench, message_id: int, to: MessageState) -> None:
-    with bench.journal.write() as connection:
-        messages.move(connection, message_id, to, event="x", stage=Stage.IDENTIFY)
-
-
-def bury(bench: Bench, message_id: int) -> int:
-    cause = Cause(code=CauseCode.MAPPING_FAILED, detail="no", location="PID-3")
-    with bench.journal.write() as connection:
-        return deadletters.bury(connection, message_id, Stage.NORMALISE, cause)
-
-
-def faults(journal: Journal) -> list[Fault]:
-    with journal.read() as connection:
-        return list(chain.verify(connection, Verified()))
-
-
-def in_order(bench: Bench) -> None:
-    assert faults(bench.journal) == []
-    with bench.journal.read() as connection:
-        assert list(consistency.check(connection)) == []
-
-
-def account(bench: Bench) -> object:
-    with bench.journal.read() as connection:
-        return messages.ledger(connection)
-
-
-def ids(bench: Bench, table: str) -> set[int]:
-    key = "id" if table == "message" else "message_id"
-    with bench.journal.read() as connection:
-        return set(connection.execute(text(f"SELECT {key} FROM {table}")).scalars())
-
-
-def mix(bench: Bench) -> dict[str, list[int]]:
-    """Messages that ended in every way, and some that did not, all of them 100 days ago; the
-    month has changed, so that PostgreSQL may end it."""
-    given = accept(bench, 18)
-    names = ("delivered", "refused", "discarded", "held", "dead", "received")
-    found = {name: given[3 * place : 3 * place + 3] for place, name in enumerate(names)}
-    for each in found["delivered"]:
-        deliver(bench, each)
-    for each in found["refused"]:
-        move(bench, each, MessageState.REFUSED)
-    for each in found["discarded"]:
-        move(bench, each, MessageState.DISCARDED)
-    for each in found["held"]:
-        move(bench, each, MessageState.HELD)
-    for each in found["dead"]:
-        bury(bench, each)
-    bench.clock.advance(100 * DAY)
-    return found
 
 
 def test_bytes_go_and_what_is_unresolved_stays(both: Bench) -> None:
@@ -372,21 +245,6 @@ def test_a_study_goes_as_a_whole_and_counts_where_it_was(bench: Bench) -> None:
     in_order(bench)
 
 
-def accept_study(bench: Bench, count: int) -> list[int]:
-    writer = GroupWriter(bench.journal, batch_max=2)
-    writer.start()
-    waiting = [
-        writer.submit(
-            bench.received(source="ct", group="1"), state=MessageState.GATHERING, lane="in:ct",
-            group_due_at=bench.clock(),
-        )
-        for _ in range(count)
-    ]  # fmt: skip
-    found = [each.result(timeout=30).message_id for each in waiting]
-    writer.stop()
-    return found
-
-
 def test_a_purge_that_is_interrupted_goes_on_and_no_step_is_done_twice(
     both: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -444,196 +302,3 @@ def test_a_large_month_ends_in_three_steps_while_messages_come(
     # Not past its time as a whole: its last messages came today.
     assert {*mixed["received"], *mixed["held"], *given} <= ids(bench, "content")
     in_order(bench)
-
-
-# --- files ----------------------------------------------------------------------------
-
-
-def large(bench: Bench, body: bytes) -> int:
-    return accept(bench, 1, body=body.ljust(LARGE))[0]
-
-
-def aged(blobs: Blobs) -> None:
-    """All files are two days old."""
-    for digest in blobs.stored():
-        path = blobs.payload(digest).path
-        assert path is not None
-        os.utime(path, (time.time() - 2 * DAY,) * 2)
-
-
-def test_files_go_when_nothing_names_them_any_more(bench: Bench) -> None:
-    blobs = bench.journal.blobs
-    alone, shared, twin = large(bench, b"a"), large(bench, b"b"), large(bench, b"b")
-    document = blobs.put(b"a document of the record")
-    orphan = blobs.put(b"put by a transaction that was undone")
-    for each in (alone, shared):
-        deliver(bench, each)
-    move(bench, twin, MessageState.HELD)
-    aged(blobs)
-    young = blobs.put(b"put by a transaction that is to come")
-    bench.clock.advance(100 * DAY)
-
-    def named(_connection: Connection, digests: Sequence[str]) -> Iterable[str]:
-        return {document} & set(digests)
-
-    with bench.journal.write() as connection:
-        begun = purges.begin(connection, "files", BYTES, actor="anna")
-    *_, done = run(bench.journal, named, begun)
-    with bench.journal.read() as connection:
-        held = messages.get(connection, twin)
-    assert held is not None
-    assert set(blobs.stored()) == {document, young, held.sha256}
-    assert done.counts["files"] == 2
-    assert orphan not in set(blobs.stored())
-    assert messages.payload(bench.journal, held).read() == b"b".ljust(LARGE)
-    in_order(bench)
-
-
-def test_a_file_that_is_put_again_meanwhile_stays(tmp_path: Path) -> None:
-    blobs = Blobs(tmp_path / "blobs")
-    digest = blobs.put(b"x" * LARGE)
-    aged(blobs)
-    before = time.time() - DAY
-    assert blobs.old(int(digest[:2], 16), before) == [digest]
-    # Between the look and the removal somebody puts the same bytes.
-    assert blobs.put(b"x" * LARGE) == digest
-    assert blobs.remove(digest, before) == 0
-    assert blobs.payload(digest).read() == b"x" * LARGE
-    aged(blobs)
-    assert blobs.remove(digest, before) == LARGE
-    assert list(blobs.stored()) == []
-
-
-def test_a_removal_that_a_crash_interrupted_is_undone(tmp_path: Path) -> None:
-    blobs = Blobs(tmp_path / "blobs")
-    digest = blobs.put(b"x" * LARGE)
-    path = blobs.payload(digest).path
-    assert path is not None
-    path.rename(tmp_path / "blobs/leaving" / digest)
-    assert Blobs(tmp_path / "blobs").payload(digest).read() == b"x" * LARGE
-
-
-def test_no_file_goes_while_files_are_copied(sqlite_bench: Bench) -> None:
-    bench = sqlite_bench
-    deliver(bench, large(bench, b"a"))
-    aged(bench.journal.blobs)
-    bench.clock.advance(100 * DAY)
-    with bench.journal.write() as connection:
-        begun = purges.begin(connection, "files", BYTES, actor="anna")
-    with bench.journal.blobs.held(exclusive=False) as copying:
-        assert copying
-        *_, stopped = run(bench.journal, unnamed, begun)
-        assert stopped.ended_at is None
-        assert len(list(bench.journal.blobs.stored())) == 1
-    *_, done = run(bench.journal, unnamed, stopped)
-    assert done.ended_at is not None
-    assert list(bench.journal.blobs.stored()) == []
-
-
-# --- the daily one --------------------------------------------------------------------
-
-
-def test_one_purge_a_day_for_all_processes(sqlite_bench: Bench) -> None:
-    bench = sqlite_bench
-    for each in accept(bench, 3):
-        deliver(bench, each)
-    bench.clock.advance(100 * DAY)
-    retention = RetentionSettings(delivered=KeepSettings(bytes_days=30), daily_at="09:00")
-    two = [
-        Housekeeper(bench.journal, unnamed, lambda: retention, local_now=bench.clock)
-        for _ in range(2)
-    ]
-    assert not two[0].step()  # it is 8 o'clock
-    bench.clock.advance(2 * 3_600)
-    for _ in range(20):
-        for each in two:
-            each.step()
-    with bench.journal.read() as connection:
-        (done,) = purges.newest(connection)
-    assert (done.actor, done.counts["content.delivered"]) == ("schedule", 3)
-    assert done.ended_at is not None
-    bench.clock.advance(DAY)
-    two[0].step()
-    with bench.journal.read() as connection:
-        assert len(purges.newest(connection)) == 2
-
-
-def test_by_default_nothing_is_ever_purged(sqlite_bench: Bench) -> None:
-    bench = sqlite_bench
-    deliver(bench, accept(bench, 1)[0])
-    bench.clock.advance(10_000 * DAY)
-    keeper = Housekeeper(bench.journal, unnamed, RetentionSettings, local_now=bench.clock)
-    assert not keeper.step()
-    with bench.journal.read() as connection:
-        assert purges.newest(connection) == []
-    assert len(ids(bench, "content")) == 1
-
-
-def test_metadata_outlast_the_rest() -> None:
-    with pytest.raises(ValueError, match="nothing of a message outlasts"):
-        KeepSettings(bytes_days=90, entries_days=30, metadata_days=60)
-    with pytest.raises(ValueError, match="nothing of a message outlasts"):
-        KeepSettings(metadata_days=60)
-    assert KeepSettings(bytes_days=30, entries_days=30, metadata_days=30).metadata_days == 30
-
-
-def note(bench: Bench, *given: tuple[str, int]) -> None:
-    """That entries of these messages stand at a server elsewhere."""
-    with bench.journal.write() as connection:
-        placed.note(connection, "region", [(name, Placed(at, 0, False)) for name, at in given])
-
-
-def noted(bench: Bench) -> set[str]:
-    with bench.journal.read() as connection:
-        return set(connection.execute(text("SELECT reference FROM placed")).scalars())
-
-
-def test_what_stands_elsewhere_is_forgotten_when_nothing_older_can_go(
-    both: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(placed, "ROWS_LOOKED_AT", 2)
-    bench = both
-    first, held, *_, last = accept(bench, 6)
-    for each in range(first, last + 1):
-        if each != held:
-            deliver(bench, each)
-    move(bench, held, MessageState.HELD)
-    note(bench, *((f"Observation/{each}", each) for each in range(first, last + 1)))
-    bench.clock.advance(100 * DAY)
-    # Without bytes_days nothing is forgotten.
-    assert purge(bench, Policy({Part.NORMALISED: ALL})).counts.get("placed", 0) == 0
-    # The one that is held may still go, after those that came later.
-    done = purge(bench, BYTES)
-    assert done.counts["placed"] == 1
-    assert noted(bench) == {f"Observation/{each}" for each in range(held, last + 1)}
-    move(bench, held, MessageState.DISCARDED)
-    bench.clock.advance(100 * DAY)
-    (fresh,) = accept(bench, 1)
-    note(bench, ("Observation/fresh", fresh), (f"Observation/{last}", fresh))
-    assert purge(bench, BYTES).counts["placed"] == last - held
-    assert noted(bench) == {"Observation/fresh", f"Observation/{last}"}
-    in_order(bench)
-
-
-def test_a_repaired_copy_keeps_the_notes_of_what_came_after_its_original(bench: Bench) -> None:
-    original, later = accept(bench, 2)
-    letter = bury(bench, original)
-    with bench.journal.write() as connection:
-        child = messages.append_child(
-            connection, bench.journal.blobs, original, Payload.from_bytes(b"MSH|repaired"),
-            actor="anna", reason="a wrong date",
-        )  # fmt: skip
-        deadletters.resolve(
-            connection, letter, Resolution.REPLAYED, actor="anna", child_message_id=child.id
-        )
-    deliver(bench, later)
-    note(bench, ("Observation/later", later))
-    bench.clock.advance(100 * DAY)
-    purge(bench, BYTES)
-    assert noted(bench) == {"Observation/later"}
-    deliver(bench, child.id)
-    bench.clock.advance(100 * DAY)
-    purge(bench, EVERYTHING)
-    # Nothing is left of any of them.
-    assert noted(bench) == set()
-    assert ids(bench, "message") == set()

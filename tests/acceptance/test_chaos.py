@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.gateway_process import GatewayProcess
-from tests.chaos.defects import DEFECTS
+from tests.chaos.defects import DEFECTS, FAULTS, PAUSE
 from tests.chaos.house import STORES, house, interpreter, strace
 from tests.chaos.senders import Sender
 from tests.chaos.story import Plan, run
@@ -21,7 +21,7 @@ from tests.chaos.story import Plan, run
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
 
 FAULT_SECONDS = 15
-DEFECT_FAULTS = ("kill-gateway", "kill-at-answer")
+DEFECT_SECONDS = 20
 
 
 @pytest.mark.parametrize("store", STORES)
@@ -46,7 +46,8 @@ def test_a_seeded_defect_is_shown(defect: str, tmp_path: Path) -> None:
     for attempt in range(3):
         seed = random.SystemRandom().randrange(1 << 30)
         with house("sqlite", tmp_path / str(attempt), launcher=launcher) as built:
-            report = run(built, seed, Plan(FAULT_SECONDS, only=DEFECT_FAULTS, settle_seconds=15))
+            plan = Plan(DEFECT_SECONDS, only=FAULTS, pause=PAUSE, settle_seconds=15)
+            report = run(built, seed, plan)
         if report.verdict.lost:
             return
         reports.append(report.shape())

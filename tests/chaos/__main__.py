@@ -16,12 +16,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos.defects import DEFECTS
+from tests.chaos.defects import DEFECTS, FAULTS, PAUSE
 from tests.chaos.house import STORES, house, interpreter
 from tests.chaos.nemeses import LONG, NEMESES
 from tests.chaos.story import Plan, Report, run
 
-DEFECT_SECONDS = 30
+DEFECT_SECONDS = 60
 
 
 def tell(line: str) -> None:
@@ -78,7 +78,7 @@ def _run(store: str, seed: int, plan: Plan) -> Report:
 def _caught(store: str, defect: str, seed: int) -> bool:
     """Whether the ledger shows the defect."""
     tell(f"— {store} with the defect {defect} —")
-    plan = Plan(DEFECT_SECONDS, only=("kill-gateway", "kill-at-answer"), settle_seconds=20)
+    plan = Plan(DEFECT_SECONDS, only=FAULTS, pause=PAUSE, settle_seconds=20)
     with (
         tempfile.TemporaryDirectory(prefix="ecluse-chaos-") as folder,
         house(store, Path(folder), launcher=interpreter("tests.chaos.defects", defect)) as built,

@@ -60,6 +60,10 @@ def two_transactions() -> None:
     deliver.OutboundDrain._all_at_once = all_at_once  # type: ignore[method-assign]
 
 
+FAULTS = ("kill-gateway", "kill-at-answer")
+PAUSE = (2.0, 5.0)
+"""Seconds between them: a gateway that has just started delivers nothing yet."""
+
 DEFECTS = {"acknowledge-early": acknowledge_early, "two-transactions": two_transactions}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Hashable, Sequence
+from copy import copy
 from io import BytesIO
 
 from adapters.dicom.charset import DEFAULT, character_sets
@@ -84,13 +85,14 @@ class Level:
     """The elements of one data set or of one sequence item, found by tag."""
 
     __slots__ = (
-        "_known", "_lengths", "_offsets", "_tags", "_vrs", "content", "encoding", "root", "sets",
-        "signed",
+        "_above", "_bare", "_known", "_lengths", "_offsets", "_tags", "_vrs", "content", "encoding",
+        "sets", "signed",
     )  # fmt: skip
 
     def __init__(
-        self, content: Content, encoding: Encoding, found: Sequence[Element], parent: Level | None
-    ) -> None:
+        self, content: Content, encoding: Encoding, found: Sequence[Element],
+        parent: Level | None, *, remembers: bool = True,
+    ) -> None:  # fmt: skip
         ordered = sorted(found, key=lambda element: element.tag)
         self._tags = array("I", [element.tag for element in ordered])
         self._offsets = array("Q", [element.offset for element in ordered])
@@ -98,8 +100,13 @@ class Level:
         self._vrs = "".join(element.vr or "  " for element in ordered)
         self.content = content
         self.encoding = encoding
-        self.root: Level = parent.root if parent else self
-        self._known: dict[Hashable, list[Level]] = {} if parent is None else parent._known
+        # Nothing here is reached from itself, so that it goes with its last user: the bytes of
+        # thousands of data sets would wait for Python's garbage collector, which counts objects.
+        self._above: Level | None = parent._whole() if parent else None
+        self._bare: Level | None = None
+        self._known: dict[Hashable, list[Level]] | None = None
+        if remembers:
+            self._known = parent._known if parent else {}
         self.sets: tuple[str, ...] = parent.sets if parent else DEFAULT
         self.signed: bool = parent.signed if parent else False
         declared = self.length(SPECIFIC_CHARACTER_SET)
@@ -107,6 +114,23 @@ class Level:
             self.sets = character_sets(self.raw(SPECIFIC_CHARACTER_SET))
         if self.length(PIXEL_REPRESENTATION) == 2:
             self.signed = (self.raw(PIXEL_REPRESENTATION) or b"").strip(b"\0") == b"\x01"
+
+    @property
+    def root(self) -> Level:
+        """The level of the whole data set."""
+        return self if self._above is None else self._above
+
+    def _whole(self) -> Level:
+        """What items know of their data set: the same elements, and none of the items that it
+        remembers."""
+        if self._above is not None:
+            return self._above
+        if self._known is None:
+            return self
+        if self._bare is None:
+            self._bare = copy(self)
+            self._bare._known = None
+        return self._bare
 
     def _index(self, tag: int) -> int:
         place = bisect_left(self._tags, tag)
@@ -167,19 +191,23 @@ class Level:
         encoding = self.encoding_in(tag)
         known = self._known
         key = (raw, encoding, self.sets, self.signed) if len(raw) <= REPEATED_BYTES_MAX else None
-        if key is not None and key in known:
+        if known is None or key is None:
+            return self._items(raw, encoding, remember=True)
+        if key in known:
             return known[key]
+        found = self._items(raw, encoding, remember=False)
+        if len(known) >= REPEATED_MAX:
+            known.clear()
+        known[key] = found
+        return found
+
+    def _items(self, raw: bytes, encoding: Encoding, *, remember: bool) -> list[Level]:
         content = Content(raw, 0, len(raw), None)
         walk = Walk(Window.of(raw))
-        found = [
-            Level(content, encoding, list(walk.level(start, end, encoding)), self)
-            for start, end in walk.items(0, len(raw), encoding)
+        return [
+            Level(content, encoding, list(walk.level(*span, encoding)), self, remembers=remember)
+            for span in walk.items(0, len(raw), encoding)
         ]
-        if key is not None:
-            if len(known) >= REPEATED_MAX:
-                known.clear()
-            known[key] = found
-        return found
 
 
 class Instance:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import struct
 import warnings
@@ -13,6 +14,7 @@ import pydicom.data
 import pytest
 
 from adapters.dicom import reader as reader_module
+from adapters.dicom.dataset import Level
 from adapters.dicom.language import DicomLanguage, DicomReader, Place
 from adapters.dicom.notation import study_files
 from adapters.dicom.part10 import NotPart10, file_head, read_file_meta
@@ -257,3 +259,32 @@ def test_bytes_are_fetched_when_asked_for_and_only_up_to_a_limit(
     monkeypatch.setattr(dataset, "VALUE_BYTES_MAX", 100)
     assert document.raw() == b""
     assert [flag.code for flag in root.reading_flags()] == ["unreadable-value"]
+
+
+def visit(level: Level) -> int:
+    """Ask for all sequences of a level, twice; how many items there are."""
+    found = 0
+    for tag in level.tags() * 2:
+        if level.vr(tag) == "SQ":
+            for item in level.items(tag):
+                assert item.root is not item
+                found += 1 + visit(item)
+    return found
+
+
+@pytest.mark.parametrize("name", ["reportsi.dcm", "rtplan.dcm", "CT_small.dcm"])
+def test_what_was_read_goes_with_its_last_user(name: str) -> None:
+    """Its bytes wait for no collector: that counts objects, and a header is few of them."""
+    payload = Payload.from_file(Path(str(pydicom.data.get_testdata_file(name))))
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(isinstance(each, Level) for each in gc.get_objects())
+        study = DicomReader().read_all([payload])
+        level = study.instances()[0].instance.level
+        assert visit(level) > 0 or name == "CT_small.dcm"
+        assert sum(isinstance(each, Level) for each in gc.get_objects()) > before
+        del study, level
+        assert sum(isinstance(each, Level) for each in gc.get_objects()) == before
+    finally:
+        gc.enable()

@@ -97,8 +97,9 @@ class Association(threading.Thread):
     def interrupt(self) -> None:
         """End it when it waits for the peer; from any thread."""
         self.stopping = True
-        if self._connection is not None:
-            self._connection.interrupt()
+        connection = self._connection
+        if connection is not None:
+            connection.interrupt()
         else:
             try:
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
@@ -123,6 +124,9 @@ class Association(threading.Thread):
         finally:
             self._drop()
             self._socket.close()
+            # It knows this association: both, with the connection's buffer, would wait for
+            # Python's garbage collector, which counts objects and not bytes.
+            self._dialogue = self._connection = None
             self.server.ended(self)
 
     def _open(self) -> Connection | None:

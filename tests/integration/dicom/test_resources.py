@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import gc
 from pathlib import Path
 
 import pytest
 
+from adapters.dicom.association import Association
+from adapters.dicom.connection import Connection
 from adapters.dicom.spool import SpoolFile
 from gateway.model import Cause, CauseCode
 from tests.eventually import eventually
@@ -115,3 +118,25 @@ def test_a_patient_who_opposes_is_not_authorised(tmp_path: Path, code: CauseCode
     with running_source(tmp_path) as running, associated(running) as peer:
         running.intake.permission = Cause(code=code)
         assert store(peer, data_set()) == 0x0124
+
+
+def test_an_association_leaves_nothing_for_the_collector(tmp_path: Path) -> None:
+    """Its buffer is a quarter of a megabyte, and the collector counts objects."""
+
+    def there() -> int:
+        return sum(isinstance(each, Association | Connection) for each in gc.get_objects())
+
+    with running_source(tmp_path) as running:
+        gc.collect()
+        gc.disable()
+        try:
+            before = there()
+            with associated(running) as peer:
+                assert store(peer, data_set()) == 0x0000
+                assert there() == before + 2
+            with associated(running) as peer:
+                peer.send(p_data((1, 3, command(1, sop_class=CT, sop_instance=TWO))))
+                peer.abort()
+            eventually(lambda: there() == before)
+        finally:
+            gc.enable()

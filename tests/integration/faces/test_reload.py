@@ -195,7 +195,9 @@ def test_an_invalid_file_keeps_what_is_in_force(
     assert main(["doctor", "--json", "--config", str(house.configuration)]) == 0
     with house.client() as http:
         assert "ecluse_configuration_in_force 1.0" in http.get("/metrics").text
-        assert "The configuration was not taken" not in http.get("/flow/live").text
+        # The page is made for all who look, and may be some moments old.
+        words = "The configuration was not taken"
+        eventually(lambda: words not in http.get("/flow/live").text, timeout=60)
 
 
 def test_a_port_that_is_taken_changes_nothing_at_all(house: House) -> None:

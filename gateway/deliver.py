@@ -62,8 +62,8 @@ class OutboundDrain:
     """Drains lanes ``<patient>@<destination>`` of destinations in this database. Safe to share
     between threads.
 
-    ``on_postponed`` is called after the commit of an attempt that will be made again. A round
-    in which nothing is suspected has the ``turn``.
+    ``on_postponed`` is called after the commit of an attempt that will be made again.
+    ``exclusive`` is held from the claim to the commit of all but suspects.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class OutboundDrain:
         random: Callable[[], float],
         stopping: Callable[[], bool],
         on_postponed: Callable[[], None],
-        turn: AbstractContextManager[object],
+        exclusive: AbstractContextManager[object],
     ) -> None:
         self._journal = journal
         self._destinations = {n: d for n, d in destinations.items() if d.transactional}
@@ -91,7 +91,7 @@ class OutboundDrain:
         self._random = random
         self._stopping = stopping
         self._on_postponed = on_postponed
-        self._turn = turn
+        self._exclusive = exclusive
         self._solo = Solo()
 
     @property
@@ -126,7 +126,7 @@ class OutboundDrain:
             names, up_to = self._due(destination.name)
             if not names:
                 return False
-            with self._turn:
+            with self._exclusive:
                 together, suspect = self._take(names, up_to)
                 self._all_at_once(destination, together)
             # In any order but always the same: when workers are killed for other reasons than

@@ -91,7 +91,7 @@ class Drainer:
         # One thread at a time gets anything done in Python and in SQLite: two that wait for one
         # another within their transactions would take longer than one after the other.
         alone = journal.dialect == "sqlite"
-        turn: AbstractContextManager[object] = Turnstile() if alone else nullcontext()
+        exclusive: AbstractContextManager[object] = Turnstile() if alone else nullcontext()
         self._inbound = InboundDrain(
             journal,
             Reads(normaliser, processes),
@@ -101,7 +101,7 @@ class Drainer:
             lease=lease,
             now=now,
             stopping=self._stopping.is_set,
-            turn=turn,
+            exclusive=exclusive,
             judge_joined=judge_joined,
             hear_reports=hear_reports,
         )
@@ -118,7 +118,7 @@ class Drainer:
             random=draw,
             stopping=self._stopping.is_set,
             on_postponed=self._postponed,
-            turn=turn,
+            exclusive=exclusive,
         )
         self.elsewhere = ElsewhereDrain(
             journal,

@@ -94,7 +94,7 @@ class _Turn:
 class InboundDrain:
     """Drains lanes ``in:<source>``. Safe to share between threads.
 
-    ``turn`` is held while the database is asked to decide, and not while messages are read and
+    ``exclusive`` is held while the database is asked to decide, and not while messages are read and
     mapped. ``reads`` may be replaced at any time: a turn keeps what it began with, and calls
     ``on_outdated`` at its end when that is not what it should be any more.
     """
@@ -110,7 +110,7 @@ class InboundDrain:
         lease: timedelta,
         now: Callable[[], datetime],
         stopping: Callable[[], bool],
-        turn: AbstractContextManager[object],
+        exclusive: AbstractContextManager[object],
         judge_joined: JudgeJoined = unjudged,
         hear_reports: HearReports = unheard,
     ) -> None:
@@ -127,7 +127,7 @@ class InboundDrain:
         self._hear_reports = hear_reports
         self._accused = Accused()
         self._pace = Pace()
-        self._turn = turn
+        self._exclusive = exclusive
         self._solo = Solo()
 
     def drain(self, lane: str) -> bool:
@@ -140,7 +140,7 @@ class InboundDrain:
 
     def _drain(self, lane: str) -> bool:
         self._pace.gather(lane)
-        with self._turn:
+        with self._exclusive:
             turn = self._begin(lane)
         if isinstance(turn, bool):
             return turn
@@ -150,7 +150,7 @@ class InboundDrain:
                 self._prepare(turn, ahead=left > 0)
                 self._tell_reports(turn)
                 few = len(turn.batch) <= FEW_MAX
-                with self._turn:
+                with self._exclusive:
                     again = self._settle(turn, left=0 if few else left)
                 if not turn.batch:
                     break

@@ -19,7 +19,8 @@ class Solo:
 
     def do(self, name: str, work: Callable[[], bool]) -> bool:
         """What ``work`` says; True as well when another thread came for it meanwhile. False,
-        with nothing done, while another thread is at work under this name: that one says it."""
+        with nothing done, while another thread is at work under this name: that one says it, unless
+        its work fails, which is raised."""
         with self._lock:
             if name in self._at_work:
                 self._at_work[name] = True

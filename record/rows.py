@@ -25,18 +25,16 @@ __all__ = [
 
 # Lists go in as one value (JSON, an array), because a statement with a placeholder for each
 # of them is made and prepared anew for every length.
-_LISTED = {
-    "sqlite": "FROM json_each(:names) AS k JOIN {table} AS t ON t.{column} = k.value"
-    " ORDER BY t.{column}",
-    "postgresql": "FROM {table} AS t WHERE t.{column} = ANY(CAST(:names AS varchar[]))"
-    " ORDER BY t.{column} FOR UPDATE",
-}
 _ENTRIES = {
     dialect: text(
-        f"SELECT {', '.join(f't.{column.name}' for column in record_entry.c)} "
-        + listed.format(table="record_entry", column="reference")
+        f"SELECT {', '.join(f't.{column.name}' for column in record_entry.c)} {listed}"
     ).columns(*record_entry.c)
-    for dialect, listed in _LISTED.items()
+    for dialect, listed in {
+        "sqlite": "FROM json_each(:names) AS k JOIN record_entry AS t ON t.reference = k.value"
+        " ORDER BY t.reference",
+        "postgresql": "FROM record_entry AS t WHERE t.reference = ANY(CAST(:names AS varchar[]))"
+        " ORDER BY t.reference FOR UPDATE",
+    }.items()
 }
 _SURVIVORS = Statement(
     "SELECT patient_id, survivor FROM record_patient WHERE patient_id = ANY(:names varchar)"

@@ -31,14 +31,19 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "journal.sqlite"
 
 
-@pytest.fixture(scope="session")
-def migrated_postgresql(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The URL of a PostgreSQL journal that was migrated once, to be emptied for each test."""
+def migrated(postgres: Postgres, folders: pytest.TempPathFactory) -> str:
+    """The URL of a new database with an empty journal."""
     url = postgres.fresh_database()
-    journal = Journal(url, blob_directory=tmp_path_factory.mktemp("blobs"))
+    journal = Journal(url, blob_directory=folders.mktemp("blobs"))
     journal.migrate()
     journal.close()
     return url
+
+
+@pytest.fixture(scope="session")
+def migrated_postgresql(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a PostgreSQL journal that was migrated once, to be emptied for each test."""
+    return migrated(postgres, tmp_path_factory)
 
 
 @pytest.fixture
@@ -100,11 +105,7 @@ def postgresql_bench(postgresql_url: str, tmp_path: Path, clock: HeldClock) -> I
 @pytest.fixture(scope="module")
 def migrated_template(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The URL of an empty journal that nobody is connected to, to be copied."""
-    url = postgres.fresh_database()
-    journal = Journal(url, blob_directory=tmp_path_factory.mktemp("blobs"))
-    journal.migrate()
-    journal.close()
-    return url
+    return migrated(postgres, tmp_path_factory)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

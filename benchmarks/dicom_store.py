@@ -278,6 +278,7 @@ def serve(port: int, folder: Path, http: int) -> None:
     from adapters.dicom.web.service import Service
     from adapters.dicom.web.settings import DicomwebSettings, DicomwebSourceSettings
     from adapters.dicom.web.source import DicomwebSource
+    from gateway.cli.running import loop_factory
     from gateway.gate import PermissionGate
     from gateway.holdings import JournalHoldings
     from gateway.intake import JournalIntake
@@ -318,7 +319,8 @@ def serve(port: int, folder: Path, http: int) -> None:
     writer.start()
     intake = JournalIntake(writer, gate)
     try:
-        asyncio.run(until_stopped())
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(until_stopped())
     finally:
         writer.stop()
         journal.close()

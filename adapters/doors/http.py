@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
+from adapters.doors.blocks import Blocks
 from adapters.doors.multipart import BOUNDARY_MAX, KINDS, MultipartLimits, SeveralDocuments
 from adapters.doors.problem import problem, status_of
 from adapters.doors.reception import EVIDENCE_BYTES_MAX, Arrived, Contents, Reception, verdict
@@ -233,19 +234,18 @@ class HttpSource(ABC):
         Written here and not in a thread: 256 KiB are hashed and handed to the system
         in less time than a thread's turn, and a cut never leaves a write under way.
         """
-        waiting = bytearray()
+        waiting = Blocks(_WRITE_BYTES)
         try:
             while True:
                 async with asyncio.timeout(self.settings.idle_timeout_seconds):
                     block = await anext(stream, None)
                 if block is None:
                     break
-                waiting += block
-                if len(waiting) >= _WRITE_BYTES:
-                    full, waiting = waiting, bytearray()
-                    spool.write(bytes(full))
+                waiting.add(block)
+                if waiting.enough:
+                    spool.write(waiting.take())
         finally:
-            spool.write(bytes(waiting))
+            spool.write(waiting.take())
 
     async def drain(self, stream: AsyncIterator[bytes], bytes_max: int = 0) -> None:
         """Read on and drop, within limits (``bytes_max``, without it those of one message), so

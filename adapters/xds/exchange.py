@@ -16,6 +16,7 @@ from lxml import etree
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
+from adapters.doors.blocks import Blocks
 from adapters.doors.reception import Arrived, Contents, Reception
 from adapters.ebrim.faults import Refused
 from adapters.ebrim.names import QUERY
@@ -174,23 +175,22 @@ class Exchange:
 
     async def _fill(self, stream: AsyncIterator[bytes], incoming: Incoming) -> None:
         """Gathers what comes to blocks that are worth a write; see ``HttpSource._fill``."""
-        waiting = bytearray()
+        waiting = Blocks(_WRITE_BYTES)
         try:
             while True:
                 async with asyncio.timeout(self._settings.idle_timeout_seconds):
                     block = await anext(stream, None)
                 if block is None:
                     break
-                waiting += block
-                if len(waiting) >= _WRITE_BYTES:
-                    full, waiting = waiting, bytearray()
-                    incoming.feed(bytes(full))
+                waiting.add(block)
+                if waiting.enough:
+                    incoming.feed(waiting.take())
         except (TimeoutError, ClientDisconnect):
             # What came before the cut is evidence, also where it can be no message.
             with contextlib.suppress(SoapFault):
-                incoming.feed(bytes(waiting))
+                incoming.feed(waiting.take())
             raise
-        incoming.feed(bytes(waiting))
+        incoming.feed(waiting.take())
 
     async def _message(self, incoming: Incoming) -> soap.Request:
         payload = incoming.envelope()

@@ -100,6 +100,9 @@ class PartReader:
     def feed(self, block: bytes) -> Iterator[Event]:
         """What follows from the next block; to be gone through to its end. Raises
         MalformedBody."""
+        if self._rest and self._state is _State.CONTENT and self._goes_on(block):
+            yield PartData(memoryview(self._rest))
+            self._rest = b""
         self._rest = self._rest + block if self._rest else block
         steps = {
             _State.PREAMBLE: self._preamble,
@@ -113,6 +116,12 @@ class PartReader:
             if before == (self._state, len(self._rest)) or not self._rest:
                 return
         self._rest = b""
+
+    def _goes_on(self, block: bytes) -> bool:
+        """Whether no delimiter begins in what was held back: then it need not be put before the
+        block, all of which would be copied for a few bytes."""
+        length = len(self._delimiter)
+        return len(block) >= length and self._delimiter not in self._rest + block[:length]
 
     def _preamble(self) -> Iterator[Event]:
         end = self._rest.find(self._delimiter)

@@ -24,11 +24,12 @@ from adapters.dicom.web.media import DICOM, DICOM_JSON, DICOM_XML, MULTIPART, ch
 from adapters.dicom.web.multipart import MalformedBody, media_type
 from adapters.dicom.web.settings import DicomwebSourceSettings
 from adapters.dicom.web.storing import COMMITS_AT_ONCE, Accepted, Stored, Transaction
+from adapters.doors.blocks import Blocks
 from adapters.doors.problem import problem
 from gateway.ports import Clock, Intake
 
 Result = TypeVar("Result")
-BLOCK_BYTES = 1 << 18
+BLOCK_BYTES = 1 << 19
 """As much of a body is gathered before it is looked at."""
 _TITLES = {400: "The request is not understood", 415: "The body's type is not accepted"}
 
@@ -187,21 +188,20 @@ class DicomwebSource:
         """Hand the body over in blocks; the next one is read while one is being written."""
         left = self._settings.request_bytes_max
         writing: asyncio.Future[None] | None = None
-        waiting = bytearray()
+        waiting = Blocks(BLOCK_BYTES)
         try:
             while True:
                 async with asyncio.timeout(self._settings.idle_timeout_seconds):
                     block = await anext(stream, None)
                 if block is not None:
                     left -= len(block)
-                    waiting += block
+                    waiting.add(block)
                     if left < 0:
                         raise _BodyTooLarge
-                if len(waiting) >= BLOCK_BYTES or (block is None and waiting):
+                if waiting.enough or (block is None and waiting.size):
                     if writing is not None:
                         await writing
-                    full, waiting = bytes(waiting), bytearray()
-                    writing = self._run(transaction.feed, full)
+                    writing = self._run(transaction.feed, waiting.take())
                 if block is None:
                     break
             if writing is not None:
@@ -213,7 +213,7 @@ class DicomwebSource:
                     await asyncio.shield(writing)
                 if isinstance(error, ClientDisconnect | TimeoutError | asyncio.CancelledError):
                     # What came whole before the cut is kept like anything else.
-                    await self._run(transaction.feed, bytes(waiting))
+                    await self._run(transaction.feed, waiting.take())
             raise
 
     def _run(self, function: Callable[..., Result], *arguments: Any) -> asyncio.Future[Result]:

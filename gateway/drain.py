@@ -18,13 +18,14 @@ from gateway.deliver import OutboundDrain
 from gateway.destinations import Destination
 from gateway.elsewhere import ElsewhereDrain
 from gateway.gate import PermissionGate
-from gateway.inbound import InboundDrain, Reads
+from gateway.inbound import InboundDrain
 from gateway.joined import JudgeJoined, unjudged
 from gateway.journal.journal import Journal
 from gateway.journal.times import utc_now
 from gateway.journal.turnstile import Turnstile
 from gateway.mapping_processes import MappingProcesses
 from gateway.normalise import Normaliser
+from gateway.preparing import Reads
 from gateway.reported import HearReports, unheard
 from gateway.retry import RetryPolicy
 from gateway.route import DestinationRule, lane_destination, lane_source

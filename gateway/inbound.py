@@ -11,12 +11,9 @@ when its work begins: a worker that is killed before has not died of it.
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -24,26 +21,19 @@ from sqlalchemy import Connection
 from gateway.failure import internal
 from gateway.gate import PermissionGate
 from gateway.index import PatientIndex, lock_index
-from gateway.joined import JudgeJoined, normalise_joined, unjudged
+from gateway.joined import JudgeJoined, unjudged
 from gateway.journal import deadletters, gatherings, lanes, messages
 from gateway.journal.journal import IdentityConflict, Journal, JournalUnavailable, LeaseLost
 from gateway.journal.values import Message
-from gateway.mapping_ahead import Accused, Ahead, Not, Prepared
-from gateway.mapping_processes import MappingProcesses
-from gateway.model import Cause, CauseCode, Format, Identifier, Payload, Stage
-from gateway.normalise import Normaliser, Original, Reading, Unusable
+from gateway.model import Cause, CauseCode, Identifier, Stage
+from gateway.normalise import Reading
 from gateway.pace import Pace
 from gateway.passage import Passage
+from gateway.preparing import BATCH_MAX, UNFINISHED_MAX, Preparing, Reads, Turn, is_poison
 from gateway.reported import HearReports, unheard
 from gateway.route import DestinationRule
 from gateway.solo import Solo
 from gateway.subjects import Claim, Subjects
-
-BATCH_MAX = 64
-"""Messages in one transaction."""
-
-BATCH_BYTES_MAX = 16 * 1024 * 1024
-"""Bytes of the messages that are read into memory together; one is taken whatever its size."""
 
 AHEAD_MAX = 2 * BATCH_MAX
 """Messages that a lane has in hand while a mapping process works ahead of the transactions."""
@@ -55,40 +45,10 @@ see ``gateway.pace``."""
 TURN_BATCHES = 8
 """Batches after which a lane makes room for the others."""
 
-UNFINISHED_MAX = 3
-"""Claims, with nothing else in hand, that never ended after which a message is set apart.
-Those before, in company (``messages.SUSPECT_STARTS``), accuse no single message."""
-
 UNFINISHED = Cause(
     code=CauseCode.UNFINISHED_ATTEMPTS,
     detail=f"{UNFINISHED_MAX} workers began this message alone and none of them ended",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Reads:
-    """What messages are read and mapped with: another one after a deployment, as a whole."""
-
-    normaliser: Normaliser
-    processes: MappingProcesses | None = None
-
-
-@dataclass(slots=True)
-class _Turn:
-    """One worker's stay in a lane."""
-
-    lane: str
-    token: int
-    batch: list[Message]
-    reads: Reads
-    ahead: Ahead
-    prepared: dict[int, Prepared] = field(default_factory=dict)
-    heard: set[int] = field(default_factory=set)
-    """Messages of which was told what they report on."""
-    begun: set[int] = field(default_factory=set)
-    """Suspects whose work was counted as begun, and not given back since."""
-    unread: int | None = None
-    """The message whose bytes the machine could not read."""
 
 
 class InboundDrain:
@@ -123,9 +83,9 @@ class InboundDrain:
         self._lease = lease
         self._now = now
         self._stopping = stopping
-        self._judge_joined = judge_joined
-        self._hear_reports = hear_reports
-        self._accused = Accused()
+        self._preparing = Preparing(
+            journal, lease=lease, judge_joined=judge_joined, hear_reports=hear_reports
+        )
         self._pace = Pace()
         self._exclusive = exclusive
         self._solo = Solo()
@@ -147,8 +107,8 @@ class InboundDrain:
         try:
             again = few = False
             for left in range(TURN_BATCHES - 1, -1, -1):
-                self._prepare(turn, ahead=left > 0)
-                self._tell_reports(turn)
+                self._preparing.prepare(turn, ahead=left > 0)
+                self._preparing.tell_reports(turn)
                 few = len(turn.batch) <= FEW_MAX
                 with self._exclusive:
                     again = self._settle(turn, left=0 if few else left)
@@ -167,7 +127,7 @@ class InboundDrain:
             if turn.reads is not self.reads:
                 self.on_outdated()
 
-    def _begin(self, lane: str) -> _Turn | bool:
+    def _begin(self, lane: str) -> Turn | bool:
         """Take the lane and claim; when there is nothing to do, whether to ring again."""
         now = self._now()
         with self._journal.write() as connection:
@@ -179,130 +139,11 @@ class InboundDrain:
             batch = messages.claim(connection, lane, token, BATCH_MAX)
             if not batch:
                 return lanes.release(connection, lane, token, now)
-        reads = self.reads
-        ahead = Ahead(reads.processes, self._accused, self._payload, reads.normaliser.contexts)
-        return _Turn(lane, token, batch, reads, ahead)
-
-    # --- outside any transaction --------------------------------------------------
-
-    def _prepare(self, turn: _Turn, *, ahead: bool) -> None:
-        """Read and map what is not yet: as much as may be in memory at once, and for no
-        longer than leaves the lease time enough.
-
-        With ``ahead`` a mapping process gets what follows as well, for the next batch.
-        """
-        until = time.monotonic() + self._lease.total_seconds() / 3
-        kept = {message.id for message in turn.batch}
-        turn.prepared = {each: done for each, done in turn.prepared.items() if each in kept}
-        held = list(_within_memory(turn.batch))
-        turn.ahead.send(held if ahead else held[:BATCH_MAX])
-        for message in held[:BATCH_MAX]:
-            first = message is turn.batch[0]
-            if time.monotonic() > until and not first:
-                return
-            if message.id in turn.prepared or _is_poison(message):
-                continue
-            try:
-                done = self._prepared(turn, message, until, first=first)
-            except OSError as error:
-                # Not given back, so that the lane is not blocked by it for ever.
-                turn.unread = message.id
-                raise JournalUnavailable(f"bytes cannot be read ({_errno(error)})") from None
-            if done is None:
-                return
-            turn.prepared[message.id] = done
-
-    def _prepared(
-        self, turn: _Turn, message: Message, until: float, *, first: bool
-    ) -> Prepared | None:
-        """The result of one message; None when it must wait for the next batch."""
-
-        def begin(each: Message) -> None:
-            self._count(turn, each)
-
-        done = turn.ahead.take(message, until)
-        if done is Not.THERE and turn.ahead.suspect(message):
-            # Those before it are settled first: it may take another process with it.
-            done = turn.ahead.take_alone(message, until, begin) if first else Not.YET
-        if isinstance(done, Not):
-            return self._read(turn, message) if done is Not.THERE else None
-        return self._with_attachments(done)
-
-    def _read(self, turn: _Turn, message: Message) -> Prepared:
-        """The result of one message, made in this thread."""
-        self._count(turn, message)
-        try:
-            original = self._original(message)
-        except KeyError:
-            cause = Cause(
-                code=CauseCode.UNREADABLE, detail="the message's bytes are not in the store"
-            )
-            return Unusable(cause=cause)
-        except OverflowError:
-            cause = Cause(
-                code=CauseCode.HOSTILE_CONTENT, detail="the study has more instances than allowed"
-            )
-            return Unusable(cause=cause)
-        normaliser = turn.reads.normaliser
-        if message.group_key and message.format is Format.HL7V2:
-            return self._with_attachments(
-                normalise_joined(normaliser, original, self._judge_joined)
-            )
-        return self._with_attachments(normaliser.normalise(original))
-
-    def _count(self, turn: _Turn, message: Message) -> None:
-        """Count, in a transaction of its own, that the work on a suspect begins. All others
-        were counted by their claim. Raises JournalUnavailable, LeaseLost."""
-        if messages.suspect(message) and message.id not in turn.begun:
-            with self._journal.write() as connection:
-                messages.begin(connection, turn.lane, turn.token, message.id)
-            turn.begun.add(message.id)
-
-    def _with_attachments(self, prepared: Prepared) -> Prepared:
-        """The same, its attachments stored before the transaction, which then finds them
-        and waits for no disk."""
-        if isinstance(prepared, Reading):
-            for attachment in prepared.mapped.attachments:
-                self._journal.blobs.put(attachment.data)
-        return prepared
-
-    def _tell_reports(self, turn: _Turn) -> None:
-        """Tell what is reported on. Raises JournalUnavailable."""
-        # A study says nothing by its own objects of whether it is complete.
-        told = [
-            (message.id, reading.reported)
-            for message in turn.batch
-            if message.format is not Format.DICOM
-            and message.id not in turn.heard
-            and isinstance(reading := turn.prepared.get(message.id), Reading)
-            and reading.reported is not None
-        ]
-        if told:
-            self._hear_reports(told)
-            turn.heard.update(number for number, _ in told)
-
-    def _payload(self, message: Message) -> Payload:
-        return messages.payload(self._journal, message)
-
-    def _original(self, message: Message) -> Original:
-        encoding = message.encoding
-        if not message.group_key:
-            payloads = [self._payload(message)]
-        else:
-            with self._journal.read() as connection:
-                members = gatherings.members(connection, message.source, message.group_key)
-                encoding = gatherings.encoding(members)
-                payloads = [self._payload(member) for member in members]
-        return Original(
-            source=message.source,
-            format=message.format,
-            payloads=payloads,
-            encoding=encoding,
-        )
+        return self._preparing.turn(lane, token, batch, self.reads)
 
     # --- the transaction ----------------------------------------------------------
 
-    def _settle(self, turn: _Turn, *, left: int) -> bool:
+    def _settle(self, turn: Turn, *, left: int) -> bool:
         """Decide on the prepared messages and claim the next; True when the lane, given
         back, has due work again. ``turn.batch`` is empty once the lane was given back.
 
@@ -312,7 +153,7 @@ class InboundDrain:
         """
         work = list(
             itertools.takewhile(
-                lambda each: each.id in turn.prepared or _is_poison(each), turn.batch
+                lambda each: each.id in turn.prepared or is_poison(each), turn.batch
             )
         )
         rest = [each.id for each in turn.batch[len(work) :]]
@@ -325,12 +166,12 @@ class InboundDrain:
             raise
         except Exception:  # noqa: BLE001  one message's fault: found by doing them one by one
             return self._one_by_one(turn, work, rest, left=left)
-        self._accused.settle(work)
+        self._preparing.accused.settle(work)
         self._tell_gate(denied)
         return again
 
     def _one_by_one(
-        self, turn: _Turn, work: Sequence[Message], rest: Sequence[int], *, left: int
+        self, turn: Turn, work: Sequence[Message], rest: Sequence[int], *, left: int
     ) -> bool:
         """The same with a transaction for each message: the one that fails is buried alone."""
         undone = list(work)
@@ -357,7 +198,7 @@ class InboundDrain:
             return self._advance(connection, turn, given_back, left=left)
 
     def _apply(
-        self, connection: Connection, turn: _Turn, work: Sequence[Message]
+        self, connection: Connection, turn: Turn, work: Sequence[Message]
     ) -> tuple[list[int], bool]:
         """Take messages through stages 3 to 5: those to be claimed again, and whether the
         gate must forget."""
@@ -377,7 +218,7 @@ class InboundDrain:
         index = PatientIndex(connection, claims)
         passage = Passage(connection, self._journal.blobs, index, self._rules)
         for position, message in enumerate(work):
-            if _is_poison(message):
+            if is_poison(message):
                 deadletters.bury(
                     connection, message.id, Stage.NORMALISE, UNFINISHED, attempts=UNFINISHED_MAX
                 )
@@ -388,7 +229,7 @@ class InboundDrain:
         return [], passage.denied
 
     def _advance(
-        self, connection: Connection, turn: _Turn, back: Sequence[int], *, left: int
+        self, connection: Connection, turn: Turn, back: Sequence[int], *, left: int
     ) -> bool:
         """Claim the next batch, or give the lane back: then whether it has due work again."""
         _give_back(connection, turn, back)
@@ -405,7 +246,7 @@ class InboundDrain:
             return True
         return lanes.release(connection, turn.lane, turn.token, now)
 
-    def _give_up(self, turn: _Turn) -> None:
+    def _give_up(self, turn: Turn) -> None:
         """The journal failed: give the messages and the lane back, if it lets us."""
         with (
             contextlib.suppress(JournalUnavailable, LeaseLost),
@@ -421,15 +262,11 @@ class InboundDrain:
             self._gate.changed()
 
 
-def _give_back(connection: Connection, turn: _Turn, ids: Sequence[int]) -> None:
+def _give_back(connection: Connection, turn: Turn, ids: Sequence[int]) -> None:
     """Give back what was counted."""
     uncounted = {each.id for each in turn.batch if messages.suspect(each)} - turn.begun
     messages.give_back(connection, [each for each in ids if each not in uncounted])
     turn.begun.difference_update(ids)
-
-
-def _errno(error: OSError) -> str:
-    return errno.errorcode.get(error.errno or 0, type(error).__name__)
 
 
 def _cause_of(error: Exception) -> Cause:
@@ -439,18 +276,3 @@ def _cause_of(error: Exception) -> Cause:
             detail="the index of patients contradicts what the message says",
         )
     return internal(error)
-
-
-def _within_memory(batch: Sequence[Message]) -> Iterator[Message]:
-    """The first messages of a batch, as many as may be in memory together."""
-    total = 0
-    for message in batch:
-        total += message.size
-        if total > BATCH_BYTES_MAX and message is not batch[0]:
-            return
-        yield message
-
-
-def _is_poison(message: Message) -> bool:
-    """Whether as many workers as are allowed began it before and never ended."""
-    return message.starts > UNFINISHED_MAX + messages.SUSPECT_STARTS

@@ -11,8 +11,10 @@ from typing import Any
 from gateway.gate import PermissionGate
 from gateway.journal.journal import JournalUnavailable
 from gateway.journal.states import MessageState
+from gateway.journal.submission import Submission
 from gateway.journal.times import utc_now
-from gateway.journal.writer import Appended, GroupWriter, Submission
+from gateway.journal.values import Appended
+from gateway.journal.writer import GroupWriter
 from gateway.model import Disposition, Payload, Receipt, Received
 from gateway.ports import IntakeUnavailable, Settle, Word
 from gateway.route import inbound_lane

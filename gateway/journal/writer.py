@@ -7,24 +7,22 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection
 
 from gateway.journal.append import append
-from gateway.journal.arrival import Arrival, prepare
+from gateway.journal.arrival import Arrival
 from gateway.journal.chain import Chain
 from gateway.journal.door import check
 from gateway.journal.faults import JournalFault, JournalUnavailable
 from gateway.journal.journal import Journal
 from gateway.journal.states import MessageState
+from gateway.journal.submission import Group, Result, Submission, resolve, settle_all
 from gateway.journal.tables import INLINE_BYTES_MAX
 from gateway.journal.values import Appended
 from gateway.model import Cause, Payload, Received
-
-__all__ = ["Appended", "GroupWriter", "Judge", "Submission"]
 
 QUEUE_BYTES_MAX = 256 * 1024 * 1024
 """Bytes in memory that may wait to be written; one message is taken whatever its size."""
@@ -34,83 +32,6 @@ _log = logging.getLogger(__name__)
 
 Judge = Callable[[Connection, Sequence[Received]], Sequence[Cause | None]]
 """Says for each message why it must be refused, or None, as the transaction sees the journal."""
-
-Result = Appended | Exception
-
-
-@dataclass(slots=True, eq=False)
-class Submission:
-    """One message on its way to the commit.
-
-    ``settle`` is called in the writer's thread, after the commit, with all the submissions
-    of that commit which have the same ``settle``, each with what became of it. ``token`` is
-    the caller's own. ``judged``: the writer's judge is not asked about it. ``bound``: its
-    number or control id is bound to what its source sent before (``gateway.journal.door``).
-    """
-
-    received: Received
-    state: MessageState
-    lane: str
-    settle: Callable[[Sequence[tuple[Submission, Result]]], None]
-    token: Any = None
-    cause: Cause | None = None
-    group_due_at: datetime | None = None
-    judged: bool = True
-    bound: bool = False
-    body: bytes | None = None
-    ready: bool = False
-
-    @property
-    def weight(self) -> int:
-        """Bytes that it holds in memory while it waits."""
-        payload = self.received.payload
-        return payload.size if payload.data is not None else min(payload.size, INLINE_BYTES_MAX)
-
-    def arrival(self) -> Arrival:
-        """The rows to insert. Raises ValueError as :func:`gateway.journal.arrival.prepare`."""
-        return prepare(
-            self.received,
-            state=self.state,
-            lane=self.lane,
-            cause=self.cause,
-            group_due_at=self.group_due_at,
-            body=self.body,
-        )
-
-    def refused(self, cause: Cause) -> Arrival:
-        """The rows of the same message, refused. The positive answer that came along is
-        left out: a repetition must not get it."""
-        return prepare(
-            replace(self.received, answer=b""),
-            state=MessageState.REFUSED,
-            lane=self.lane,
-            cause=cause,
-            group_due_at=None,
-            body=self.body,
-        )
-
-
-class _Group:
-    """Submissions that are committed together, each with its arrival; and what became already
-    of those that cannot be."""
-
-    __slots__ = ("arrivals", "settled", "submissions")
-
-    def __init__(self) -> None:
-        self.submissions: list[Submission] = []
-        self.arrivals: list[Arrival] = []
-        self.settled: list[tuple[Submission, Result]] = []
-
-    def add(self, batch: Iterable[Submission]) -> None:
-        """Take some more."""
-        for submission in batch:
-            try:
-                arrival = submission.arrival()
-            except ValueError as error:
-                self.settled.append((submission, error))
-            else:
-                self.submissions.append(submission)
-                self.arrivals.append(arrival)
 
 
 class GroupWriter:
@@ -190,7 +111,7 @@ class GroupWriter:
         """
         future: Future[Appended] = Future()
         future.set_running_or_notify_cancel()
-        self.submit_all([Submission(received, state, lane, _resolve, future, cause, group_due_at)])
+        self.submit_all([Submission(received, state, lane, resolve, future, cause, group_due_at)])
         return future
 
     def keep(self, payload: Payload, *, flushed: bool = False) -> Payload:
@@ -228,7 +149,7 @@ class GroupWriter:
                     refused.append((submission, JournalUnavailable(refusal)))
             self._changed.notify()
         if refused:
-            _settle(refused)
+            settle_all(refused)
 
     def _refusal(self, submission: Submission) -> str | None:
         if not self._open:
@@ -281,7 +202,7 @@ class GroupWriter:
                 del self._behind[submission.lane]
             self._changed.notify_all()
         if failure is not None:
-            _settle([(submission, failure)])
+            settle_all([(submission, failure)])
 
     def _forget(self, submissions: Iterable[Submission]) -> None:
         """Called with the lock held."""
@@ -307,7 +228,7 @@ class GroupWriter:
         done: Sequence[Submission] = ()
         while batch := self._next(done):
             settled = self._write(batch)
-            _settle(settled)
+            settle_all(settled)
             done = [submission for submission, _ in settled]
 
     def _write(
@@ -315,7 +236,7 @@ class GroupWriter:
     ) -> list[tuple[Submission, Result]]:
         """Commit a batch, and unless it is to go ``alone`` what comes meanwhile; what became of
         each, in its order or with the faulty ones first."""
-        group = _Group()
+        group = Group()
         group.add(batch)
         good, settled = group.submissions, group.settled
         if not good:
@@ -342,7 +263,7 @@ class GroupWriter:
         settled.extend((submission, JournalUnavailable(reason)) for submission in good)
         return settled
 
-    def _commit(self, group: _Group, *, alone: bool) -> list[Appended]:
+    def _commit(self, group: Group, *, alone: bool) -> list[Appended]:
         batch, arrivals = group.submissions, group.arrivals
         try:
             with self._journal.write() as connection:
@@ -404,27 +325,6 @@ class GroupWriter:
             self._on_commit(rung)
         except Exception as error:  # noqa: BLE001 - a sweep rings again what was not told
             _log.warning("a ring after a commit failed: %s", type(error).__name__)
-
-
-def _settle(results: Sequence[tuple[Submission, Result]]) -> None:
-    """Tell each caller what became of its submissions; a caller's fault stays its own."""
-    by_caller: dict[Any, list[tuple[Submission, Result]]] = {}
-    for each in results:
-        by_caller.setdefault(each[0].settle, []).append(each)
-    for settle, mine in by_caller.items():
-        try:
-            settle(mine)
-        except Exception as error:  # noqa: BLE001 - the one thread that writes must live on
-            _log.error("a caller could not take the journal's word: %s", type(error).__name__)
-
-
-def _resolve(results: Sequence[tuple[Submission, Result]]) -> None:
-    for submission, result in results:
-        future: Future[Appended] = submission.token
-        if isinstance(result, Exception):
-            future.set_exception(result)
-        else:
-            future.set_result(result)
 
 
 def _store(journal: Journal, payload: Payload) -> bytes | None:

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from gateway.journal import messages, writer
+from gateway.journal import messages, submission, writer
 from gateway.journal.arrival import Arrival, prepare
 from gateway.journal.journal import Journal, JournalUnavailable
 from gateway.journal.messages import MessageFilter
 from gateway.journal.states import MessageState
-from gateway.journal.writer import Appended, GroupWriter
+from gateway.journal.values import Appended
+from gateway.journal.writer import GroupWriter
 from gateway.model import Payload, Received
 from tests.eventually import eventually
 from tests.integration.journal.bench import Bench
@@ -277,7 +278,7 @@ def test_one_message_that_the_database_refuses_costs_its_neighbours_nothing(
             arrival.row[arrival.row.index("ORU^R01")] = None
         return arrival
 
-    monkeypatch.setattr(writer, "prepare", poisoned)
+    monkeypatch.setattr(submission, "prepare", poisoned)
     with bench.journal.write():
         found = [
             submit(group_writer, bench.received(control_id=name))

@@ -51,15 +51,34 @@ def associate(
     except (TlsUnusable, OSError, ValueError) as error:
         raise ConnectionError(f"{where}: {error}") from None
     if not association.is_established:
-        rejected = "rejects the association" if association.is_rejected else "cannot be reached"
-        raise ConnectionError(f"{where} {rejected}")
+        raise ConnectionError(f"{where} {why_not(association)}")
     try:
-        if not association.accepted_contexts:
-            raise ConnectionError(f"{where} takes none of what is asked for")
         yield association
     finally:
         if association.is_established:
             association.release()
+
+
+def takes_nothing(association: Any) -> bool:
+    """Whether the peer accepted an association and none of its presentation contexts, which
+    pynetdicom aborts then."""
+    return bool(association.rejected_contexts) and not association.accepted_contexts
+
+
+def why_not(association: Any) -> str:
+    """Why pynetdicom's association does not stand, in words that follow the peer's name: with the
+    reason of a rejection (PS3.8 table 9-21)."""
+    if association.is_rejected:
+        word = association.acceptor.primitive
+        lasting = "" if word.result == 1 else " for now"
+        reason = word.reason_str
+        return f"rejects the association{lasting}: {reason[:1].lower()}{reason[1:]}"
+    if takes_nothing(association):
+        return (
+            "takes the association, but nothing of what is asked for: it may not offer this "
+            "service, or not to our AE title"
+        )
+    return "cannot be reached"
 
 
 def _tls(peer: DicomPeerSettings) -> tuple[Any, str] | None:

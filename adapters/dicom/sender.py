@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from adapters.dicom.dataset import SOP_CLASS_UID, SOP_INSTANCE_UID
 from adapters.dicom.elements import WINDOW_BYTES, DataSetError, Walk, Window, encoding_of
+from adapters.dicom.outgoing import takes_nothing, why_not
 from adapters.dicom.part10 import (
     IMPLEMENTATION_CLASS_UID,
     FileMeta,
@@ -40,6 +41,13 @@ UID_BYTES_MAX = 66
 
 ACCEPTED = frozenset({0x0000, 0xB000, 0xB006, 0xB007})
 """Success, and the warnings with which an object is stored all the same (PS3.4 B.2.3)."""
+
+
+_NOT_TAKEN = "the peer does not take this class and syntax"
+
+
+class TakesNothing(ConnectionError):
+    """The peer takes the association and no presentation context of it."""
 
 
 class Sent(NamedTuple):
@@ -203,7 +211,12 @@ def _send_part(peer: _Peer, part: list[Outgoing | Sent]) -> Iterator[Sent]:
     # A requested context of its own for each pair: a peer takes one syntax of each context.
     contexts = [_context(*pair) for pair in sorted(wanted)]
     ae.requested_contexts = contexts
-    association = _associate(ae, peer)
+    try:
+        association = _associate(ae, peer)
+    except TakesNothing:
+        for each in part:
+            yield each if isinstance(each, Sent) else Sent(each.path, None, _NOT_TAKEN)
+        return
     try:
         accepted = {
             (str(context.abstract_syntax), str(context.transfer_syntax[0])): context.context_id
@@ -215,7 +228,7 @@ def _send_part(peer: _Peer, part: list[Outgoing | Sent]) -> Iterator[Sent]:
                 continue
             context_id = accepted.get((each.meta.sop_class, each.meta.transfer_syntax))
             if context_id is None:
-                yield Sent(each.path, None, "the peer does not take this class and syntax")
+                yield Sent(each.path, None, _NOT_TAKEN)
             elif not association.is_established:
                 yield Sent(each.path, None, "the association ended before it was sent")
             else:
@@ -363,8 +376,8 @@ def _associate(ae: Any, peer: _Peer) -> Any:
     )
     if association.is_established:
         return association
-    what = "rejected the association" if association.is_rejected else "cannot be reached"
-    raise ConnectionError(f"{peer.host}:{peer.port} {what}")
+    kind = TakesNothing if takes_nothing(association) else ConnectionError
+    raise kind(f"{peer.host}:{peer.port} {why_not(association)}")
 
 
 def _no_delay(event: Any) -> None:

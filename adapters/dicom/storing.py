@@ -12,6 +12,7 @@ import threading
 from typing import Any
 
 from adapters.dicom.forward_settings import StorageSettings
+from adapters.dicom.outgoing import takes_nothing, why_not
 from adapters.dicom.part10 import IMPLEMENTATION_CLASS_UID
 from adapters.dicom.sender import (
     CONTEXTS_MAX,
@@ -174,11 +175,10 @@ class StoreLine:
         if association.is_rejected:
             word = association.acceptor.primitive
             reason = (int(word.result), int(word.result_source), int(word.diagnostic))
-            said = "permanently" if reason[0] == 1 else "for now"
-            raise NotAssociated(f"it rejects the association {said}", reason)
-        if association.rejected_contexts and not association.accepted_contexts:
+            raise NotAssociated(f"it {why_not(association)}", reason)
+        if takes_nothing(association):
             return None
-        raise NotAssociated("it cannot be reached, or takes no association")
+        raise NotAssociated(f"it {why_not(association)}")
 
 
 def proposals(wanted: frozenset[Context]) -> list[Context]:

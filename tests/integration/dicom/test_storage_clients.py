@@ -14,8 +14,10 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from adapters.dicom.finder import find
 from adapters.dicom.part10 import read_file_meta
 from adapters.dicom.sender import Sent, echo, send_files
+from adapters.dicom.settings import DicomPeerSettings
 from gateway.model import Payload
 from tests.eventually import eventually
 from tests.integration.dicom.objects import (
@@ -183,6 +185,22 @@ def test_a_sender_without_a_peer_says_so(tmp_path: Path) -> None:
         list(send_files("127.0.0.1", free_port(), "ECLUSE", "TEST", [path], timeout_seconds=2))
     with pytest.raises(ConnectionError):
         echo("127.0.0.1", free_port(), timeout_seconds=2)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_our_clients_say_why_an_association_does_not_stand(tmp_path: Path) -> None:
+    path = write(tmp_path / "one.dcm", data_set())
+    with running_source(
+        tmp_path, calling_aets=["CT1"], sop_classes=["1.2.840.10008.5.1.4.1.1.4"]
+    ) as running:
+        with pytest.raises(ConnectionError, match=r"rejects .*: calling AE title not recognised"):
+            send(running, path)
+        # What is not taken is the file's own misfortune: others of the same call may be.
+        (sent,) = send_files(running.host, running.port, "ECLUSE", "CT1", [path])
+        assert (sent.status, sent.reason) == (None, "the peer does not take this class and syntax")
+        peer = DicomPeerSettings(ae_title="ECLUSE", connect=f"{running.host}:{running.port}")
+        with pytest.raises(ConnectionError, match=r"ECLUSE at .* may not offer this service"):
+            list(find(peer, "CT1", "STUDY", {}))
 
 
 def test_the_sender_goes_on_after_a_file_that_is_none(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ MEMORY_BYTES_MAX = 65_536
 """An object that is no longer stays in memory: the journal keeps it in its own rows."""
 
 
-FLUSH_EVERY_BYTES = 16 << 20
+FLUSH_EVERY_BYTES = 4 << 20
 """How much of a large object may be waiting to reach the disk while it still comes in."""
 _FLUSHING_THREADS = 4
 

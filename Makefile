@@ -100,7 +100,7 @@ fuzz: setup ## Throw wrong bytes at framing, reader and acknowledgement (FUZZ_SE
 
 soak: setup ## Connect, abort, half objects and kill -9 at the DICOM door (SOAK_SECONDS=3600)
 	@tools/setup tests $(VENV)
-	@SOAK_SECONDS=$${SOAK_SECONDS:-3600} $(BIN)/pytest tests/acceptance/test_dicom_soak.py -q
+	@SOAK_SECONDS=$${SOAK_SECONDS:-3600} $(BIN)/pytest tests/acceptance/test_dicom_soak.py -q -s
 
 fuzz-guided: setup ## The same guided by coverage, with Atheris (needs a wheel of it for this Python)
 	@tools/setup tests $(VENV)

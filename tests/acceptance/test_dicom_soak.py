@@ -193,19 +193,26 @@ def test_aborts_and_half_objects_leave_nothing_and_kills_lose_nothing(tmp_path: 
         run(SECONDS, gateway, ledger, lambda: time.sleep(0.05))
         eventually(lambda: not spooled(gateway), timeout=120)
         eventually(lambda: descriptors(gateway) <= before + 4, timeout=120)
+        print(
+            f"\n{SECONDS:.0f} seconds: {len(ledger.acknowledged)} objects acknowledged, "
+            f"memory {used >> 20} to {memory(gateway) >> 20} MiB, "
+            f"descriptors {before} to {descriptors(gateway)}"
+        )
         assert memory(gateway) - used < MEMORY_GROWTH_MAX
         assert not ledger.errors
         assert ledger.acknowledged
-        undisturbed = len(ledger.acknowledged)
+        undisturbed, kills = len(ledger.acknowledged), itertools.count()
 
         def kill() -> None:
             time.sleep(0.5)
             gateway.kill()
             gateway.start(timeout=300)
+            next(kills)
 
         run(max(1.0, SECONDS / 10), gateway, ledger, kill)
         eventually(lambda: not spooled(gateway), timeout=120)
         assert len(ledger.acknowledged) > undisturbed
         assert_all_there(gateway, ledger)
+        print(f"{next(kills)} kills: {len(ledger.acknowledged)} acknowledged, none lost")
     finally:
         gateway.stop()

@@ -56,6 +56,7 @@ async def serve(
     try:
         await gateway.start()
         serving = asyncio.create_task(server.serve(sockets=[listening]))
+        await server.listening(serving)
         _say_running(running, gateway, address)
         gateway.configuration.on_reading = lambda: _say_running(running, gateway, address)
         reloading = asyncio.create_task(_reload_when(hangup, gateway))
@@ -80,7 +81,27 @@ async def serve(
 
 
 class _Server(uvicorn.Server):
-    """Leaves the signals to :func:`serve`, which has more to close than HTTP."""
+    """Leaves the signals to :func:`serve`, which has more to close than HTTP; says when it
+    listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._listens = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's."""
+        await super().startup(sockets)
+        self._listens.set()
+
+    async def listening(self, serving: asyncio.Task[None]) -> None:
+        """Wait until it takes connections. Raises what ``serving`` it ended with before."""
+        waiting = asyncio.create_task(self._listens.wait())
+        try:
+            await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        if serving.done():
+            await serving
 
     @contextlib.contextmanager
     def capture_signals(self) -> Any:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+SMALL_BYTES = 4_096
+"""Blocks that are no longer are put together at once: of a sender that pays out two bytes at a
+time, what Python needs to hold each pair would be twenty times the bytes."""
+
 
 class Blocks:
     """Blocks on their way, to be taken together once they are ``enough`` bytes.
@@ -12,7 +16,7 @@ class Blocks:
 
     def __init__(self, enough: int) -> None:
         self._enough = enough
-        self._blocks: list[bytes] = []
+        self._blocks: list[bytes | bytearray] = []
         self.size = 0
 
     @property
@@ -22,8 +26,13 @@ class Blocks:
 
     def add(self, block: bytes) -> None:
         """Hold a block."""
-        self._blocks.append(block)
         self.size += len(block)
+        if len(block) > SMALL_BYTES:
+            self._blocks.append(block)
+        elif self._blocks and isinstance(last := self._blocks[-1], bytearray):
+            last += block
+        else:
+            self._blocks.append(bytearray(block))
 
     def take(self) -> bytes:
         """All that is held, in its order; afterwards nothing is."""

@@ -7,8 +7,9 @@ The sender is DCMTK's storescu. Each turn starts every receiver afresh on an emp
 own. Ours is the door with the journal behind it (SQLite, WAL, synchronous=FULL): success is
 answered after the bytes and the journal's row are on the disk; storescp and Orthanc make no such
 promise. All run with ``TCP_NODELAY=1``, but for the case ``nagle``: there the sender has DCMTK's
-default. ``disk alone`` is what the disk lets through: a loop that writes the same bytes, flushes
-them, names them durably and commits a row, one object after the other, and receives nothing.
+default, and so has one storescp more (``storescp as it comes``). ``disk alone`` is what the disk
+lets through: a loop that writes the same bytes, flushes them, names them durably and commits a
+row, one object after the other, and receives nothing.
 Prints per case and receiver the medians of objects and megabytes a second, of CPU
 seconds and of the most memory in use, and the ratios of our rate to the others', as JSON.
 """
@@ -38,6 +39,7 @@ from tests.servers import free_port
 SMALL_SIDE, CT_SIDE = 64, 512
 STOW = "ecluse stow"
 RECEIVERS = ("ecluse", STOW, "storescp", "storescp +B", "storescp --fork", "orthanc")
+AS_IT_COMES = "storescp as it comes"
 DISK = "disk alone"
 
 
@@ -135,7 +137,10 @@ def receiver(kind: str, folder: Path) -> Iterator[tuple[int, subprocess.Popen[by
         (folder / "orthanc.json").write_text(json.dumps(settings))
         command = [shutil.which("Orthanc") or "Orthanc", str(folder / "orthanc.json")]
     else:
-        command = ["storescp", "-od", str(folder), *kind.split()[1:]]
+        options = [] if kind == AS_IT_COMES else kind.split()[1:]
+        if kind == AS_IT_COMES:
+            del environment["TCP_NODELAY"]
+        command = ["storescp", "-od", str(folder), *options]
         command += ["+B"] if "--fork" in kind else []
         command.append(str(port))
     process = subprocess.Popen(
@@ -238,10 +243,11 @@ def measure(rounds: int, scale: float, only: str = "") -> dict[str, Any]:
             if only and each_name != only:
                 continue
             case = make()
-            turns: dict[str, list[dict[str, float]]] = {kind: [] for kind in (*RECEIVERS, DISK)}
+            receivers = (*RECEIVERS, AS_IT_COMES) if case.nagle else RECEIVERS
+            turns: dict[str, list[dict[str, float]]] = {kind: [] for kind in (*receivers, DISK)}
             for _ in range(rounds):
                 turns[DISK].append(disk_alone(case, Path(name) / "written"))
-                for kind in RECEIVERS:
+                for kind in receivers:
                     if kind == "orthanc" and shutil.which("Orthanc") is None:
                         continue
                     turns[kind].append(turn(case, kind, Path(name) / "received"))

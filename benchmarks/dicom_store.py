@@ -136,11 +136,11 @@ def receiver(kind: str, folder: Path) -> Iterator[tuple[int, subprocess.Popen[by
         }  # fmt: skip
         (folder / "orthanc.json").write_text(json.dumps(settings))
         command = [shutil.which("Orthanc") or "Orthanc", str(folder / "orthanc.json")]
+    elif kind == AS_IT_COMES:
+        del environment["TCP_NODELAY"]
+        command = ["storescp", "-od", str(folder), str(port)]
     else:
-        options = [] if kind == AS_IT_COMES else kind.split()[1:]
-        if kind == AS_IT_COMES:
-            del environment["TCP_NODELAY"]
-        command = ["storescp", "-od", str(folder), *options]
+        command = ["storescp", "-od", str(folder), *kind.split()[1:]]
         command += ["+B"] if "--fork" in kind else []
         command.append(str(port))
     process = subprocess.Popen(
@@ -277,6 +277,7 @@ def serve(port: int, folder: Path, http: int) -> None:
     """Our doors with the journal behind them, until SIGTERM."""
     import uvicorn
     from fastapi import FastAPI
+    from uvloop import new_event_loop
 
     from adapters.dicom.listener import DicomSource
     from adapters.dicom.settings import DicomSourceSettings
@@ -284,7 +285,6 @@ def serve(port: int, folder: Path, http: int) -> None:
     from adapters.dicom.web.service import Service
     from adapters.dicom.web.settings import DicomwebSettings, DicomwebSourceSettings
     from adapters.dicom.web.source import DicomwebSource
-    from gateway.cli.running import loop_factory
     from gateway.gate import PermissionGate
     from gateway.holdings import JournalHoldings
     from gateway.intake import JournalIntake
@@ -325,7 +325,7 @@ def serve(port: int, folder: Path, http: int) -> None:
     writer.start()
     intake = JournalIntake(writer, gate)
     try:
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(until_stopped())
     finally:
         writer.stop()

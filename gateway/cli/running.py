@@ -54,13 +54,13 @@ def run(
 
     telemetry.configure(effective.log.level, effective.log.format)
     try:
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(serve(effective, reread=read, on_started=_started))
     except OSError as error:
         fail(Code.FAILED, f"cannot start: {error.strerror or error}")
 
 
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """libuv's event loop where it is to be had (not on Windows), else asyncio's own (None)."""
     try:
         from uvloop import new_event_loop

@@ -23,6 +23,7 @@ _SUMS = ("bytes", "files", "links", "partitions", "placed")
 _BESIDE = {
     "gathering": "studies at the door",
     "study_evidence": "evidence of studies",
+    "storage_commitment": "requests for storage commitment",
     "replay_item": "letters of replays",
     "unindexed": "not indexed",
     "unscheduled": "not in the worklist",

@@ -1,6 +1,6 @@
 """What is kept beside messages and is of no use once they are gone: a purge takes it after them.
 
-Four kinds, each with a rule of its own, and none by age alone while a message is there that it is
+Five kinds, each with a rule of its own, and none by age alone while a message is there that it is
 about:
 
 * what waits for an index (``unindexed``, ``unscheduled``) goes when its message is resolved, or
@@ -9,10 +9,13 @@ about:
   to it, or is announced of it, for as long as any message's metadata are kept;
 * ``study_evidence`` goes when its study does not gather any more, none of its messages is in the
   journal, and it was not changed, nor anything waited for by it, for as long;
+* a ``storage_commitment`` goes when its sender has the answer, or was given up, for as long. One
+  that we asked for goes with its delivery; of a delivery that a person ended, :data:`OURS_DAYS`
+  later than others;
 * a ``replay_item`` goes when its replay is over and its message is gone. Who replayed what, why
   and with which result stays: the job itself is kept.
 
-The last three go only by a policy that lets whole messages expire.
+The last four go only by a policy that lets whole messages expire.
 """
 
 from __future__ import annotations
@@ -23,18 +26,21 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, or_, select, tuple_
 
-from gateway.journal import desk_tables, imaging_tables, tables
+from gateway.journal import asked_commitments, desk_tables, imaging_tables, studies, tables
 from gateway.journal.purging import Step
 from gateway.journal.retention import RESOLVED, Part, Policy
 from gateway.journal.states import MessageState
 
 ROWS_LOOKED_AT = 1_000
 """Rows that one transaction looks at."""
+OURS_DAYS = 366
+"""A delivery that waits so long behind others may still ask what became of its requests."""
 
 _message = tables.message
 _content = tables.content
 _gathering = tables.gathering
 _evidence = imaging_tables.study_evidence
+_commitment = imaging_tables.storage_commitment
 _item = desk_tables.replay_item
 _job = desk_tables.replay_job
 
@@ -150,6 +156,21 @@ def _settled(policy: Policy, now: datetime) -> ColumnElement[bool] | None:
     )
 
 
+def _answered(policy: Policy, now: datetime) -> ColumnElement[bool] | None:
+    since = _since(policy, now)
+    if since is None:
+        return None
+    ours = _commitment.c.source == asked_commitments.OURS
+    return or_(
+        and_(
+            ~ours,
+            _commitment.c.state.in_((studies.REPORTED, studies.GIVEN_UP)),
+            _commitment.c.changed_at < since,
+        ),
+        and_(ours, _commitment.c.changed_at < since - timedelta(days=OURS_DAYS)),
+    )
+
+
 def _has_messages(table: Table) -> ColumnElement[bool]:
     return exists(
         select(_message.c.id).where(
@@ -175,6 +196,7 @@ _RULES: Mapping[str, Callable[[Policy, datetime], ColumnElement[bool] | None]] =
     "unscheduled": _unscheduled,
     "gathering": _closed,
     "study_evidence": _settled,
+    "storage_commitment": _answered,
     "replay_item": _replayed,
 }
 _TABLES: Mapping[str, Table] = {name: tables.metadata.tables[name] for name in _RULES}

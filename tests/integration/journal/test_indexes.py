@@ -47,7 +47,8 @@ def recorded(connection: Connection) -> Iterator[list[Statement]]:
     ) -> None:
         statements.append((text, values))
 
-    own = bulk.sqlite_driver(connection)
+    driver_of = bulk.sqlite_driver
+    own = driver_of(connection)
 
     class Driver:
         """SQLite's own connection, to which most of the journal speaks without SQLAlchemy."""
@@ -56,9 +57,13 @@ def recorded(connection: Connection) -> Iterator[list[Statement]]:
             statements.append((text, values))
             return own.execute(text, values)
 
+    def driver(asking: Connection) -> Any:
+        # Only this connection's: another thread's statements are not this database's.
+        return Driver() if asking is connection else driver_of(asking)
+
     event.listen(connection, "before_cursor_execute", note)
     try:
-        with patch.object(bulk, "sqlite_driver", lambda _connection: Driver()):
+        with patch.object(bulk, "sqlite_driver", driver):
             yield statements
     finally:
         event.remove(connection, "before_cursor_execute", note)

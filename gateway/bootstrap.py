@@ -253,9 +253,11 @@ class Gateway:
         self.started = False
         if self._doors is not None:
             self._doors.cancel()
-        await self.configuration.close()
-        await self.sources.stop()
-        await asyncio.to_thread(self._stop_threads)
+        try:
+            await self.configuration.close()
+            await self.sources.stop()
+        finally:
+            await asyncio.to_thread(self._stop_threads)
 
     async def _hold_doors(self) -> None:
         """Close the doors of sources that are being drained, and open them again."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,19 @@ os.environ["PATH"] = os.pathsep.join(
 )
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+_OF_A_GATEWAY = {"ecluse-sweep", "journal-writer"}
+"""Names of threads that end with their gateway, and not some time after it."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
+    """No gateway works on beside the tests of another folder, which may change modules under it."""
+    yield
+    if nextitem is None or nextitem.path.parent != item.path.parent:
+        left = sorted(_OF_A_GATEWAY & {each.name for each in threading.enumerate()})
+        assert not left, f"a gateway outlives its tests: {', '.join(left)}"
 
 
 @pytest.fixture(scope="session")

@@ -113,8 +113,10 @@ def test_files_arrive_in_the_record(gateway: GatewayProcess, tmp_path: Path) -> 
     )
     put(gateway.folder / "hl7", "day.hl7", batch + b"BTS|3\r")
     put(gateway.folder / "hl7", "short.hl7", batch + b"BTS|4\r")
-    eventually((gateway.folder / "hl7/accepted/day.hl7").is_file)
-    answer = (gateway.folder / "hl7/accepted/day.hl7.ack").read_bytes()
+    # The file takes its name there first; its answer is whole when it is there.
+    answered = gateway.folder / "hl7/accepted/day.hl7.ack"
+    eventually(answered.is_file)
+    answer = answered.read_bytes()
     assert answer.count(b"MSA|AA|") == 3
     eventually(lambda: len(found(gateway, "Observation")) == 4, timeout=30)
     eventually((gateway.folder / "hl7/refused/short.hl7").is_file)

@@ -11,7 +11,7 @@ from tests.integration.faces import messages as hl7
 from tests.integration.faces.house import House, running_house
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """One gateway for all tests of the faces, seeded. Each test adds what it changes."""
     with running_house(tmp_path_factory.mktemp("house")) as made:

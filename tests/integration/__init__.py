@@ -1,0 +1,1 @@
+"""Tests against the real thing: databases, brokers, peers, browsers."""

@@ -1,0 +1,1 @@
+"""Tests of what people and programs meet: console, REST, command line."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from gateway.journal import deadletters, tables
+from gateway.journal import deadletters, desk_tables, tables
 from gateway.journal.values import DeadLetterFilter
 
 LETTERS_MAX = 200_000
@@ -185,7 +185,7 @@ def select_places(
 
 
 def _places(connection: Connection, ids: Sequence[int]) -> Iterator[Place]:
-    letter, message, delivery = tables.dead_letter, tables.message, tables.delivery
+    letter, message, delivery = desk_tables.dead_letter, tables.message, tables.delivery
     rows = connection.execute(
         select(
             letter.c.id,

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 
 from deadletter.causes import CAUSES, CauseNote
-from gateway.journal import deadletters, deliveries, messages, tables
+from gateway.journal import deadletters, deliveries, desk_tables, messages
 from gateway.journal.journal import Journal
 from gateway.journal.values import (
     Attempt,
@@ -136,7 +136,7 @@ def _life(connection: Connection, message_id: int) -> Life | None:
 
 
 def _children(connection: Connection, message_id: int) -> Sequence[int]:
-    column = tables.dead_letter.c
+    column = desk_tables.dead_letter.c
     found = connection.execute(
         select(column.child_message_id)
         .where(column.message_id == message_id, column.child_message_id.is_not(None))

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, func, select
 
 from gateway.bulk import Statement
-from gateway.journal import deadletters, deliveries, tables
+from gateway.journal import deadletters, deliveries, desk_tables, tables
 from gateway.journal.states import DeliveryState
 from gateway.journal.values import Settlement
 from gateway.model import Again, Cause, CauseCode, Delivery, Outcome, Stage
@@ -105,7 +105,7 @@ def unfinished(connection: Connection, items: Sequence[Delivery]) -> frozenset[i
 
 def _first_attempt_at(connection: Connection, delivery_id: int) -> datetime | None:
     """When the present series of attempts began: the first one since the last replay."""
-    tried, dead = tables.attempt.c, tables.dead_letter.c
+    tried, dead = tables.attempt.c, desk_tables.dead_letter.c
     replayed = connection.execute(
         select(func.max(dead.resolved_at)).where(dead.delivery_id == delivery_id)
     ).scalar_one()

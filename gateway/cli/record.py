@@ -53,10 +53,10 @@ def _patients(connection: Connection, limit: int) -> list[dict[str, Any]]:
     from sqlalchemy import func, select
 
     from gateway import shapes
-    from gateway.journal import patients, tables
+    from gateway.journal import patient_tables, patients
     from record.tables import record_member
 
-    patient = tables.patient
+    patient = patient_tables.patient
     ids = connection.execute(
         select(patient.c.id)
         .where(patient.c.merged_into.is_(None))
@@ -151,9 +151,9 @@ def _find(connection: Connection, given: str) -> str | None:
     """The one patient whom an id, its beginning, an INS or a local identifier names."""
     from sqlalchemy import select
 
-    from gateway.journal import patients, tables
+    from gateway.journal import patient_tables, patients
 
-    patient, identifier = tables.patient, tables.patient_identifier
+    patient, identifier = patient_tables.patient, patient_tables.patient_identifier
     compact = given.replace(" ", "")
     queries = (
         select(patient.c.id).where(patient.c.id.startswith(compact, autoescape=True))

@@ -17,7 +17,7 @@ from gateway.console import chart, clinical, laboratory, typography
 from gateway.console.context import Console
 from gateway.console.differences import Difference, differences
 from gateway.console.identity import INS_KINDS, read_identity
-from gateway.journal import patients, tables
+from gateway.journal import patient_tables, patients
 from gateway.journal.faults import IdentityConflict
 from gateway.journal.values import Patient
 from gateway.model import Identifier
@@ -139,7 +139,7 @@ def _list_page(
 
 def _list(connection: Connection, after: str) -> tuple[list[PatientRow], str]:
     """The newest patients, and the address of the page after."""
-    patient = tables.patient
+    patient = patient_tables.patient
     wanted = select(patient.c.id).where(patient.c.merged_into.is_(None))
     if after:
         mark = connection.execute(
@@ -196,7 +196,7 @@ def find_patients(console: Console, connection: Connection, wanted: str) -> list
             patients.patient_id(Identifier(system=system, value=value)) for system in ins.ROOTS
         ]
         return _survivors(connection, known)
-    identifier = tables.patient_identifier
+    identifier = patient_tables.patient_identifier
     local = connection.execute(
         select(identifier.c.patient_id).where(identifier.c.value == wanted).limit(FOUND_MAX)
     ).scalars()

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, insert, or_, select, update
 
 from gateway.journal import letter_counts, tables
-from gateway.journal.desk_tables import dead_letter_group, dead_letter_owner
+from gateway.journal.desk_tables import dead_letter, dead_letter_group, dead_letter_owner
 from gateway.journal.fitting import fit
 from gateway.journal.moves import move, note
 from gateway.journal.rows import cause_columns, dead_letter_of
@@ -41,10 +41,9 @@ __all__ = [
 PAGE_MAX = 500
 _REPETITION = re.compile(r"[(\[]\d+[)\]]", re.ASCII)
 
-_letter = tables.dead_letter
+_letter = dead_letter
 _message = tables.message
 _delivery = tables.delivery
-
 
 _VARIABLE = re.compile(r"\"[^\"]*\"|'[^']*'|[0-9a-f]{8,}|\d+", re.ASCII | re.IGNORECASE)
 _DETAIL_MAX = 160

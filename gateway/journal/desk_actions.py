@@ -10,8 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
 
-from gateway.journal import tables
-from gateway.journal.desk_tables import dead_letter_owner, desk_action
+from gateway.journal.desk_tables import dead_letter, dead_letter_owner, desk_action
 from gateway.journal.dialects import upsert
 from gateway.journal.fitting import fit
 from gateway.journal.tables import SOURCE_MAX, TEXT_MAX
@@ -20,7 +19,7 @@ from gateway.journal.times import moment
 PAGE_MAX = 500
 
 _action = desk_action
-_letter = tables.dead_letter
+_letter = dead_letter
 
 
 class What(StrEnum):

@@ -1,4 +1,4 @@
-"""The tables of the dead-letter desk: groups, who decided what, replays as jobs, alerts."""
+"""The tables of the dead-letter desk: letters, groups, decisions, replays as jobs, alerts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,68 @@ from sqlalchemy import (
     text,
 )
 
-from gateway.journal.tables import KEY_MAX, SOURCE_MAX, metadata
+from gateway.journal.tables import KEY_MAX, SOURCE_MAX, columns_of_cause, metadata
 from gateway.journal.times import Instant
 
 # SQLite numbers rows by itself only for a column of type INTEGER.
 _Id = BigInteger().with_variant(Integer(), "sqlite")
+
+dead_letter = Table(
+    "dead_letter",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("message_id", _Id, nullable=False),
+    Column("delivery_id", _Id),
+    Column("source", String(SOURCE_MAX), nullable=False),
+    Column("stage", String(16), nullable=False),
+    *columns_of_cause(),
+    Column("fingerprint", String(16), nullable=False),
+    Column("buried_at", Instant, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("resolved_at", Instant),
+    Column("resolution", String(16)),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("child_message_id", _Id),
+    # Of the delivery that died; empty for a message that died before it was routed.
+    Column("destination", String(SOURCE_MAX), nullable=False, server_default=text("''")),
+    Column("assignee", String(SOURCE_MAX), nullable=False, server_default=text("''")),
+    Index("ix_dead_letter_message", "message_id"),
+    sqlite_autoincrement=True,
+)
+
+Index(
+    "ix_dead_letter_unresolved",
+    dead_letter.c.fingerprint,
+    dead_letter.c.id,
+    sqlite_where=text("resolved_at IS NULL"),
+    postgresql_where=text("resolved_at IS NULL"),
+)
+Index(
+    "ix_dead_letter_open",
+    dead_letter.c.id,
+    sqlite_where=text("resolved_at IS NULL"),
+    postgresql_where=text("resolved_at IS NULL"),
+)
+
+# Listings of the open ones by source, cause or assignee, and of the settled ones, newest first.
+for _name, _columns in (
+    ("source", (dead_letter.c.source, dead_letter.c.id)),
+    ("cause", (dead_letter.c.cause_code, dead_letter.c.id)),
+    ("assignee", (dead_letter.c.assignee, dead_letter.c.id)),
+):
+    Index(
+        f"ix_dead_letter_open_{_name}",
+        *_columns,
+        sqlite_where=text("resolved_at IS NULL"),
+        postgresql_where=text("resolved_at IS NULL"),
+    )
+Index(
+    "ix_dead_letter_settled",
+    dead_letter.c.id,
+    sqlite_where=text("resolved_at IS NOT NULL"),
+    postgresql_where=text("resolved_at IS NOT NULL"),
+)
 
 # What is asked of the groups all the time is kept, not counted: see journal/letter_counts.py.
 dead_letter_group = Table(

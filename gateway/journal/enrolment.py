@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from gateway.bulk import Statement, given_instant, insert_new, instant_text
-from gateway.journal import patients, tables
+from gateway.journal import patient_tables, patients
 from gateway.journal.identifiers import Key
 from gateway.journal.times import moment
 from gateway.journal.values import Feeding, Patient, RecordStatus
@@ -43,7 +43,7 @@ def enrol(
     # Both in the order of their identifiers, so that two processes never wait in a circle.
     insert_new(
         connection,
-        tables.patient,
+        patient_tables.patient,
         [
             (
                 *(patients.patient_id(ins), ins.system, ins.value, None),
@@ -55,7 +55,7 @@ def enrol(
     )
     insert_new(
         connection,
-        tables.patient_identifier,
+        patient_tables.patient_identifier,
         [
             (
                 *(link.identifier.system, link.identifier.value, link.patient_id),

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, and_, exists, false, or_, select
 from sqlalchemy.sql.selectable import NamedFromClause
 
-from gateway.journal import tables
+from gateway.journal import desk_tables, tables
 from gateway.journal.retention import STATES, UNRESOLVED, Ending, Part, Policy
 from gateway.journal.states import AnswerState, MessageState
 
@@ -77,7 +77,7 @@ def _no_part_awaited(days: Mapping[Ending, int], now: datetime) -> ColumnElement
 
 def _nothing_open() -> ColumnElement[bool]:
     """No dead letter waits for a person, no answer is owed, no delivery is on its way."""
-    letter, owed = tables.dead_letter, tables.application_acknowledgement
+    letter, owed = desk_tables.dead_letter, tables.application_acknowledgement
     delivery = tables.delivery
     return and_(
         ~exists(

@@ -7,11 +7,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, select, text
 
-from gateway.journal import imaging_tables, tables
+from gateway.journal import imaging_tables, patient_tables, tables
 from gateway.journal.states import MessageState
 
 _message = tables.message
-_patient = tables.patient
+_patient = patient_tables.patient
 _instance = imaging_tables.held_instance
 _GONE = [s.value for s in (MessageState.REFUSED, MessageState.DISCARDED, MessageState.REPLACED)]
 
@@ -45,7 +45,7 @@ def _denied_studies() -> Select[Any]:
     """Studies of patients who oppose or whose record is closed, and of those merged into them."""
     denied = (
         select(_patient.c.id)
-        .where(text(f"({tables.DENIED})"), _patient.c.merged_into.is_(None))
+        .where(text(f"({patient_tables.DENIED})"), _patient.c.merged_into.is_(None))
         .cte("denied", recursive=True)
     )
     merged = _patient.alias("merged")

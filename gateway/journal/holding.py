@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 
 from gateway.journal import identifiers as keys_of
-from gateway.journal import lanes, tables
+from gateway.journal import lanes, patient_tables, tables
 from gateway.journal.dialects import upsert
 from gateway.journal.moves import move, move_all
 from gateway.journal.states import MessageState
@@ -18,7 +18,7 @@ from gateway.model import Cause, CauseCode, Identifier, Stage
 
 _message = tables.message
 _waiting = tables.waiting
-_known = tables.patient_identifier
+_known = patient_tables.patient_identifier
 
 
 def hold(

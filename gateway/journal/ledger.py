@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from sqlalchemy import Connection, Select, func, select, text
 
-from gateway.journal import tables
+from gateway.journal import desk_tables, tables
 from gateway.journal.purge_tables import purge_count
 from gateway.journal.states import MessageState
 from gateway.journal.values import LedgerLine, Resolution
@@ -112,7 +112,7 @@ def _repeats(connection: Connection) -> dict[str, int]:
 
 
 def _replays(connection: Connection) -> dict[str, int]:
-    letter = tables.dead_letter
+    letter = desk_tables.dead_letter
     return _by_source(
         connection,
         select(letter.c.source, func.count())

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, or_, select, update
 
 from gateway.bulk import Statement
 from gateway.journal import identifiers as keys_of
-from gateway.journal import tables
+from gateway.journal import patient_tables, tables
 from gateway.journal.dialects import upsert
 from gateway.journal.faults import IdentityConflict
 from gateway.journal.rows import AnyRow
@@ -48,8 +48,8 @@ NAMESPACE = uuid.UUID("6f0b7c52-3f7e-5d0c-9a53-2f1f4be1a6c1")
 """For patients' ids. Never to be changed: ids in records are made from it."""
 _CHAIN_MAX = 32
 
-_patient = tables.patient
-_identifier = tables.patient_identifier
+_patient = patient_tables.patient
+_identifier = patient_tables.patient_identifier
 _message = tables.message
 _MERGED = Statement(
     "SELECT id, merged_into FROM patient WHERE id = ANY(:ids text) ORDER BY id FOR SHARE"

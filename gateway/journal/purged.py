@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, delete, func, select
 
-from gateway.journal import mapping_tables, tables
+from gateway.journal import desk_tables, mapping_tables, tables
 from gateway.journal.dialects import upsert
 from gateway.journal.ledger import COLUMN
 from gateway.journal.ledger import PURGED as ACCOUNT
@@ -29,7 +29,7 @@ _AT_ONCE = 500
 _message = tables.message
 _delivery = tables.delivery
 _attempt = tables.attempt
-_letter = tables.dead_letter
+_letter = desk_tables.dead_letter
 
 Counts = Counter[tuple[str, str, str]]
 

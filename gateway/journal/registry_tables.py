@@ -1,16 +1,26 @@
-"""Table of what was registered by a submission of IHE XDS.
+"""Tables of what was registered by submissions of IHE XDS.
 
-It belongs to the journal's metadata (:mod:`gateway.journal.tables`).
+They belong to the journal's metadata (:mod:`gateway.journal.tables`).
 """
 
 from __future__ import annotations
 
 from sqlalchemy import Column, Index, String, Table, Text
 
-from gateway.journal.tables import KEY_MAX, metadata
+from gateway.journal.tables import KEY_MAX, SOURCE_MAX, metadata
 from gateway.journal.times import Instant
 
 OBJECT_ID_MAX = 64
+
+submission_set = Table(
+    "submission_set",
+    metadata,
+    Column("unique_id", String(KEY_MAX), primary_key=True),
+    Column("source", String(SOURCE_MAX), nullable=False),
+    # Of what it holds: the same set may come again, another one under its identifier may not.
+    Column("digest", String(64), nullable=False),
+    Column("registered_at", Instant, nullable=False),
+)
 
 registry_object = Table(
     "registry_object",

@@ -11,13 +11,14 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
-from gateway.journal import registry_objects, tables
+from gateway.journal import registry_objects
 from gateway.journal.dialects import upsert
 from gateway.journal.fitting import fit
+from gateway.journal.registry_tables import submission_set
 from gateway.journal.tables import KEY_MAX
 from gateway.model import RegistryObject
 
-_table = tables.submission_set
+_table = submission_set
 
 
 def digest_of(connection: Connection, unique_id: str) -> str | None:

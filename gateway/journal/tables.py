@@ -13,7 +13,6 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
-    ForeignKey,
     Index,
     Integer,
     LargeBinary,
@@ -62,7 +61,8 @@ def _key(length: int = KEY_MAX) -> String:
     return String(length)
 
 
-def _cause() -> list[Column[str]]:
+def columns_of_cause() -> list[Column[str]]:
+    """What a row says of a cause: its code, in words, where, and in the protocol's own."""
     return [
         Column("cause_code", String(64), nullable=False, default=""),
         Column("cause_detail", Text, nullable=False, default=""),
@@ -86,7 +86,7 @@ message = Table(
     Column("group_key", _key(), nullable=False),
     Column("lane", _key(), nullable=False),
     Column("state", String(16), nullable=False),
-    *_cause(),
+    *columns_of_cause(),
     Column("sha256", String(64), nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("encoding", Text, nullable=False),
@@ -261,7 +261,7 @@ delivery = Table(
     Column("starts", Integer, nullable=False),
     Column("unfinished", Integer, nullable=False),
     Column("due_at", Instant),
-    *_cause(),
+    *columns_of_cause(),
     Column("evidence", Text, nullable=False, default=""),
     Column("merged_patients", JSON, nullable=False),
     Column("created_at", Instant, nullable=False),
@@ -298,108 +298,9 @@ attempt = Table(
     Column("started_at", Instant, nullable=False),
     Column("ended_at", Instant),
     Column("outcome", String(16), nullable=False),
-    *_cause(),
+    *columns_of_cause(),
     Column("evidence", Text, nullable=False, default=""),
     UniqueConstraint("delivery_id", "number"),
-)
-
-dead_letter = Table(
-    "dead_letter",
-    metadata,
-    Column("id", _Id, primary_key=True),
-    Column("message_id", _Id, nullable=False),
-    Column("delivery_id", _Id),
-    Column("source", _key(SOURCE_MAX), nullable=False),
-    Column("stage", String(16), nullable=False),
-    *_cause(),
-    Column("fingerprint", String(16), nullable=False),
-    Column("buried_at", Instant, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("resolved_at", Instant),
-    Column("resolution", String(16)),
-    Column("reason", Text, nullable=False),
-    Column("actor", Text, nullable=False),
-    Column("child_message_id", _Id),
-    # Of the delivery that died; empty for a message that died before it was routed.
-    Column("destination", _key(SOURCE_MAX), nullable=False, server_default=text("''")),
-    Column("assignee", _key(SOURCE_MAX), nullable=False, server_default=text("''")),
-    Index("ix_dead_letter_message", "message_id"),
-    sqlite_autoincrement=True,
-)
-
-Index(
-    "ix_dead_letter_unresolved",
-    dead_letter.c.fingerprint,
-    dead_letter.c.id,
-    sqlite_where=text("resolved_at IS NULL"),
-    postgresql_where=text("resolved_at IS NULL"),
-)
-Index(
-    "ix_dead_letter_open",
-    dead_letter.c.id,
-    sqlite_where=text("resolved_at IS NULL"),
-    postgresql_where=text("resolved_at IS NULL"),
-)
-
-# Listings of the open ones by source, cause or assignee, and of the settled ones, newest first.
-for _name, _columns in (
-    ("source", (dead_letter.c.source, dead_letter.c.id)),
-    ("cause", (dead_letter.c.cause_code, dead_letter.c.id)),
-    ("assignee", (dead_letter.c.assignee, dead_letter.c.id)),
-):
-    Index(
-        f"ix_dead_letter_open_{_name}",
-        *_columns,
-        sqlite_where=text("resolved_at IS NULL"),
-        postgresql_where=text("resolved_at IS NULL"),
-    )
-Index(
-    "ix_dead_letter_settled",
-    dead_letter.c.id,
-    sqlite_where=text("resolved_at IS NOT NULL"),
-    postgresql_where=text("resolved_at IS NOT NULL"),
-)
-
-DENIED = "feeding = 'opposed' OR record = 'closed'"
-"""Of patients: who opposes, or whose record is closed."""
-
-patient = Table(
-    "patient",
-    metadata,
-    Column("id", String(36), primary_key=True),
-    Column("ins_system", _key(), nullable=False),
-    Column("ins_value", _key(), nullable=False),
-    Column("merged_into", String(36), ForeignKey("patient.id")),
-    Column("feeding", String(16), nullable=False),
-    Column("record", String(16), nullable=False),
-    Column("feeding_message_id", _Id),
-    Column("record_message_id", _Id),
-    Column("created_at", Instant, nullable=False),
-    UniqueConstraint("ins_system", "ins_value"),
-    # Those who let nothing in are few, and asked for at each query of what is held.
-    Index(
-        "ix_patient_denied",
-        "id",
-        sqlite_where=text(DENIED),
-        postgresql_where=text(DENIED),
-    ),
-    Index(
-        "ix_patient_merged",
-        "merged_into",
-        sqlite_where=text("merged_into IS NOT NULL"),
-        postgresql_where=text("merged_into IS NOT NULL"),
-    ),
-)
-
-patient_identifier = Table(
-    "patient_identifier",
-    metadata,
-    Column("system", _key(), primary_key=True),
-    Column("value", _key(), primary_key=True),
-    Column("patient_id", String(36), ForeignKey("patient.id"), nullable=False),
-    Column("type", String(16), nullable=False),
-    Column("since_message_id", _Id),
-    Index("ix_patient_identifier_patient", "patient_id"),
 )
 
 sequence_number = Table(
@@ -451,7 +352,7 @@ destination_standing = Table(
     # What the destination itself asked for (Retry-After), and when the rate allows the next.
     Column("rest_until", Instant),
     Column("next_slot", Instant),
-    *_cause(),
+    *columns_of_cause(),
     Column("changed_at", Instant, nullable=False),
 )
 
@@ -463,16 +364,6 @@ placed = Table(
     Column("sequence", BigInteger, nullable=False),
     Column("revision", Integer, nullable=False),
     Column("provisional", Integer, nullable=False),
-)
-
-submission_set = Table(
-    "submission_set",
-    metadata,
-    Column("unique_id", _key(), primary_key=True),
-    Column("source", _key(SOURCE_MAX), nullable=False),
-    # Of what it holds: the same set may come again, another one under its identifier may not.
-    Column("digest", String(64), nullable=False),
-    Column("registered_at", Instant, nullable=False),
 )
 
 standstill = Table(

@@ -12,10 +12,10 @@ import pytest
 
 from tests.acceptance.gateway_process import GatewayProcess
 from tests.certificates import Authority
+from tests.dovecot import Dovecot, running_dovecot
 from tests.eventually import eventually
 from tests.integration.mail.mails import mail, mssante, written
 from tests.integration.xdm.archives import archive
-from tests.servers import Dovecot, running_dovecot
 from tests.unit.hl7.transmissions import cda
 
 pytestmark = pytest.mark.acceptance

@@ -7,10 +7,12 @@ from alembic import context
 from gateway.journal.desk_tables import replay_job
 from gateway.journal.imaging_tables import manifest
 from gateway.journal.mapping_tables import mapping_version
+from gateway.journal.patient_tables import patient
 from gateway.journal.purge_tables import purge
+from gateway.journal.registry_tables import registry_object
 
 # All rooms of tables are loaded, and have one metadata.
-TABLES = (replay_job, manifest, mapping_version, purge)
+TABLES = (replay_job, manifest, mapping_version, patient, purge, registry_object)
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -15,7 +15,7 @@ from adapters.dicom.part10 import file_head
 from gateway.gate import PermissionGate
 from gateway.holdings import JournalHoldings
 from gateway.intake import JournalIntake
-from gateway.journal import gatherings, rejections, study_reports, tables
+from gateway.journal import gatherings, patient_tables, rejections, study_reports, tables
 from gateway.journal import holdings as index
 from gateway.journal.hiding import Hidden
 from gateway.journal.journal import Journal
@@ -131,7 +131,7 @@ def test_what_is_rejected_or_denied_is_hidden_on_both_databases(kept: Kept) -> N
     message = tables.message
     with journal.write() as connection:
         for number, into in (("who", None), ("was", "who")):
-            connection.execute(tables.patient.insert().values(
+            connection.execute(patient_tables.patient.insert().values(
                 id=number, ins_system="", ins_value=number, merged_into=into, feeding="permitted",
                 record="open", created_at=datetime.now(UTC),
             ))  # fmt: skip
@@ -146,7 +146,9 @@ def test_what_is_rejected_or_denied_is_hidden_on_both_databases(kept: Kept) -> N
         if values:
             with journal.write() as connection:
                 connection.execute(
-                    update(tables.patient).where(tables.patient.c.id == "who").values(**values)
+                    update(patient_tables.patient)
+                    .where(patient_tables.patient.c.id == "who")
+                    .values(**values)
                 )
         found = [each.study for each in holdings.find(QueryLevel.STUDY, {}, hidden=denied)]
         assert found == ([HEAD, OTHER] if hidden else [HEAD, CHEST, OTHER])

@@ -24,12 +24,12 @@ from gateway.mail import mail_source
 from gateway.model import CauseCode
 from gateway.ports import Source
 from tests.certificates import Authority
+from tests.dovecot import Dovecot, running_dovecot
 from tests.eventually import eventually
 from tests.integration.cda.recording import FixedClock, RecordingIntake
 from tests.integration.mail.mails import mail, mssante, written
 from tests.integration.mail.running import running
 from tests.integration.xdm.archives import archive
-from tests.servers import Dovecot, running_dovecot
 from tests.unit.hl7.transmissions import cda
 
 ONE, TWO = cda(), cda(document="2.999.6.2")

@@ -18,7 +18,8 @@ from gateway.settings_file import ConfigurationError
 from tests.eventually import eventually
 from tests.integration.pipeline.rig import Rig
 from tests.integration.pipeline.test_workers import in_order, send_all
-from tests.servers import Rabbitmq, free_port, running_rabbitmq
+from tests.rabbitmq import Rabbitmq, running_rabbitmq
+from tests.servers import free_port
 
 WANTED = "ECLUSE_RABBITMQ"
 

@@ -14,10 +14,11 @@ from datetime import datetime, timedelta
 
 from adapters.dicom.ledger import CommitmentRequest, Held, LedgerUnavailable, PerformedStep
 from gateway.intake import QUIET_DEFAULT
-from gateway.journal import asked_commitments, studies, worklist
+from gateway.journal import asked_commitments, commitments, studies, worklist
+from gateway.journal.commitments import Commitment
 from gateway.journal.faults import JournalFault, JournalUnavailable
 from gateway.journal.journal import Journal
-from gateway.journal.studies import Commitment, Evidence
+from gateway.journal.studies import Evidence
 
 COMMITMENTS_MAX = 1_000
 """Requests of one source whose answer may be waiting at one time."""
@@ -109,9 +110,9 @@ class SourceStudies:
         named = [uid for _, uid in request.instances]
         with _asked(), self._journal.write() as connection:
             now = self._journal.now()
-            if studies.waiting_commitments(connection, self._source) >= COMMITMENTS_MAX:
+            if commitments.waiting(connection, self._source) >= COMMITMENTS_MAX:
                 raise LedgerUnavailable("too many commitment requests wait for their answer")
-            kept = studies.ask(connection, self._commitment(request), now)
+            kept = commitments.ask(connection, self._commitment(request), now)
             if not kept:
                 return False
             of = {study for _, study, _ in studies.held(connection, self._source, named).values()}
@@ -130,7 +131,7 @@ class SourceStudies:
     def due_commitments(self) -> Sequence[CommitmentRequest]:
         """See the protocol."""
         with _asked(), self._journal.read() as connection:
-            due = studies.due_commitments(connection, self._source, self._journal.now())
+            due = commitments.due(connection, self._source, self._journal.now())
         return [
             CommitmentRequest(
                 transaction_uid=each.transaction_uid, peer=each.peer, own_title=each.own_title,
@@ -141,24 +142,24 @@ class SourceStudies:
 
     def commitment_told(self, request: CommitmentRequest) -> None:
         """See the protocol."""
-        self._settle(request, studies.REPORTED, request.attempts + 1, None)
+        self._settle(request, commitments.REPORTED, request.attempts + 1, None)
 
     def commitment_later(self, request: CommitmentRequest, *, attempted: bool) -> None:
         """See the protocol. Tried with growing pauses, and given up after two days."""
         now = self._journal.now()
         attempts = request.attempts + attempted
         if now - request.created_at > COMMITMENT_AGE_MAX:
-            self._settle(request, studies.GIVEN_UP, attempts, None)
+            self._settle(request, commitments.GIVEN_UP, attempts, None)
             return
         pause = min(LATER_AT_FIRST * 2 ** min(attempts, 10), LATER_AT_MOST)
         pause = pause if attempted else LATER_AT_FIRST
-        self._settle(request, studies.WAITING, attempts, now + pause)
+        self._settle(request, commitments.WAITING, attempts, now + pause)
 
     def _settle(
         self, request: CommitmentRequest, state: str, attempts: int, due_at: datetime | None
     ) -> None:
         with _asked(), self._journal.write() as connection:
-            studies.settle_commitment(
+            commitments.settle(
                 connection, self._commitment(request), state=state, attempts=attempts,
                 due_at=due_at, now=self._journal.now(),
             )  # fmt: skip

@@ -26,7 +26,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, or_, select, tuple_
 
-from gateway.journal import asked_commitments, desk_tables, imaging_tables, studies, tables
+from gateway.journal import asked_commitments, commitments, desk_tables, imaging_tables, tables
 from gateway.journal.purging import Step
 from gateway.journal.retention import RESOLVED, Part, Policy
 from gateway.journal.states import MessageState
@@ -164,7 +164,7 @@ def _answered(policy: Policy, now: datetime) -> ColumnElement[bool] | None:
     return or_(
         and_(
             ~ours,
-            _commitment.c.state.in_((studies.REPORTED, studies.GIVEN_UP)),
+            _commitment.c.state.in_((commitments.REPORTED, commitments.GIVEN_UP)),
             _commitment.c.changed_at < since,
         ),
         and_(ours, _commitment.c.changed_at < since - timedelta(days=OURS_DAYS)),

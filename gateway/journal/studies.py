@@ -1,4 +1,4 @@
-"""What says that a study is complete, and the requests for storage commitment.
+"""What says that a study is complete.
 
 A performed procedure step names its instances when it ends, a commitment request when it comes.
 While such evidence is open, or instances that it names are missing, the study is not due before
@@ -21,10 +21,8 @@ from gateway.journal.states import MessageState
 
 OPEN, COMPLETE, DISCONTINUED = "open", "complete", "discontinued"
 STEP, COMMITMENT, COUNT, REQUEST, REPORT = "step", "commitment", "count", "request", "report"
-WAITING, REPORTED, GIVEN_UP = "waiting", "reported", "given-up"
 
 _evidence = imaging_tables.study_evidence
-_commitment = imaging_tables.storage_commitment
 _gathering = tables.gathering
 _message = tables.message
 _AT_ONCE = 500
@@ -46,19 +44,6 @@ class Evidence:
     changed_at: datetime
     until: datetime
     fulfilled_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Commitment:
-    """A request for storage commitment; ``instances`` are SOP class and instance UIDs."""
-
-    source: str
-    transaction_uid: str
-    peer: str
-    own_title: str
-    instances: tuple[tuple[str, str], ...]
-    attempts: int = 0
-    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,83 +226,6 @@ def held(
             before = found.get(row.control_id)
             found[row.control_id] = (row.kind, row.group_key, done or bool(before and before[2]))
     return found
-
-
-# --- commitment ------------------------------------------------------------------------
-
-
-def ask(connection: Connection, request: Commitment, due_at: datetime) -> bool:
-    """Keep a request for commitment; false when its transaction UID is known already."""
-    done = connection.execute(
-        upsert(connection, _commitment)
-        .values(
-            source=request.source,
-            transaction_uid=request.transaction_uid,
-            peer=request.peer,
-            own_title=request.own_title,
-            instances=[list(each) for each in request.instances],
-            state=WAITING,
-            attempts=0,
-            due_at=due_at,
-            created_at=request.created_at,
-            changed_at=request.created_at,
-        )
-        .on_conflict_do_nothing()
-        .returning(_commitment.c.transaction_uid)
-    )
-    return done.first() is not None
-
-
-def waiting_commitments(connection: Connection, source: str) -> int:
-    """How many requests of a source have no answer yet."""
-    found = select(func.count()).where(
-        _commitment.c.source == source, _commitment.c.due_at.is_not(None)
-    )
-    return int(connection.execute(found).scalar_one())
-
-
-def due_commitments(
-    connection: Connection, source: str, now: datetime, limit: int = 20
-) -> list[Commitment]:
-    """Requests whose answer is due, the longest due first."""
-    found = connection.execute(
-        select(_commitment)
-        .where(_commitment.c.source == source, _commitment.c.due_at <= now)
-        .order_by(_commitment.c.due_at)
-        .limit(limit)
-    )
-    return [
-        Commitment(
-            source=row.source,
-            transaction_uid=row.transaction_uid,
-            peer=row.peer,
-            own_title=row.own_title,
-            instances=tuple((each[0], each[1]) for each in row.instances),
-            attempts=row.attempts,
-            created_at=row.created_at,
-        )
-        for row in found
-    ]
-
-
-def settle_commitment(
-    connection: Connection,
-    request: Commitment,
-    *,
-    state: str,
-    attempts: int,
-    due_at: datetime | None,
-    now: datetime,
-) -> None:
-    """What became of an attempt to answer; ``due_at`` is that of the next one."""
-    connection.execute(
-        update(_commitment)
-        .where(
-            _commitment.c.source == request.source,
-            _commitment.c.transaction_uid == request.transaction_uid,
-        )
-        .values(state=state, attempts=attempts, due_at=due_at, changed_at=now)
-    )
 
 
 # --- what people see -------------------------------------------------------------------

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from gateway.housekeeping import Purging
 from gateway.journal import (
     asked_commitments,
+    commitments,
     gatherings,
     messages,
     purges,
@@ -169,26 +170,24 @@ def test_a_study_that_may_get_more_keeps_its_gathering(bench: Bench) -> None:
     assert (found.instances, found.round) == (2, 1)
 
 
-def asked_to_commit(bench: Bench, uid: str, state: str = "") -> studies.Commitment:
+def asked_to_commit(bench: Bench, uid: str, state: str = "") -> commitments.Commitment:
     """A request for storage commitment, answered or given up when ``state`` says so."""
     now = bench.clock()
-    request = studies.Commitment(
+    request = commitments.Commitment(
         source="ct", transaction_uid=uid, peer="CT1", own_title="ECLUSE",
         instances=(("1.2", "1.3"),), created_at=now,
     )  # fmt: skip
     with bench.journal.write() as connection:
-        assert studies.ask(connection, request, now)
+        assert commitments.ask(connection, request, now)
         if state:
-            studies.settle_commitment(
-                connection, request, state=state, attempts=1, due_at=None, now=now
-            )
+            commitments.settle(connection, request, state=state, attempts=1, due_at=None, now=now)
     return request
 
 
 def test_requests_for_commitment_go_once_they_are_answered(bench: Bench) -> None:
     waits = asked_to_commit(bench, "1.1")
-    asked_to_commit(bench, "1.2", studies.REPORTED)
-    asked_to_commit(bench, "1.3", studies.GIVEN_UP)
+    asked_to_commit(bench, "1.2", commitments.REPORTED)
+    asked_to_commit(bench, "1.3", commitments.GIVEN_UP)
     # Ours of a delivery that is under way, or that a person ended.
     with bench.journal.write() as connection:
         asked_commitments.put(
@@ -196,7 +195,7 @@ def test_requests_for_commitment_go_once_they_are_answered(bench: Bench) -> None
             at=bench.clock(),
         )  # fmt: skip
     bench.clock.advance(20 * DAY)
-    asked_to_commit(bench, "1.5", studies.REPORTED)
+    asked_to_commit(bench, "1.5", commitments.REPORTED)
     bench.clock.advance(20 * DAY)
     purge(bench, BYTES, "bytes")
     assert keys(bench, "storage_commitment", "transaction_uid") == [f"1.{n}" for n in range(1, 6)]
@@ -205,10 +204,15 @@ def test_requests_for_commitment_go_once_they_are_answered(bench: Bench) -> None
     assert keys(bench, "storage_commitment", "transaction_uid") == ["1.1", "1.4", "1.5"]
     assert done.counts["storage_commitment"] == 2
     with bench.journal.write() as connection:
-        due = studies.due_commitments(connection, "ct", bench.clock())
+        due = commitments.due(connection, "ct", bench.clock())
         assert [each.transaction_uid for each in due] == ["1.1"]
-        studies.settle_commitment(
-            connection, waits, state=studies.REPORTED, attempts=1, due_at=None, now=bench.clock()
+        commitments.settle(
+            connection,
+            waits,
+            state=commitments.REPORTED,
+            attempts=1,
+            due_at=None,
+            now=bench.clock(),
         )
 
     bench.clock.advance(400 * DAY)

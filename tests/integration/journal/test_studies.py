@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from gateway.journal import gatherings, lanes, studies
+from gateway.journal import commitments, gatherings, lanes, studies
+from gateway.journal.commitments import Commitment
 from gateway.journal.states import MessageState
-from gateway.journal.studies import Commitment, Evidence
+from gateway.journal.studies import Evidence
 from tests.integration.journal.bench import Bench
 
 STUDY = "1.2.3"
@@ -73,20 +74,20 @@ def test_a_commitment_request_is_kept_once_and_tried_when_it_is_due(bench: Bench
         instances=(("1.2.840", "1.1"),), created_at=now,
     )  # fmt: skip
     with bench.journal.write() as connection:
-        assert studies.ask(connection, request, now)
-        assert not studies.ask(connection, request, now)
-        assert studies.due_commitments(connection, "ct", now) == [request]
-        assert studies.waiting_commitments(connection, "ct") == 1
+        assert commitments.ask(connection, request, now)
+        assert not commitments.ask(connection, request, now)
+        assert commitments.due(connection, "ct", now) == [request]
+        assert commitments.waiting(connection, "ct") == 1
         due_at = now + timedelta(seconds=5)
-        studies.settle_commitment(
-            connection, request, state=studies.WAITING, attempts=1, due_at=due_at, now=now
+        commitments.settle(
+            connection, request, state=commitments.WAITING, attempts=1, due_at=due_at, now=now
         )
-        assert studies.due_commitments(connection, "ct", now) == []
-        assert studies.due_commitments(connection, "ct", due_at)[0].attempts == 1
-        studies.settle_commitment(
-            connection, request, state=studies.REPORTED, attempts=2, due_at=None, now=due_at
+        assert commitments.due(connection, "ct", now) == []
+        assert commitments.due(connection, "ct", due_at)[0].attempts == 1
+        commitments.settle(
+            connection, request, state=commitments.REPORTED, attempts=2, due_at=None, now=due_at
         )
-        assert studies.waiting_commitments(connection, "ct") == 0
+        assert commitments.waiting(connection, "ct") == 0
 
 
 def test_a_study_is_quiet_since_its_last_instance(bench: Bench) -> None:

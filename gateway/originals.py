@@ -17,7 +17,7 @@ def original_of(journal: Journal, message: Message) -> Original:
     """Raises KeyError when bytes are not there any more, OverflowError for too many."""
     with journal.read() as connection:
         members = (
-            gatherings.members(connection, message.source, message.group_key, limit=INSTANCES_MAX)
+            gatherings.belonging(connection, message, limit=INSTANCES_MAX)
             if message.group_key
             else [message]
         )

@@ -189,7 +189,7 @@ class Preparing:
             payloads = [self._payload(message)]
         else:
             with self._journal.read() as connection:
-                members = gatherings.members(connection, message.source, message.group_key)
+                members = gatherings.belonging(connection, message)
                 encoding = gatherings.encoding(members)
                 payloads = [self._payload(member) for member in members]
         return Original(

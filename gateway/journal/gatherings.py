@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, select, text, update
+from sqlalchemy import Connection, and_, or_, select, text, update
 
 from gateway.bulk import Statement
 from gateway.journal import studies, tables
@@ -21,9 +21,19 @@ from gateway.journal.moves import move, move_all
 from gateway.journal.rows import MESSAGE_COLUMNS, AnyRow, message_of
 from gateway.journal.states import MessageState
 from gateway.journal.values import Gathering, Message, Move
-from gateway.model import Stage
+from gateway.model import Format, Stage
 
-__all__ = ["Gathering", "close", "due", "encoding", "get", "members", "waiting"]
+__all__ = [
+    "Gathering",
+    "belonging",
+    "close",
+    "due",
+    "encoding",
+    "get",
+    "members",
+    "study",
+    "waiting",
+]
 
 MEMBERS_MAX = 20_000
 
@@ -75,6 +85,54 @@ def members(
         .order_by(_message.c.sequence, _message.c.id)
         .limit(limit + 1)
     ).all()
+    return _limited(found, limit)
+
+
+def belonging(
+    connection: Connection, message: Message, *, limit: int = MEMBERS_MAX
+) -> list[Message]:
+    """All that is read together with a message that gathered: see :func:`members`, and
+    :func:`study` for one of DICOM."""
+    read = study if message.format is Format.DICOM else members
+    return read(connection, message.source, message.group_key, limit=limit)
+
+
+def study(
+    connection: Connection, source: str, group_key: str, *, limit: int = MEMBERS_MAX
+) -> list[Message]:
+    """As :func:`members`, with what other sources brought of the study, in whatever state.
+
+    It is one study in the record, whichever way its instances come. Of all rounds the content
+    of the one with the latest message stands, so each must have all that came before it. Of an
+    instance that several sources sent, what ``source`` sent counts.
+    """
+    twin = _message.alias("twin")
+    own = (
+        select(twin.c.id)
+        .where(
+            twin.c.source == source,
+            twin.c.control_id == _message.c.control_id,
+            twin.c.group_key == group_key,
+            twin.c.state.not_in(_GONE),
+        )
+        .exists()
+    )
+    found = connection.execute(
+        select(*MESSAGE_COLUMNS)
+        .where(
+            _message.c.group_key == group_key,
+            _message.c.format == Format.DICOM.value,
+            _GROUPED,
+            _message.c.state.not_in(_GONE),
+            or_(_message.c.source == source, ~own),
+        )
+        .order_by(_message.c.sequence, _message.c.id)
+        .limit(limit + 1)
+    ).all()
+    return _limited(found, limit)
+
+
+def _limited(found: Sequence[AnyRow], limit: int) -> list[Message]:
     if len(found) > limit:
         raise OverflowError(f"a study of more than {limit} instances")
     return [message_of(row) for row in found]

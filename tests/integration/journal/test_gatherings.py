@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from gateway.journal import gatherings, messages
+from gateway.journal.moves import move
 from gateway.journal.states import MessageState
 from gateway.model import Payload, Stage
 from tests.integration.journal.bench import Bench
@@ -67,6 +68,28 @@ def test_a_late_instance_opens_a_round_with_all_members(bench: Bench) -> None:
     assert [m.id for m in members] == [*first, late]
     assert gathering is not None
     assert (gathering.round, gathering.instances) == (2, 3)
+
+
+def test_a_study_is_one_whichever_sources_bring_its_instances(bench: Bench) -> None:
+    def came(source: str, uid: str, group: str = "1.2.3") -> int:
+        received = bench.received(source=source, group=group, control_id=uid)
+        return bench.append(received, state=M.GATHERING, due_at=bench.clock())[0].message_id
+
+    ours, both, theirs = came("ct", "1"), came("ct", "2"), came("pacs", "3")
+    twin, gone, _ = came("pacs", "2"), came("pacs", "4"), came("pacs", "5", group="1.2.4")
+    with bench.journal.write() as connection:
+        move(connection, gone, M.DISCARDED, event="discarded", stage=Stage.NORMALISE)
+    with bench.journal.read() as connection:
+
+        def read(number: int, **more: int) -> list[int]:
+            message = messages.get(connection, number)
+            assert message is not None
+            return [each.id for each in gatherings.belonging(connection, message, **more)]
+
+        assert read(ours) == [ours, both, theirs]
+        assert read(theirs, limit=3) == [ours, theirs, twin]
+        with pytest.raises(OverflowError):
+            read(ours, limit=2)
 
 
 def test_an_instance_that_comes_meanwhile_puts_the_round_off(bench: Bench) -> None:

@@ -180,6 +180,11 @@ CASES: dict[str, tuple[str, str, Callable[[Bench, Connection, int], object]]] = 
         "ix_message_group",
         lambda b, c, t: gatherings.members(c, "ct", "1.2.3"),
     ),
+    "a study of all sources": (
+        "message",
+        "ix_message_group",
+        lambda b, c, t: gatherings.study(c, "ct", "1.2.3"),
+    ),
     "messages of a patient": (
         "message",
         "ix_message_patient",
@@ -264,6 +269,7 @@ def test_indexes_answer(bench: Bench) -> None:
             # A few rows may be sorted; what has no bound is read in order.
             few = case in {
                 "members of a study",
+                "a study of all sources",
                 "page of a control id",
                 "heads of many lanes",
                 "groups of dead letters",

@@ -1,0 +1,70 @@
+"""One study that comes by two sources: over real sockets, in a whole gateway of this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.journal import deadletters
+from gateway.journal.deadletters import DeadLetterFilter
+from gateway.model import CauseCode
+from tests.integration.dicom.department import Department, Exam, named, running_department
+
+PACS = {"name": "pacs", "type": "dicom", "listen": "127.0.0.1:0", "quiet_seconds": 0.2,
+        "free_bytes_min": 0}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def department(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Department]:
+    with running_department(tmp_path_factory.mktemp("department"), PACS) as running:
+        yield running
+
+
+def listed(department: Department, exam: Exam) -> list[str]:
+    (study,) = department.entries(department.account(exam).patient_id, "ImagingStudy")
+    uids = [each["uid"] for series in study["series"] for each in series["instance"]]
+    assert study["numberOfInstances"] == len(uids)
+    return [".".join(uid.split(".")[-2:]) for uid in uids]
+
+
+def test_the_record_and_the_manifest_have_what_both_sources_brought(
+    department: Department,
+) -> None:
+    exam, folder = Exam(1, "279035121518989"), department.folder
+    department.tell(exam.report(exam.cda("1.2.3.1.1", "20210409140000+0200"), "R1"))
+    department.send(*(exam.instance(folder, 1, number) for number in (1, 2)))
+    department.make()
+    assert listed(department, exam) == ["1.1", "1.2"]
+    department.store(exam.instance(folder, 2, 1), source="pacs")
+    department.settled()
+    department.make()
+    assert listed(department, exam) == ["1.1", "1.2", "2.1"]
+    assert named(department.current(exam)) == ["1.1", "1.2", "2.1"]
+    # The archive rejects what the modality sent: nothing else goes.
+    department.store(exam.note(folder, 1, "113001", (1, 1)), source="pacs")
+    department.settled()
+    department.make()
+    assert listed(department, exam) == ["1.2", "2.1"]
+    assert named(department.current(exam)) == ["1.2", "2.1"]
+
+
+def test_a_study_that_another_source_says_is_of_another_patient_stays_where_it_is(
+    department: Department,
+) -> None:
+    exam, folder = Exam(2, "248039263001064"), department.folder
+    other = Exam(3, "279035121518989", study=exam.study)
+    for each, root in ((exam, "1.2.3.2.1"), (other, "1.2.3.3.1")):
+        department.tell(each.report(each.cda(root, "20210409140000+0200"), f"P{each.number}"))
+    department.send(exam.instance(folder, 1, 1))
+    department.make()
+    patient = department.account(exam).patient_id
+    department.store(other.instance(folder, 2, 1), source="pacs")
+    department.settled()
+    department.make()
+    assert department.account(exam).patient_id == patient
+    assert listed(department, exam) == ["1.1"]
+    with department.gateway.journal.read() as connection:
+        (letter,) = deadletters.page(connection, DeadLetterFilter(source="pacs"))
+    assert letter.cause.code is CauseCode.UNREADABLE

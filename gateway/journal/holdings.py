@@ -32,6 +32,7 @@ from gateway.journal.hiding import NOTHING_HIDDEN, Hidden
 from gateway.journal.hiding import shown as shown_to
 from gateway.journal.journal import Journal
 from gateway.journal.rows import CONTENT_COLUMNS, MESSAGE_COLUMNS, message_of
+from gateway.journal.states import MessageState
 from gateway.journal.values import Message
 from gateway.model import Payload
 
@@ -161,12 +162,14 @@ def _put(
 
 
 def _newer(table: Table) -> str:
-    """What follows ON CONFLICT: the newest message's values stand."""
+    """What follows ON CONFLICT: the newest message's values stand, unless it was discarded."""
     key = [column.name for column in table.primary_key.columns]
     given = ", ".join(f"{c.name} = excluded.{c.name}" for c in table.columns if c.name not in key)
     return (
-        f"({', '.join(key)}) DO UPDATE SET {given}"
-        f" WHERE excluded.message_id >= {table.name}.message_id"
+        f"({', '.join(key)}) DO UPDATE SET {given}"  # noqa: S608  names of our own tables
+        f" WHERE excluded.message_id >= {table.name}.message_id OR NOT EXISTS ("
+        f"SELECT 1 FROM message AS newer WHERE newer.id = {table.name}.message_id"
+        f" AND newer.state <> '{MessageState.DISCARDED.value}')"
     )
 
 
@@ -198,8 +201,8 @@ def find(
     Studies come with the latest first, patients by their name, series and instances in their
     study by their number.
     """
-    asked = _select(level).where(*(_fulfilled(connection, each) for each in wanted))
     shown = shown_to(hidden)
+    asked = _select(level, shown).where(*(_fulfilled(connection, each) for each in wanted))
     if level in {STUDIES, PATIENTS}:
         asked = asked.where(_exists(_instance.c.study_uid == _study.c.study_uid, *shown))
     elif level == SERIES:
@@ -209,10 +212,18 @@ def find(
     return list(connection.execute(asked.limit(limit).offset(offset)).all())
 
 
-def _select(level: str) -> Select[Any]:
+def _select(level: str, shown: Sequence[ColumnElement[bool]]) -> Select[Any]:
     study = (_study.c.study_uid, _study.c.attributes.label("study_attributes"))
     if level == PATIENTS:
+        # Of a patient the newest study that is shown speaks.
         newer = _study.alias()
+        there = (
+            select(_instance.c.sop_instance)
+            .join(_message, _message.c.id == _instance.c.message_id)
+            .where(_instance.c.study_uid == newer.c.study_uid, *shown)
+            .correlate(newer)
+            .exists()
+        )
         return (
             select(*study)
             .where(
@@ -222,6 +233,7 @@ def _select(level: str) -> Select[Any]:
                     newer.c.patient_id == _study.c.patient_id,
                     newer.c.issuer == _study.c.issuer,
                     newer.c.message_id > _study.c.message_id,
+                    there,
                 )
                 .exists(),
             )

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from gateway.bulk import Statement, Update, insert_rows, instant_text, json_text
-from gateway.journal import lanes, states, tables
+from gateway.journal import lanes, states, succession, tables
 from gateway.journal.retention import RESOLVED
 from gateway.journal.rows import CAUSE_COLUMNS, cause_values
 from gateway.journal.states import MessageState
@@ -107,6 +107,9 @@ def move_all(connection: Connection, moves: Sequence[Move], *, at: datetime | No
         [(change.message_id, change.stage, change.event, _with_cause(change)) for change in moves],
         now,
     )
+    discarded = [each for each in ids if before[each] is MessageState.DISCARDED]
+    if discarded:
+        succession.succeed(connection, discarded)
     for message_id, _, lane in rows:
         if before[message_id] is MessageState.RECEIVED:
             lanes.ring(connection, lane, now)

@@ -19,9 +19,10 @@ from gateway.journal import gatherings, patient_tables, rejections, study_report
 from gateway.journal import holdings as index
 from gateway.journal.hiding import Hidden
 from gateway.journal.journal import Journal
+from gateway.journal.moves import move
 from gateway.journal.states import MessageState
 from gateway.journal.writer import GroupWriter
-from gateway.model import Format, Payload, Received
+from gateway.model import Format, Payload, Received, Stage
 from tests.integration.dicom.objects import CT, EXPLICIT, STUDY, element
 
 CHEST, HEAD, OTHER = f"{STUDY}.100", f"{STUDY}.200", f"{STUDY}.300"
@@ -300,3 +301,41 @@ def test_what_was_purged_is_not_offered(kept: Kept) -> None:
     assert kept.studies(StudyInstanceUID=study) == []
     for level in (QueryLevel.SERIES, QueryLevel.IMAGE):
         assert not kept.holdings.find(level, {"StudyInstanceUID": study})
+
+
+def test_a_patient_is_found_whose_newest_study_is_not_shown(kept: Kept) -> None:
+    old, new = f"{STUDY}.910", f"{STUDY}.920"
+    kept.keep(old, 1, 1, patient="P9", name="Vieux^A")
+    kept.keep(new, 1, 1, patient="P9", name="Neuf^A")
+
+    def named(hidden: Hidden) -> list[str]:
+        found = kept.holdings.find(QueryLevel.PATIENT, {"PatientID": "P9"}, hidden=hidden)
+        return [each.attributes["00100010"]["Value"][0]["Alphabetic"] for each in found]
+
+    assert named(Hidden()) == ["Neuf^A"]
+    with kept.journal.write() as connection:
+        assert rejections.mark(connection, new, lambda _, __: "113037") == 1
+    assert named(Hidden(rejected=frozenset({"113037"}))) == ["Vieux^A"]
+
+
+def test_when_the_newest_is_discarded_the_one_before_it_is_held_again(kept: Kept) -> None:
+    study = f"{STUDY}.930"
+    first = kept.keep(study, 1, 1, patient="P7", description="Abdomen")
+    kept.keep(study, 1, 2, patient="P7", description="Abdomen")
+    wrong = kept.keep(study, 1, 1, patient="P8", description="Genou", modality="MR")
+    (held,) = kept.holdings.instances(instance=f"{study}.1.1")
+    assert held.message_id == wrong
+    with kept.journal.write() as connection:
+        move(connection, wrong, MessageState.DISCARDED, event="discarded", stage=Stage.NORMALISE)
+    (held,) = kept.holdings.instances(instance=f"{study}.1.1")
+    assert held.message_id == first
+    # Nothing of what the discarded object said is left.
+    (found,) = kept.holdings.find(QueryLevel.STUDY, {"StudyInstanceUID": study})
+    assert found.attributes["00100020"]["Value"] == ["P7"]
+    assert found.attributes["00081030"]["Value"] == ["Abdomen"]
+    assert (found.attributes["00080061"]["Value"], found.attributes["00201208"]["Value"]) == (
+        ["CT"], [2],
+    )  # fmt: skip
+    assert kept.studies(PatientID="P8") == []
+    with kept.journal.read() as connection:
+        assert index.waiting(connection) == 0

@@ -43,6 +43,8 @@ INHERITED_MAX = 300_000
 
 CONTEXT = frozenset({"HAS OBS CONTEXT", "HAS ACQ CONTEXT", "HAS CONCEPT MOD"})
 """Relationships of what holds for all that stands below their item."""
+FINDING_SITE = frozenset({"SCT:363698007", "SRT:G-C0E3"})
+"""What is said of it (its side) goes with it to what is measured there."""
 
 
 class Contents:
@@ -189,13 +191,19 @@ def _check_inherited(items: list[ContentItem]) -> None:
         parent = item.parent
         if parent not in inherited:
             own = 0
+            if parent is not None:
+                own = sum(len(each.children) for each in parent.children if _is_site(each))
             if parent is not None and parent.parent is not None:  # the root's is said once
-                own = sum(child.relationship in CONTEXT for child in parent.children)
+                own += sum(child.relationship in CONTEXT for child in parent.children)
                 own += inherited.get(parent.parent, 0)
             inherited[parent] = own
         total += inherited[parent]
         if total > INHERITED_MAX:
             raise TooMany(f"more than {INHERITED_MAX} contexts inherited", 0)
+
+
+def _is_site(item: ContentItem) -> bool:
+    return item.value_type == "CODE" and not item.concepts.isdisjoint(FINDING_SITE)
 
 
 def _resolve(items: list[ContentItem]) -> None:

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -168,7 +169,7 @@ class DicomwebSource:
         except MalformedBody as error:
             status, detail = 400, str(error)
             await self._drain(stream)
-        results = await self._run(transaction.finish)
+        results = await self._run(partial(transaction.finish, cut=bool(status)))
         if self._ledger is not None and not status:
             await self._run(transaction.tell, self._ledger, self.name)
         for each in results:

@@ -104,10 +104,15 @@ class Transaction:
                 case _:
                     self._end_part()
 
-    def finish(self) -> list[Stored]:
+    def finish(self, *, cut: bool = False) -> list[Stored]:
         """The body is at its end: what became of each part, in their order. Waits for the
-        commits. A part that is cut off counts as one that cannot be understood."""
-        if self._reader is None:
+        commits. A part that is cut off counts as one that cannot be understood. ``cut``: there
+        would have been more, so that one instance without parts is not whole, whatever it
+        looks like."""
+        if self._reader is None and cut:
+            self._broken = True
+            self.results.append(Stored("", "", CANNOT_UNDERSTAND))
+        elif self._reader is None:
             self._end_part()
         elif not self._reader.whole:
             self._broken = True

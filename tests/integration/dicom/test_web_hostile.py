@@ -212,3 +212,25 @@ def test_a_sender_that_stops_is_told_what_was_kept(tmp_path: Path) -> None:
             answer = connection.recv(1 << 16)
             assert answer.startswith(b"HTTP/1.1 202"), answer[:100]
             assert [each.control_id for each in web.kept()] == [f"{STUDY}.1.1"]
+
+
+def test_one_object_that_is_cut_at_an_element_is_not_kept(tmp_path: Path) -> None:
+    whole = file(1)
+    # Up to the pixels it is a data set that nothing seems to be missing from.
+    cut = whole[: whole.index(b"\xe0\x7f\x10\x00OW")]
+    limit: dict[str, Any] = {"idle_timeout_seconds": 0.3}
+    with (
+        running_web(tmp_path, **limit) as web,
+        socket.create_connection(("127.0.0.1", web.port)) as connection,
+    ):
+        connection.settimeout(60)
+        connection.sendall(
+            b"POST /dicomweb/studies HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/dicom\r\n"
+            + f"Content-Length: {len(whole)}\r\n\r\n".encode()
+            + cut
+        )
+        answer = connection.recv(1 << 16)
+        assert answer.startswith(b"HTTP/1.1 408"), answer[:100]
+        assert [each.state for each in web.kept()] == []
+        assert not web.spooled()

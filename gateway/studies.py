@@ -8,7 +8,7 @@ the last one that was missing makes its study due at once.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
@@ -165,12 +165,19 @@ class SourceStudies:
             )  # fmt: skip
 
     def commitment_answered(
-        self, transaction_uid: str, peer: str, failed: Sequence[tuple[str, str, str]]
+        self,
+        transaction_uid: str,
+        peer: str,
+        failed: Sequence[tuple[str, str, str]],
+        *,
+        committed: Collection[str] | None,
     ) -> bool:
         """See the protocol."""
         with _asked(), self._journal.write() as connection:
-            now = self._journal.now()
-            return asked_commitments.answer(connection, transaction_uid, peer, failed, now)
+            return asked_commitments.answer(
+                connection, transaction_uid, peer, failed, self._journal.now(),
+                committed=committed,
+            )  # fmt: skip
 
     def _commitment(self, request: CommitmentRequest) -> Commitment:
         return Commitment(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from adapters.dicom.command import ACTION_TYPE, Command, Status
+from adapters.dicom.command import ACTION_TYPE, EVENT_TYPE, Command, Status
 from adapters.dicom.dataset import Level
 from adapters.dicom.elements import encoding_of
 from adapters.dicom.finder import FindRefused, find
@@ -48,7 +48,8 @@ ALL_COMMITTED, FAILURES_EXIST = 1, 2
 NO_SUCH_INSTANCE, CLASS_CONFLICT, RESOURCE_LIMITATION = 0x0112, 0x0119, 0x0213
 """Failure reasons (PS3.3 C.14.1.1)."""
 
-PROCESSING_FAILURE, INVALID_VALUE, NO_SUCH_ACTION = 0x0110, 0x0115, 0x0123
+PROCESSING_FAILURE, INVALID_VALUE = 0x0110, 0x0115
+NO_SUCH_EVENT, NO_SUCH_ACTION = 0x0113, 0x0123
 DUPLICATE_TRANSACTION = 0x0131
 NOT_AUTHORIZED = 0x0124
 
@@ -58,7 +59,7 @@ EVERY_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """An N-ACTION: its data set and the syntax of it, who asks, and by which title of ours."""
+    """An N-ACTION or N-EVENT-REPORT: its data set and the syntax of it, who asks, and by which title of ours."""
 
     data_set: bytes
     transfer_syntax: str
@@ -83,8 +84,8 @@ def asked(ledger: StudyLedger, request: Command, asking: Asking, clock: Clock) -
         return Status(PROCESSING_FAILURE, "the data set cannot be read")
     if not is_uid(uid) or not instances or len(instances) > INSTANCES_MAX:
         return Status(INVALID_VALUE, "no Transaction UID, or no instances, or too many")
-    if any(len(each) > 64 for pair in instances for each in pair):
-        return Status(INVALID_VALUE, "a UID of more than 64 characters")
+    if not all(is_uid(each) for pair in instances for each in pair):
+        return Status(INVALID_VALUE, "a reference holds what is no UID")
     kept = ledger.ask_commitment(
         CommitmentRequest(
             transaction_uid=uid,
@@ -97,21 +98,30 @@ def asked(ledger: StudyLedger, request: Command, asking: Asking, clock: Clock) -
     return Status(0) if kept else Status(DUPLICATE_TRANSACTION, "the Transaction UID is known")
 
 
-def told(ledger: StudyLedger, data_set: bytes, transfer_syntax: str, peer: str) -> Status:
+def told(ledger: StudyLedger, request: Command, asking: Asking) -> Status:
     """Note the result of a request that we made (N-EVENT-REPORT); the status of the answer.
 
-    Raises LedgerUnavailable.
+    Of what the peer says neither that it is committed nor that it is not, nothing is taken for
+    committed, but for an event without any failure that lists no instance at all. Raises
+    LedgerUnavailable, CommandError.
     """
+    kind = request.number(EVENT_TYPE)
+    if kind not in {ALL_COMMITTED, FAILURES_EXIST}:
+        return Status(NO_SUCH_EVENT)
     try:
-        level = read_level(data_set, transfer_syntax)
+        level = read_level(asking.data_set, asking.transfer_syntax)
         uid = level.text(TRANSACTION_UID)
+        good = [instance for _, instance in references(level.items(REFERENCED))]
         failed = [
             (item.text(REFERENCED_CLASS), item.text(REFERENCED_INSTANCE), _reason(item))
             for item in level.items(FAILED)
         ]
     except FAULTS:
         return Status(PROCESSING_FAILURE, "the data set cannot be read")
-    if len(failed) > INSTANCES_MAX or not ledger.commitment_answered(uid, peer, failed):
+    everything = kind == ALL_COMMITTED and not good and not failed
+    if len(failed) > INSTANCES_MAX or not ledger.commitment_answered(
+        uid, asking.peer, failed, committed=None if everything else good
+    ):
         return Status(PROCESSING_FAILURE, "no such request was made")
     return Status(0)
 
@@ -200,7 +210,7 @@ class Reporter:
                 for request in self._ledger.due_commitments():
                     if self._stopped.is_set():
                         return
-                    self._answer(request)
+                    self._answered(request)
                 self._count_studies()
                 self._complained = False
             except LedgerUnavailable:
@@ -224,13 +234,27 @@ class Reporter:
                 for each in find(peer, settings.ae_title, "IMAGE", keys):
                     if each.get("StudyInstanceUID", study) == study:
                         found.append(each.get("SOPInstanceUID", ""))
-            except (ConnectionError, FindRefused, OverflowError) as error:
+            except Exception as error:  # noqa: BLE001  whatever a peer answers, the thread goes on
                 # The study goes on by its quiet time; it is asked again after what comes next.
+                # Of a refusal the status alone: its comment may name the patient.
+                why = error.status if isinstance(error, FindRefused) else type(error).__name__
                 self._count("counts-failed")
-                log.warning("%s: a study cannot be counted: %s", settings.name, error)
+                log.warning("%s: a study cannot be counted: %s", settings.name, why)
                 continue
             self._count("counts")
-            self._ledger.counted(study, [uid for uid in found if uid])
+            self._ledger.counted(study, [uid for uid in found if is_uid(uid)])
+
+    def _answered(self, request: CommitmentRequest) -> None:
+        """Answer one; what is wrong with it stops no other."""
+        try:
+            self._answer(request)
+        except LedgerUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001  see above
+            name, fault = self._settings().name, type(error).__name__
+            log.error("%s: a commitment cannot be answered (%s)", name, fault)  # noqa: TRY400
+            self._count("commitment-attempts-failed")
+            self._ledger.commitment_later(request, attempted=True)
 
     def _answer(self, request: CommitmentRequest) -> None:
         settings = self._settings()

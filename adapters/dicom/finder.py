@@ -35,7 +35,12 @@ _PENDING = frozenset({0xFF00, 0xFF01})
 
 
 class FindRefused(Exception):
-    """The other system ends the query with a failure; the message names the status."""
+    """The other system ends the query with a failure; the message names the ``status``, and what
+    it says of it."""
+
+    def __init__(self, status: str, comment: str) -> None:
+        super().__init__(f"status {status} {comment}".strip())
+        self.status = status
 
 
 def identifier(level: str, keys: Mapping[str, str]) -> Dataset:
@@ -79,7 +84,7 @@ def find(
                 yield _texts(found)
             elif status.Status != 0:
                 comment = getattr(status, "ErrorComment", "") or ""
-                raise FindRefused(f"status 0x{status.Status:04X} {comment}".strip())
+                raise FindRefused(f"0x{status.Status:04X}", comment)
 
 
 def _texts(found: Any) -> dict[str, str]:

@@ -4,7 +4,7 @@ studies. Implemented by ``gateway.studies``; every method may be called from any
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -83,10 +83,16 @@ class StudyLedger(Protocol):
         ...
 
     def commitment_answered(
-        self, transaction_uid: str, peer: str, failed: Sequence[tuple[str, str, str]]
+        self,
+        transaction_uid: str,
+        peer: str,
+        failed: Sequence[tuple[str, str, str]],
+        *,
+        committed: Collection[str] | None,
     ) -> bool:
         """A peer tells what became of a request that we made of it; ``failed`` are SOP class,
-        instance and failure reason (``0x0112``). False when there is no such request."""
+        instance and failure reason (``0x0112``), ``committed`` SOP Instance UIDs, None for all.
+        What is in neither is not committed. False when there is no such request."""
         ...
 
     def held(self, instances: Sequence[str]) -> Mapping[str, Held]:

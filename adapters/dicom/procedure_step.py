@@ -99,7 +99,8 @@ def _instances(level: Level) -> tuple[str, ...] | None:
     found: dict[str, None] = {}
     for series in level.items(PERFORMED_SERIES):
         for tag in (REFERENCED_IMAGES, REFERENCED_OTHERS):
-            found |= dict.fromkeys(uid for _, uid in references(series.items(tag)))
+            # What is no UID never comes; nobody waits for it.
+            found |= {uid: None for _, uid in references(series.items(tag)) if is_uid(uid)}
             if len(found) > INSTANCES_MAX:
                 return None
     return tuple(found)

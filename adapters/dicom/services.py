@@ -172,17 +172,16 @@ class Services:
             if request.field in (N_CREATE_RQ, N_SET_RQ):
                 return procedure_step.serve(ledger, request, data_set, context.transfer_syntax)
         elif ledger is not None and kind == commitment.SOP_CLASS:
+            asking = commitment.Asking(
+                data_set, context.transfer_syntax, caller.calling, self._settings.ae_title
+            )
             if request.field == N_EVENT_REPORT_RQ:
-                syntax = context.transfer_syntax
-                return commitment.told(ledger, data_set, syntax, caller.calling), ""
+                return commitment.told(ledger, request, asking), ""
             if request.field != N_ACTION_RQ or not self._commits:
                 return Status(UNRECOGNIZED_OPERATION), ""
             peers = self._settings.peers
             if not any(peer.ae_title == caller.calling and peer.connect for peer in peers):
                 # What can never be told must not be promised.
                 return Status(NOT_AUTHORIZED, "no address is known for this AE title"), ""
-            asking = commitment.Asking(
-                data_set, context.transfer_syntax, caller.calling, self._settings.ae_title
-            )
             return commitment.asked(ledger, request, asking, self._clock), ""
         return Status(UNRECOGNIZED_OPERATION), ""

@@ -6,7 +6,7 @@ can have. Functions that change something are called inside ``Journal.write()``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,6 +20,9 @@ OURS = ":ours"
 
 WAITING, COMMITTED, FAILED, PASSED = "waiting", "committed", "failed", "passed"
 """``passed``: nothing more is expected of it; objects are sent again."""
+
+UNSAID = "0x0110"
+"""Processing failure (PS3.3 C.14.1.1): of what the peer leaves out of its answer."""
 
 _commitment = imaging_tables.storage_commitment
 _c = _commitment.c
@@ -78,8 +81,21 @@ def answer(
     peer: str,
     failed: Sequence[tuple[str, str, str]],
     at: datetime,
+    *,
+    committed: Collection[str] | None,
 ) -> bool:
-    """The result of a request, told by the peer of which it was made; false when there is none."""
+    """The result of a request, told by the peer of which it was made; false when there is none.
+
+    ``committed`` None: all. What is neither there nor failed has :data:`UNSAID` as its reason.
+    """
+    if committed is not None:
+        asked = get(connection, transaction_uid)
+        named = {*committed, *(uid for _, uid, _ in failed)}
+        failed = [*failed, *(
+            (each[0], each[1], UNSAID)
+            for each in (asked.instances if asked is not None else ())
+            if each[1] not in named
+        )]  # fmt: skip
     values: dict[str, object] = {"state": FAILED if failed else COMMITTED, "changed_at": at}
     if failed:
         values["instances"] = [list(each) for each in failed]

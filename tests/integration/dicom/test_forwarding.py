@@ -370,11 +370,15 @@ def committing_peer(told: list[Dataset], status: int = 0) -> Iterator[int]:
         server.shutdown()
 
 
-def report(ours: Door, asked: Dataset, failed: int = 0, *, title: str = "PACS") -> int:
-    """The result of a request, as the PACS tells it; the status of our answer."""
+def report(
+    ours: Door, asked: Dataset, failed: int = 0, *, title: str = "PACS", only: int = 2,
+    kind: int = 0,
+) -> int:  # fmt: skip
+    """The result of a request, as the PACS tells it of ``only`` so many objects; the status of
+    our answer. ``kind`` is another event type than what it tells asks for."""
     said = Dataset()
     said.TransactionUID = asked.TransactionUID
-    items = list(asked.ReferencedSOPSequence)
+    items = list(asked.ReferencedSOPSequence)[:only]
     if failed:
         items[0].FailureReason = failed
         said.FailedSOPSequence = items[:1]
@@ -384,7 +388,7 @@ def report(ours: Door, asked: Dataset, failed: int = 0, *, title: str = "PACS") 
     role = build_role(StorageCommitmentPushModel, scp_role=True)
     association = ae.associate("127.0.0.1", ours.port, ae_title="ECLUSE", ext_neg=[role])
     assert association.is_established
-    kind = 2 if failed else 1
+    kind = kind or (2 if failed else 1)
     where = (StorageCommitmentPushModel, WELL_KNOWN)
     answer, _ = association.send_n_event_report(said, kind, *where)
     association.release()
@@ -431,3 +435,19 @@ def test_a_study_is_delivered_when_it_is_committed(tmp_path: Path) -> None:
         commitments = JournalCommitments(ours.journal)
         with destination(port, sent, commitments=commitments, commitment=True) as there:
             assert isinstance(there.deliver(delivery(), None), Refused)
+
+
+def test_what_the_peer_does_not_say_is_committed_is_not(tmp_path: Path) -> None:
+    told: list[Dataset] = []
+    with door(tmp_path, commitment="off") as ours, committing_peer(told) as port:
+        commitments = JournalCommitments(ours.journal)
+        sent = objects(tmp_path, 2)
+        with destination(port, sent, commitments=commitments, commitment=True) as there:
+            # Failures exist, and none is named; one of two objects is not spoken of.
+            for number, said in enumerate(({"only": 0, "kind": 2}, {"only": 1})):
+                key = f"key-{number}"
+                assert isinstance(there.deliver(delivery(key), None), Wait)
+                assert report(ours, told[number], **said) == 0
+                found = there.deliver(delivery(key, begun=1), None)
+                assert isinstance(found, Again)
+                assert cause_of(found) == (CauseCode.OUTCOME_UNKNOWN, "0x0110")

@@ -299,7 +299,9 @@ def listening(port: int) -> Iterator[Told]:
         server.shutdown()
 
 
-def asked(association: Any, *numbers: int, uid: str = f"{STUDY}.99", sop_class: str = CT) -> int:
+def asked(
+    association: Any, *numbers: int | str, uid: str = f"{STUDY}.99", sop_class: str = CT
+) -> int:
     request = Dataset()
     request.TransactionUID = uid
     request.ReferencedSOPSequence = []
@@ -336,6 +338,21 @@ def test_what_is_held_is_committed_and_what_is_not_is_told(tmp_path: Path) -> No
         eventually(lambda: not SourceStudies(ours.journal, "ct", {}, {}).due_commitments())
         # What was asked for is evidence, too: the instance that is missing is waited for.
         assert ours.account().missing == 1
+
+
+def test_a_commitment_of_what_is_no_uid_is_refused_and_the_next_one_is_answered(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    peers = [{"ae_title": "MODALITY", "connect": f"127.0.0.1:{port}"}]
+    with listening(port) as told, door(tmp_path, peers=peers) as ours:
+        ours.store(1)
+        with modality(ours.port, StorageCommitmentPushModel) as association:
+            for number in ("1\xe9", "1\0002", "x"):
+                assert asked(association, 1, number, uid=f"{STUDY}.97") == 0x0115
+            assert asked(association, 1) == 0x0000
+        eventually(lambda: told.events, timeout=30)
+        assert told.events[0][0] == 1
 
 
 def test_only_what_destinations_have_is_committed_when_it_is_said_so(tmp_path: Path) -> None:

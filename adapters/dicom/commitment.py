@@ -59,7 +59,8 @@ EVERY_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """An N-ACTION or N-EVENT-REPORT: its data set and the syntax of it, who asks, and by which title of ours."""
+    """An N-ACTION or N-EVENT-REPORT: its data set and the syntax of it, who asks, and by which
+    title of ours."""
 
     data_set: bytes
     transfer_syntax: str

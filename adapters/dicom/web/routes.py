@@ -141,14 +141,17 @@ def _search(service: Service, level: QueryLevel, request: Request) -> Response:
     base = service.base(request)
     try:
         query = query_of(level, request.query_params.multi_items(), resource)
-        # One more than is given tells whether there are more.
-        found = service.holdings.find(level, query.keys, limit=query.limit + 1, offset=query.offset)
+        found = service.holdings.find(level, query.keys, limit=query.limit, offset=query.offset)
+        after = query.offset + query.limit
+        more = len(found) == query.limit and bool(
+            service.holdings.find(level, query.keys, limit=1, offset=after)
+        )
     except (BadQuery, UnknownKey) as error:
         return problem(400, detail=str(error), titles=_TITLES)
     except HoldingsUnavailable:
         return _away()
-    results = [result_of(match, base, resource) for match in found[: query.limit]]
-    headers = _warnings(query, base, more=len(found) > query.limit)
+    results = [result_of(match, base, resource) for match in found]
+    headers = _warnings(query, base, more=more)
     if not results:
         return Response(status_code=204, headers=headers)
     if kind == DICOM_JSON:

@@ -142,6 +142,17 @@ def _equal(ours: dict[str, object], theirs: dict[str, object]) -> bool:
     return all(a == b or float(a) == pytest.approx(float(b)) for a, b in values)
 
 
+def test_a_search_at_the_largest_limit_says_that_there_is_more(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("adapters.dicom.web.query", "gateway.holdings"):
+        monkeypatch.setattr(f"{module}.PAGE_MAX", 1)
+    for limit in (1, 5):
+        some = web.get(f"/instances?limit={limit}")
+        assert len(some.json) == 1
+        assert "additional results" in some.headers["warning"]
+
+
 def test_searches_say_what_they_did_not_do(web: Web) -> None:
     assert web.get("/studies?PatientID=nobody").status == 204
     some = web.get("/studies?limit=1")

@@ -218,9 +218,8 @@ def test_one_object_that_is_cut_at_an_element_is_not_kept(tmp_path: Path) -> Non
     whole = file(1)
     # Up to the pixels it is a data set that nothing seems to be missing from.
     cut = whole[: whole.index(b"\xe0\x7f\x10\x00OW")]
-    limit: dict[str, Any] = {"idle_timeout_seconds": 0.3}
     with (
-        running_web(tmp_path, **limit) as web,
+        running_web(tmp_path, idle_timeout_seconds=0.3) as web,
         socket.create_connection(("127.0.0.1", web.port)) as connection,
     ):
         connection.settimeout(60)

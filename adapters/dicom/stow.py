@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
@@ -42,7 +43,8 @@ alone."""
 REST_MAX = timedelta(hours=1)
 REST_DEFAULT = timedelta(seconds=5)
 
-FAILED_SEQUENCE, REASON, INSTANCE = "00081198", "00081197", "00081155"
+FAILED_SEQUENCE, STORED_SEQUENCE, OTHERS_SEQUENCE = "00081198", "00081199", "0008119A"
+REASON, INSTANCE = "00081197", "00081155"
 UNSAID = answers.PROCESSING_FAILURE
 """The reason of a failure for which the server gives none."""
 _ACCESS = frozenset({401, 403, 404, 405, 407})
@@ -157,19 +159,19 @@ def _judge(answer: Answer, batch: Batch, progress: Progress) -> None:
     """Note what became of each object (PS3.18 10.5.3). Raises Ended."""
     if answer.status not in {200, 202, 409}:
         raise Ended(_failed(answer))
-    failures = _failures(answer.body)
-    if failures is None:
+    said = _said(answer.body)
+    if said is None:
         if answer.status != 200 or answer.body.strip():
             raise Ended(
                 Again(cause=answers.unknown("its answer cannot be read", str(answer.status)))
             )
-        failures = {}
+        said = _Said({}, frozenset())
     passing: Outcome | None = None
     for original, outgoing, _ in batch:
         meta = outgoing.meta
-        reason = failures.get(meta.sop_instance)
-        if reason is None and answer.status == 409:
-            reason = failures.get("", UNSAID)
+        reason = said.failures.get(meta.sop_instance)
+        if reason is None and (answer.status == 409 or said.leaves_out(meta.sop_instance)):
+            reason = said.failures.get("", UNSAID)
         outcome = answers.judged(reason) if reason is not None else Delivered()
         if isinstance(outcome, Delivered):
             progress.sent[original.number] = (meta.sop_class, meta.sop_instance)
@@ -181,17 +183,34 @@ def _judge(answer: Answer, batch: Batch, progress: Progress) -> None:
         raise Ended(passing)
 
 
-def _failures(body: bytes) -> dict[str, int] | None:
-    """Failure reasons by instance; None when the answer is none."""
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a server says of instances: those that failed with their reasons (under no UID: of
+    some it cannot name), and those that it has stored."""
+
+    failures: dict[str, int]
+    stored: frozenset[str]
+
+    def leaves_out(self, uid: str) -> bool:
+        """Whether it names what is stored, or says that others failed, and not this one: what is
+        stored is in the list (PS3.18 table I.1-1)."""
+        return uid not in self.stored and bool(self.stored or "" in self.failures)
+
+
+def _said(body: bytes) -> _Said | None:
+    """What an answer says, in one data set or several; None when it is none."""
     try:
-        said = json.loads(body)
-        said = said[0] if isinstance(said, list) else said
-        return {
-            str(_first(item, INSTANCE) or ""): int(
-                _first(item, REASON) or answers.PROCESSING_FAILURE
-            )
-            for item in said.get(FAILED_SEQUENCE, {}).get("Value", ())
-        }
+        read = json.loads(body)
+        failures: dict[str, int] = {}
+        stored: set[str] = set()
+        for module in read if isinstance(read, list) else [read]:
+            for name in (FAILED_SEQUENCE, OTHERS_SEQUENCE):
+                for item in module.get(name, {}).get("Value", ()):
+                    uid = str(_first(item, INSTANCE) or "")
+                    failures[uid] = int(_first(item, REASON) or answers.PROCESSING_FAILURE)
+            listed = module.get(STORED_SEQUENCE, {}).get("Value", ())
+            stored.update(str(_first(item, INSTANCE) or "") for item in listed)
+        return _Said(failures, frozenset(stored - {""}))
     except (ValueError, AttributeError, IndexError, TypeError):
         return None
 

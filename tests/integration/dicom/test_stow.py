@@ -132,6 +132,34 @@ def test_each_object_has_its_own_fate(web: WebServer, files: list[Path | bytes])
     assert outcome.cause.protocol_code == "0xA900"
 
 
+def stored(*numbers: int) -> dict[str, Any]:
+    items = [{"00081155": {"vr": "UI", "Value": [f"{STUDY}.1.{each}"]}} for each in numbers]
+    return {"00081199": {"vr": "SQ", "Value": items}}
+
+
+def test_what_the_server_does_not_say_is_stored_is_not(
+    web: WebServer, files: list[Path | bytes]
+) -> None:
+    other = {"0008119A": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [0xA700]}}]}}
+    failed = json.loads(failures(n2=0xA900))
+    for said in (stored(1, 3), stored(1, 3) | other, [stored(1, 3), other]):
+        web.answers = [(202, {}, json.dumps(said).encode())]
+        made, outcome = sent(web.port, files)
+        assert isinstance(outcome, Again), said
+        web.kept.clear()
+        assert made.deliver(delivery(begun=1), None) == Delivered(evidence="3 objects stored")
+        assert web.kept == [content(files[1])]
+        made.close()
+    web.answers = [(202, {}, json.dumps([stored(1, 3), failed]).encode())]
+    made, outcome = sent(web.port, files)
+    made.close()
+    assert isinstance(outcome, Refused)
+    web.answers = [(200, {}, json.dumps(stored(1, 2, 3)).encode())]
+    made, outcome = sent(web.port, files)
+    made.close()
+    assert outcome == Delivered(evidence="3 objects stored")
+
+
 @pytest.mark.parametrize(
     ("answer", "kind", "code"),
     [

@@ -192,7 +192,10 @@ class SourceStudies:
         """See the protocol."""
         with _asked(), self._journal.read() as connection:
             found = studies.held(connection, self._source, instances)
-        return {uid: Held(kind, delivered) for uid, (kind, _, delivered) in found.items()}
+            kept = studies.with_bytes(connection, self._source, list(found))
+        return {
+            uid: Held(kind, delivered, uid in kept) for uid, (kind, _, delivered) in found.items()
+        }
 
     def uncounted(self) -> Sequence[str]:
         """See the protocol."""

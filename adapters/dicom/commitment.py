@@ -138,14 +138,14 @@ def result(
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str, int]]] | None:
     """What is committed, and what not with its failure reason; None: it is too early to say.
 
-    With ``delivered`` only what every destination has is committed. ``patient``: what is not
-    there yet may still come.
+    With ``delivered`` only what every destination has is committed, else what is kept here.
+    ``patient``: what is not there yet may still come.
     """
     good: list[tuple[str, str]] = []
     bad: list[tuple[str, str, int]] = []
     for sop_class, uid in request.instances:
         found = held.get(uid)
-        if found is None:
+        if found is None or not (delivered or found.kept):
             bad.append((sop_class, uid, NO_SUCH_INSTANCE))
         elif found.sop_class != sop_class:
             bad.append((sop_class, uid, CLASS_CONFLICT))

@@ -41,10 +41,12 @@ class CommitmentRequest:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An instance that is kept. ``delivered``: every destination of its study has it."""
+    """An instance that came. ``delivered``: every destination of its study has it; ``kept``: its
+    bytes are still here, and no purge took them."""
 
     sop_class: str
     delivered: bool
+    kept: bool
 
 
 class LedgerUnavailable(Exception):
@@ -96,7 +98,7 @@ class StudyLedger(Protocol):
         ...
 
     def held(self, instances: Sequence[str]) -> Mapping[str, Held]:
-        """Those of the instances that are kept."""
+        """Those of the instances that came and were not taken back."""
         ...
 
     def uncounted(self) -> Sequence[str]:

@@ -202,7 +202,7 @@ def quiet_since(
 def held(
     connection: Connection, source: str, instances: Sequence[str]
 ) -> dict[str, tuple[str, str, bool]]:
-    """Of the instances that are kept: SOP class, study, and whether all destinations have it."""
+    """Of the instances that came: SOP class, study, and whether all destinations have it."""
     found: dict[str, tuple[str, str, bool]] = {}
     carrier = _message.alias("carrier")
     for some in _some(instances):
@@ -226,6 +226,24 @@ def held(
             before = found.get(row.control_id)
             found[row.control_id] = (row.kind, row.group_key, done or bool(before and before[2]))
     return found
+
+
+def with_bytes(connection: Connection, source: str, instances: Sequence[str]) -> frozenset[str]:
+    """Of the instances that came those whose bytes no purge has taken."""
+    found: set[str] = set()
+    for some in _some(instances):
+        found.update(
+            connection.execute(
+                select(_message.c.control_id)
+                .join(tables.content, tables.content.c.message_id == _message.c.id)
+                .where(
+                    _message.c.source == source,
+                    _message.c.control_id.in_(some),
+                    _message.c.state.not_in(_GONE),
+                )
+            ).scalars()
+        )
+    return frozenset(found)
 
 
 # --- what people see -------------------------------------------------------------------

@@ -18,6 +18,7 @@ from pynetdicom.sop_class import (
     ModalityPerformedProcedureStep,
     StorageCommitmentPushModel,
 )
+from sqlalchemy import delete, select
 from typer.testing import CliRunner
 
 from adapters.dicom.listener import DicomSource
@@ -27,7 +28,7 @@ from gateway.cli.application import app
 from gateway.gate import PermissionGate
 from gateway.holdings import JournalHoldings
 from gateway.intake import JournalIntake
-from gateway.journal import gatherings, studies
+from gateway.journal import gatherings, studies, tables
 from gateway.journal.journal import Journal
 from gateway.journal.writer import GroupWriter
 from gateway.sources import SystemClock
@@ -353,6 +354,28 @@ def test_a_commitment_of_what_is_no_uid_is_refused_and_the_next_one_is_answered(
             assert asked(association, 1) == 0x0000
         eventually(lambda: told.events, timeout=30)
         assert told.events[0][0] == 1
+
+
+def test_what_a_purge_took_is_not_committed(tmp_path: Path) -> None:
+    port = free_port()
+    peers = [{"ae_title": "MODALITY", "connect": f"127.0.0.1:{port}"}]
+    with listening(port) as told, door(tmp_path, peers=peers) as ours:
+        ours.store(1, 2)
+        with ours.journal.write() as connection:
+            of_first = select(tables.message.c.id).where(
+                tables.message.c.control_id == f"{STUDY}.1.1"
+            )
+            connection.execute(
+                delete(tables.content).where(tables.content.c.message_id.in_(of_first))
+            )
+        with modality(ours.port, StorageCommitmentPushModel) as association:
+            assert asked(association, 1, 2) == 0x0000
+        eventually(lambda: told.events, timeout=30)
+        ((kind, said),) = told.events
+        assert kind == 2
+        (failed,) = said.FailedSOPSequence
+        assert (failed.ReferencedSOPInstanceUID, failed.FailureReason) == (f"{STUDY}.1.1", 0x0112)
+        assert [i.ReferencedSOPInstanceUID for i in said.ReferencedSOPSequence] == [f"{STUDY}.1.2"]
 
 
 def test_only_what_destinations_have_is_committed_when_it_is_said_so(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import Connection, or_, select, update
+from sqlalchemy import ColumnElement, Connection, select, update
 
 from gateway.bulk import Statement
 from gateway.journal import identifiers as keys_of
@@ -207,11 +207,22 @@ def _insert_identifiers(
 
 
 def identifiers(connection: Connection, patient_id: str) -> tuple[Identifier, ...]:
-    """All identifiers of the patient and of those who were merged into him or her directly."""
-    merged = select(_patient.c.id).where(_patient.c.merged_into == patient_id)
+    """All identifiers of the patient and of those who were merged into him or her, by way of
+    others as well."""
+    whole = select(_patient.c.id).where(_patient.c.id == patient_id).cte("whole", recursive=True)
+    whole = whole.union(select(_patient.c.id).join(whole, _patient.c.merged_into == whole.c.id))
+    return _identifiers(connection, _identifier.c.patient_id.in_(select(whole.c.id)))
+
+
+def own_identifiers(connection: Connection, patient_id: str) -> tuple[Identifier, ...]:
+    """The identifiers of the patient alone, without those of who was merged into him or her."""
+    return _identifiers(connection, _identifier.c.patient_id == patient_id)
+
+
+def _identifiers(connection: Connection, condition: ColumnElement[bool]) -> tuple[Identifier, ...]:
     found = connection.execute(
         select(_identifier.c.system, _identifier.c.value, _identifier.c.type)
-        .where(or_(_identifier.c.patient_id == patient_id, _identifier.c.patient_id.in_(merged)))
+        .where(condition)
         .order_by(_identifier.c.system, _identifier.c.value)
     )
     return tuple(Identifier(system=row.system, value=row.value, type=row.type) for row in found)

@@ -49,12 +49,14 @@ _OTHERS_MAX = 5
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exam:
     """All that a manifest is made from. ``patient`` is the record's Patient, ``identifiers`` those
-    of the patient index, ``documents`` the record's DocumentReference and DiagnosticReport."""
+    of the patient index, ``own`` those among them that are not of a patient who was merged into
+    this one, ``documents`` the record's DocumentReference and DiagnosticReport."""
 
     contents: StudyContents
     patient: Mapping[str, Any]
     identifiers: Sequence[Identifier]
     documents: Sequence[Mapping[str, Any]]
+    own: Sequence[Identifier] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +187,10 @@ def _person(exam: Exam, *, national: bool) -> Person:
 
 
 def _national(exam: Exam) -> Issued:
+    # After a merge the survivor's INS is the patient's; the other one names nobody any more.
+    own = [each for each in exam.own if ins.is_ins(each)]
     found = sorted(
-        (each for each in exam.identifiers if ins.is_ins(each)),
+        own or (each for each in exam.identifiers if ins.is_ins(each)),
         key=lambda each: (each.system, each.value),
     )
     if not found:

@@ -143,6 +143,7 @@ class Manifests:
             owner = self._record.survivor(connection, claimed.patient_id)
             person = self._record.read(connection, "Patient", owner)
             known = patients.identifiers(connection, owner)
+            own = patients.own_identifiers(connection, owner)
             documents = deque(self._documents(connection, owner), DOCUMENTS_MAX)
             study, uids = _instances(stored.resource)
             members = self._members(connection, study) if study else []
@@ -160,6 +161,7 @@ class Manifests:
             patient=person.resource if person is not None else {},
             identifiers=known,
             documents=documents,
+            own=own,
         )
 
     def _documents(self, connection: Connection, patient_id: str) -> Iterator[dict[str, Any]]:

@@ -224,6 +224,12 @@ class Department:
         assert found is not None
         return found
 
+    def current_of(self, exam: Exam) -> Selection:
+        """The manifest in force of an exam whose patient has others, too."""
+        read = [self.selection(d) for d in self.documents(exam) if d["status"] == "current"]
+        (found,) = [each for each in read if each.study == exam.study]
+        return found
+
     def current(self, exam: Exam) -> Selection:
         (document,) = [each for each in self.documents(exam) if each["status"] == "current"]
         return self.selection(document)

@@ -71,6 +71,18 @@ def test_local_identifiers_lead_to_the_patient(bench: Bench) -> None:
     assert len(found) == 3
 
 
+def test_all_who_were_merged_give_their_identifiers(bench: Bench) -> None:
+    last, middle, first = (ensure(bench, each) for each in "123")
+    link(bench, first.id, local("C"))
+    merge(bench, middle, first)
+    merge(bench, last, middle)
+    with bench.journal.read() as connection:
+        whole = patients.identifiers(connection, last.id)
+        own = patients.own_identifiers(connection, last.id)
+    assert set(whole) == {ins("1"), ins("2"), ins("3"), local("C")}
+    assert own == (ins("1"),)
+
+
 def test_identifiers_of_two_patients_are_a_conflict_and_nobody_guesses(bench: Bench) -> None:
     one, other = ensure(bench, "1"), ensure(bench, "2")
     link(bench, one.id, local("A"))

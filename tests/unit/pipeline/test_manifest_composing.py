@@ -157,6 +157,10 @@ def test_contradictions_stop_it() -> None:
     assert wanting(exam(document(), contents=torn)) == ("two issuers", True)
     second = Identifier(system=INS.system, value="188102B17295264", type="INS")
     assert wanting(exam(document(), identifiers=(INS, second)))[1]
+    assert wanting(exam(document(), identifiers=(INS, second), own=(INS, second)))[1]
+    # Of a patient who was merged into this one.
+    merged = made(exam(document(), identifiers=(INS, second, LOCAL), own=(INS, LOCAL)))
+    assert merged.patient.identifier.value == INS.value
     endless = replace(CONTENTS, requests=(Request(accession=Issued("A" * 17)),))
     assert wanting(exam(document("A" * 17), contents=endless))[1]
 

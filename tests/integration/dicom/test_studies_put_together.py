@@ -1,4 +1,5 @@
-"""One study that comes by two sources: over real sockets, in a whole gateway of this process."""
+"""A study that comes by two sources, studies of two patients who are one: over real sockets, in a
+whole gateway of this process."""
 
 from __future__ import annotations
 
@@ -67,3 +68,39 @@ def test_a_study_that_another_source_says_is_of_another_patient_stays_where_it_i
     with department.gateway.journal.read() as connection:
         (letter,) = deadletters.page(connection, DeadLetterFilter(source="pacs"))
     assert letter.cause.code is CauseCode.UNREADABLE
+
+
+def merged(stays: Exam, goes: Exam, control_id: str) -> bytes:
+    nir = "^^^ASIP-SANTE-INS-NIR&1.2.250.1.213.1.4.10&ISO^INS"
+    return "\r".join(
+        [
+            "MSH|^~\\&|GAM|HOP|ECLUSE|HOP|20210410120000+0200||ADT^A40^ADT_A39|"
+            f"{control_id}|P|2.5|||||FRA|UNICODE UTF-8",
+            "EVN||20210410120000+0200",
+            f"PID|1||{stays.ins}{nir}~{stays.local}^^^HOP&{stays.authority}&ISO^PI"
+            "||PAT-TROIS^DOMINIQUE^^^^^L||19790328|F|||||||||||||||||||||||||VALI",
+            f"MRG|{goes.ins}{nir}~{goes.local}^^^HOP&{goes.authority}&ISO^PI",
+            "",
+        ]
+    ).encode()
+
+
+def test_a_merge_gives_each_study_a_manifest_with_the_survivors_identity(
+    department: Department,
+) -> None:
+    stays, goes = Exam(41, "277076322082910"), Exam(42, "188102B17295264")
+    for each in (stays, goes):
+        report = each.report(
+            each.cda(f"1.2.3.{each.number}.1", "20210409140000+0200"), department.control_id()
+        )
+        department.tell(report)
+        department.send(each.instance(department.folder, 1, 1))
+    department.make()
+    assert department.current_of(goes).patient.value == goes.ins
+    assert department.tell(merged(stays, goes, department.control_id())) == "AA"
+    department.make()
+    for each in (stays, goes):
+        account = department.account(each)
+        assert (account.state, account.cause) == ("made", "")
+        assert account.patient_id == department.account(stays).patient_id
+        assert department.current_of(each).patient.value == stays.ins

@@ -254,6 +254,9 @@ def _requests(
         elif report.identifier and len(report.orders) == 1:
             requests = [_ordered(*report.orders[0])]
     made = [_with_default(each, settings.accession_issuer) for each in requests]
+    if any(len(each.accession.value) > ACCESSION_MAX for each in made):
+        # Cut off it would be another number.
+        raise _Stop(f"an accession number has more than {ACCESSION_MAX} characters", stopped=True)
     if settings.dialect.issued_accession:
         _demand_accession(made)
     return tuple(dict.fromkeys(made))
@@ -296,8 +299,6 @@ def _demand_accession(requests: Sequence[Request]) -> None:
     numbers = [each.accession for each in requests if each.accession.value]
     if not numbers:
         raise _Stop("neither the images nor a report names an accession number")
-    if any(len(each.value) > ACCESSION_MAX for each in numbers):
-        raise _Stop(f"an accession number has more than {ACCESSION_MAX} characters", stopped=True)
     if any(not each.issuer.universal for each in numbers):
         raise _Stop(
             "nobody says who issued the accession number: neither the images, nor the report, nor "

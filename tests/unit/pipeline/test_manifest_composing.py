@@ -21,6 +21,9 @@ from gateway.model import Identifier
 
 STUDY = "1.2.826.0.1.3680043.9.63"
 FRENCH = ManifestSettings(profile="drim-m", retrieve_url="https://wado.example/rs")
+AUSTRIAN = ManifestSettings(
+    profile="elga", retrieve_ae_title="ARCHIVE", retrieve_location_uid="1.2.40.0.34"
+)
 EUROPEAN = ManifestSettings(profile="mado", retrieve_url="https://wado.example/rs")
 INS = Identifier(system="urn:oid:1.2.250.1.213.1.4.10", value="279035121518989", type="INS")
 LOCAL = Identifier(system="urn:oid:1.2.3.9", value="4711", type="PI")
@@ -163,6 +166,8 @@ def test_contradictions_stop_it() -> None:
     assert merged.patient.identifier.value == INS.value
     endless = replace(CONTENTS, requests=(Request(accession=Issued("A" * 17)),))
     assert wanting(exam(document("A" * 17), contents=endless))[1]
+    numbered = replace(CONTENTS, requests=(Request(accession=Issued("A" * 17)),))
+    assert wanting(exam(contents=numbered), AUSTRIAN)[1]
 
 
 def test_a_report_of_several_studies_counts_for_each_and_one_of_another_for_none() -> None:

@@ -27,6 +27,8 @@ _NUMBERS = {
     "US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FL": "f", "FD": "d",
 }  # fmt: skip
 _DEPTH_MAX = 20
+_SHORT_BYTES_MAX = 0xFFFE
+"""As much as the length of two bytes can say (PS3.5 7.1.2)."""
 
 
 def character_set_for(attributes: Attributes, wanted: str) -> str:
@@ -48,7 +50,8 @@ def character_set_for(attributes: Attributes, wanted: str) -> str:
 
 def encoded(attributes: Attributes, encoding: Encoding, character_set: str) -> bytes:
     """A data set, its elements in rising order, with its Specific Character Set when that is
-    not empty. Values that do not fit into it are written with question marks."""
+    not empty. Characters that do not fit into it are written as question marks; a number that
+    its VR cannot hold, and a value that is too long for its element, are left out."""
     codec = encoding_named(character_set) or "ascii"
     every = {tag: each for tag, each in attributes.items() if tag != "00080005"}
     if character_set:
@@ -76,6 +79,9 @@ def _element(
         raw = base64.b64decode(attribute["InlineBinary"])
     else:
         raw = _value(vr, values, order, codec)
+    if encoding.explicit and vr not in _LONG and len(raw) > _SHORT_BYTES_MAX:
+        # What came from one object keeps nobody from the others; nothing is cut off.
+        raw = b""
     if len(raw) % 2:
         raw += b"\0" if vr in {"UI", "OB", "UN"} else b" "
     head = struct.pack(order + "HH", tag >> 16, tag & 0xFFFF)
@@ -94,12 +100,21 @@ def _item(item: Attributes, encoding: Encoding, codec: str, depth: int) -> bytes
 
 def _value(vr: str, values: list[Any], order: str, codec: str) -> bytes:
     if vr in _NUMBERS:
-        return b"".join(struct.pack(order + _NUMBERS[vr], each) for each in values if each != "")
+        return b"".join(_number(order + _NUMBERS[vr], each) for each in values)
     if vr == "AT":
         pairs = (int(str(each), 16) for each in values)
         return b"".join(struct.pack(order + "HH", each >> 16, each & 0xFFFF) for each in pairs)
     text = "\\".join(_text(each) for each in values)
     return text.encode(codec if vr in _ENCODED else "ascii", "replace")
+
+
+def _number(form: str, value: Any) -> bytes:
+    """A number, which the model has as text where a JSON reader would not keep it (PS3.18 F.2.3);
+    nothing for what is none: one that was not finite has no value there."""
+    try:
+        return struct.pack(form, int(value) if isinstance(value, str) else value)
+    except (ValueError, OverflowError, struct.error):
+        return b""
 
 
 def _text(value: Any) -> str:

@@ -55,5 +55,5 @@ def _person(element: Any, groups: dict[str, str]) -> None:
 
 
 def _xml_text(text: str) -> str:
-    """Without the control characters that XML 1.0 cannot hold."""
-    return "".join(c for c in text if c >= " " or c in "\t\n\r")
+    """Without the characters that XML 1.0 cannot hold (section 2.2)."""
+    return "".join(c for c in text if (c >= " " and c not in "\ufffe\uffff") or c in "\t\n\r")

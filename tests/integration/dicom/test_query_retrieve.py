@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -378,3 +379,38 @@ def test_what_is_no_identifier_costs_only_its_request(archive: Archive, body: by
             request = command(0x0020, sop_class=str(FIND))
             peer.send(p_data((1, 3, request), (1, 2, body)))
             assert peer.status() == 0xA900
+
+
+def test_one_object_of_monstrous_values_does_not_keep_the_others_from_being_found(
+    archive: Archive, tmp_path: Path
+) -> None:
+    study = f"{CHEST}.66"
+    # Twice as long in Unicode: more than an element of explicit VR can hold (PS3.5 7.1.2).
+    data = instance(study, 1, 1, description=b"\xe9" * 40_000, patient="P66", name="Zo\xe9^A")
+    request = Dataset()
+    request.SelectorFDValue = [float("nan"), 1.5]
+    request.SelectorUVValue = [1 << 60]
+    request.RequestedProcedureID = "R66"
+    read = pydicom.dcmread(io.BytesIO(data))
+    read.RequestAttributesSequence = [request]
+    path = tmp_path / "monster.dcm"
+    read.save_as(path)
+    done = list(send_files("127.0.0.1", archive.port, "ECLUSE", "CT1", [path]))
+    assert [each.status for each in done] == [0]
+    asked = Dataset()
+    asked.SpecificCharacterSet = "ISO_IR 192"
+    asked.QueryRetrieveLevel, asked.PatientID = "SERIES", "P66"
+    asked.StudyInstanceUID = asked.StudyDescription = asked.SeriesInstanceUID = ""
+    asked.PatientName = ""
+    asked.RequestAttributesSequence = []
+    ae = AE(ae_title="PEER")
+    ae.add_requested_context(FIND, EXPLICIT)
+    association = ae.associate("127.0.0.1", archive.port, ae_title="ECLUSE")
+    answers = list(association.send_c_find(asked, FIND))
+    assert [each.Status for each, _ in answers] == [0xFF00, 0x0000]
+    said = answers[0][1]
+    assert said is not None
+    assert (said.StudyInstanceUID, str(said.PatientName)) == (study, "Zoé^A")
+    (request,) = said.RequestAttributesSequence
+    assert (request.RequestedProcedureID, request.SelectorUVValue) == ("R66", 1 << 60)
+    association.release()

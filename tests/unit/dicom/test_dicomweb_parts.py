@@ -140,6 +140,8 @@ def test_the_model_says_what_stands_in_the_data_set(tmp_path: Path) -> None:
     assert model["7FE00010"] == {"vr": "OW", "BulkDataURI": "https://x/7FE00010"}
     json.dumps(model, allow_nan=False)
     root = etree.fromstring(native_xml(model))
+    odd = {"00081030": {"vr": "LO", "Value": ["T\x01\ufffe\uffff\U0001f9b4"]}}
+    assert etree.fromstring(native_xml(odd))[0][0].text == "T\U0001f9b4"
     values = root.findall(f"{{{NAMESPACE}}}DicomAttribute[@tag='00281050']/{{{NAMESPACE}}}Value")
     assert [(each.get("number"), each.text) for each in values] == [
         ("1", "1.1"), ("3", "x"), ("4", "123456789012345678.5"),

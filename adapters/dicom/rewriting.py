@@ -25,6 +25,10 @@ REVERSIBLE = frozenset(
 """Compressed without loss, so that what is decompressed holds the same values (PS3.5 annex A.4)."""
 
 IMPLICIT = "1.2.840.10008.1.2"
+BIG_ENDIAN, ENCAPSULATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.98"
+_PIXELS = 0x7FE00010
+_WORDS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
+"""Representations of words, and their bytes (PS3.5 table 6.2-1)."""
 
 
 class CannotRewrite(Exception):
@@ -63,6 +67,15 @@ class Rewriter:
         if stored not in UNCOMPRESSED and stored not in REVERSIBLE:
             raise CannotRewrite("it is compressed with loss, or as a video")
         found = self._read(outgoing)
+        try:
+            if stored == BIG_ENDIAN:
+                _swap(found)
+            elif stored == ENCAPSULATED:
+                _open(found)
+        except CannotRewrite:
+            raise
+        except Exception:  # noqa: BLE001  pydicom's faults are many, and quote values
+            raise CannotRewrite("its values cannot be put in little endian") from None
         if stored not in UNCOMPRESSED:
             _decompress(found, stored)
         return _written(found, syntax)
@@ -78,6 +91,56 @@ class Rewriter:
             return pydicom.dcmread(io.BytesIO(data), force=True)
         except Exception:  # noqa: BLE001  pydicom's faults are many, and quote values
             raise CannotRewrite("it cannot be read") from None
+
+
+def _swap(found: Any) -> None:
+    """Put the bytes of words in little endian, at all depths: of these pydicom keeps the bytes,
+    where it reads and writes other numbers anew."""
+    for element in found:
+        if element.VR == "SQ":
+            for item in element.value:
+                _swap(item)
+            continue
+        width = _WORDS.get(str(element.VR), 1)
+        if element.tag == _PIXELS and width == 2:
+            # Samples of 32 or 64 bits are words of their own length (PS3.5 8.1.1).
+            width = max(width, int(found.BitsAllocated) // 8)
+        raw = element.value
+        if width == 1 or not raw:
+            continue
+        if len(raw) % width:
+            raise CannotRewrite("a value holds no whole number of words")
+        swapped = bytearray(len(raw))
+        for place in range(width):
+            swapped[place::width] = raw[width - 1 - place :: width]
+        element.value = bytes(swapped)
+
+
+def _open(found: Any) -> None:
+    """Put the pixels of encapsulated frames, which are not compressed (PS3.5 A.4.11), together."""
+    from pydicom.encaps import generate_frames
+
+    if "PixelData" not in found:
+        return
+    number = int(found.get("NumberOfFrames", 1) or 1)
+    each = int(found.BitsAllocated)
+    bits = int(found.Rows) * int(found.Columns) * int(found.SamplesPerPixel) * each
+    frames = list(generate_frames(found.PixelData, number_of_frames=number))
+    # A frame of an odd length has a byte behind it.
+    if bits % 8 or len(frames) != number or any(len(one) < bits // 8 for one in frames):
+        raise CannotRewrite("its frames are not as long as its header says")
+    _plain(found, b"".join(one[: bits // 8] for one in frames), each)
+
+
+def _plain(found: Any, pixels: bytes, bits: int) -> None:
+    """Native pixel data in the place of encapsulated one; ``bits`` are those of a sample."""
+    found.PixelData = pixels + b"\0" * (len(pixels) % 2)
+    found["PixelData"].VR = "OB" if bits <= 8 else "OW"
+    found["PixelData"].is_undefined_length = False
+    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+        # Of encapsulated frames only (PS3.3 C.7.6.3.1.8).
+        if keyword in found:
+            delattr(found, keyword)
 
 
 def _decompress(found: Any, syntax: str) -> None:
@@ -98,10 +161,7 @@ def _decompress(found: Any, syntax: str) -> None:
         raise
     except Exception:  # noqa: BLE001  decoders' faults are many, and quote values
         raise CannotRewrite("its pixels cannot be decompressed") from None
-    pixels = b"".join(frames)
-    found.PixelData = pixels + b"\0" * (len(pixels) % 2)
-    found["PixelData"].VR = "OB" if last["bits_allocated"] <= 8 else "OW"
-    found["PixelData"].is_undefined_length = False
+    _plain(found, b"".join(frames), int(last["bits_allocated"]))
     found.PhotometricInterpretation = str(last["photometric_interpretation"])
     if int(found.get("SamplesPerPixel", 1) or 1) > 1:
         found.PlanarConfiguration = int(last["planar_configuration"])

@@ -24,6 +24,7 @@ COMMITMENTS_MAX = 1_000
 """Requests of one source whose answer may be waiting at one time."""
 LATER_AT_FIRST = timedelta(seconds=5)
 LATER_AT_MOST = timedelta(minutes=15)
+COUNTED_AT_ONCE = 20
 COMMITMENT_AGE_MAX = timedelta(days=2)
 """How long the answer to a commitment request is tried to be told."""
 
@@ -204,7 +205,9 @@ class SourceStudies:
             before = self._journal.now() - half
             quiet = dict(studies.quiet_since(connection, self._source, before))
         self._asked = {study: had for study, had in self._asked.items() if study in quiet}
+        # Those that were asked for and wait keep no other from being asked for.
         found = [study for study, has in quiet.items() if self._asked.get(study) != has]
+        found = found[:COUNTED_AT_ONCE]
         self._asked |= {study: quiet[study] for study in found}
         return found
 

@@ -182,7 +182,7 @@ def put_off(connection: Connection, source: str, study: str, due_at: datetime) -
 
 
 def quiet_since(
-    connection: Connection, source: str, before: datetime, limit: int = 20
+    connection: Connection, source: str, before: datetime, limit: int = 10_000
 ) -> list[tuple[str, int]]:
     """Studies that gather and to which nothing came since ``before``, with how many instances
     they have; the longest quiet first."""

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, String, cast, or_, select, upd
 
 from gateway.bulk import json_text
 from gateway.journal import imaging_tables, lanes, studies, tables
-from gateway.journal.studies import COMPLETE, REPORT, Evidence
+from gateway.journal.studies import COMPLETE, OPEN, REPORT, Evidence
 
 _gathering = tables.gathering
 _study = imaging_tables.held_study
@@ -115,13 +115,13 @@ def came(
         state=COMPLETE, expected=(), body=b"", created_at=now, changed_at=now, until=now,
         fulfilled_at=now,
     ))  # fmt: skip
+    ended = _evidence.c.source == source, _evidence.c.reference.in_(open_steps)
+    if missing:
+        # A step that nobody ended is not waited for once the last of these is here.
+        ended = *ended, _evidence.c.state == OPEN
+    connection.execute(update(_evidence).where(*ended).values(fulfilled_at=now))
     if missing:
         return False
-    connection.execute(
-        update(_evidence)
-        .where(_evidence.c.source == source, _evidence.c.reference.in_(open_steps))
-        .values(fulfilled_at=now)
-    )
     row = connection.execute(
         select(_gathering.c.lane, _gathering.c.due_at, _gathering.c.last_at)
         .where(_gathering.c.source == source, _gathering.c.group_key == study)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from gateway.journal import commitments, gatherings, lanes, studies
+from adapters.dicom.ledger import PerformedStep
+from gateway.journal import commitments, gatherings, lanes, studies, study_reports
 from gateway.journal.commitments import Commitment
 from gateway.journal.states import MessageState
 from gateway.journal.studies import Evidence
+from gateway.studies import SourceStudies
 from tests.integration.journal.bench import Bench
 
 STUDY = "1.2.3"
@@ -65,6 +67,41 @@ def test_patience_ends(bench: Bench) -> None:
         known = studies.get(connection, "ct", "9.1")
     assert known is not None
     assert (known.state, known.body) == (studies.OPEN, b"\x01")
+
+
+def test_a_report_ends_an_open_step_though_instances_are_missing(bench: Bench) -> None:
+    quiet, patience = {"ct": timedelta(seconds=10)}, {"ct": timedelta(hours=1)}
+    ledger = SourceStudies(bench.journal, "ct", quiet, patience)
+    instance(bench, "1.1")
+    step = PerformedStep(
+        uid="9.2", study=STUDY, status="IN PROGRESS", instances=(), body=b"\x01", scheduled=()
+    )
+    assert ledger.create_step(step)
+    ledger.counted(STUDY, ["1.1", "1.2"])
+    with bench.journal.write() as connection:
+        now = bench.clock()
+        assert not study_reports.came(
+            connection, "ct", STUDY, 7, now=now, settle=timedelta(seconds=1)
+        )
+    instance(bench, "1.2")
+    ledger.arrived(STUDY, "1.2")
+    with bench.journal.write() as connection:
+        assert gatherings.close(connection, "ct", STUDY, bench.clock()) is not None
+
+
+def test_studies_that_wait_keep_no_other_from_being_counted(bench: Bench) -> None:
+    quiet, patience = {"ct": timedelta(seconds=10)}, {"ct": timedelta(hours=1)}
+    ledger = SourceStudies(bench.journal, "ct", quiet, patience)
+    for number in range(25):
+        received = bench.received(source="ct", group=f"1.2.{number}", control_id=f"1.2.{number}.1")
+        due_at = bench.clock() + timedelta(hours=1)
+        bench.append(received, state=MessageState.GATHERING, due_at=due_at)
+        bench.clock.advance(0.01)
+    bench.clock.advance(10)
+    first, second = ledger.uncounted(), ledger.uncounted()
+    assert len(first) == 20
+    assert {*first, *second} == {f"1.2.{number}" for number in range(25)}
+    assert ledger.uncounted() == []
 
 
 def test_a_commitment_request_is_kept_once_and_tried_when_it_is_due(bench: Bench) -> None:

@@ -65,6 +65,8 @@ class JournalHoldings:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._turn = threading.Lock()
+        self._after = 0
+        """Where the next batch begins: behind what could not be read or shared a moment ago."""
         self.share: Callable[[Message], None] | None = None
         """Told of key object selections once they are in the index."""
         self._thread = Stepping(
@@ -83,48 +85,55 @@ class JournalHoldings:
     def step(self) -> bool:
         """Put one batch into the index; whether there was a whole one. Raises
         JournalUnavailable."""
-        return self._batch(holdings.unindexed)
+        with self._turn:
+            found, left = self._batch(
+                lambda connection, limit: holdings.unindexed(connection, limit, after=self._after)
+            )
+            whole = len(found) == BATCH
+            # What is left is tried again from the first on, once the others are in.
+            self._after = found[-1].id if whole and (left or self._after) else 0
+        return whole
 
     def meet_studies(self) -> None:
         """Put in so much that what gathers is known, however much waits: one batch and, if more
         waits, one instance of each study that the index does not have. Raises
         JournalUnavailable."""
         if not self._journal.read_only and self.step():
-            self._batch(holdings.unmet)
+            with self._turn:
+                self._batch(holdings.unmet)
 
-    def _batch(self, due: Callable[[Connection, int], list[Message]]) -> bool:
-        with self._turn:
-            with self._journal.read() as connection:
-                found = due(connection, BATCH)
-            if not found:
-                return False
-            ready: list[Holding] = []
-            done: list[int] = []
-            notes: list[Message] = []
-            for message in found:
-                try:
-                    holding = self._holding(message)
-                except OSError as error:
-                    # The disk may give it another time; the others go on.
-                    log.warning("an instance cannot be read now", message=message.id,
-                                error=type(error).__name__)  # fmt: skip
+    def _batch(self, due: Callable[[Connection, int], list[Message]]) -> tuple[list[Message], bool]:
+        """Put in what is due: what that was, and whether something of it is left for another
+        time."""
+        with self._journal.read() as connection:
+            found = due(connection, BATCH)
+        ready: list[Holding] = []
+        done: list[int] = []
+        notes: list[Message] = []
+        for message in found:
+            try:
+                holding = self._holding(message)
+            except OSError as error:
+                # The disk may give it another time; the others go on.
+                log.warning("an instance cannot be read now", message=message.id,
+                            error=type(error).__name__)  # fmt: skip
+                continue
+            if holding is not None:
+                ready.append(holding)
+                if message.kind == KEY_OBJECTS and self.share is not None:
+                    # Done when it is in, and shared.
+                    notes.append(message)
                     continue
-                if holding is not None:
-                    ready.append(holding)
-                    if message.kind == KEY_OBJECTS and self.share is not None:
-                        # Done when it is in, and shared.
-                        notes.append(message)
-                        continue
-                done.append(message.id)
-            if ready or done:
-                with self._journal.write() as connection:
-                    holdings.store(connection, ready, done)
-                    self._reject(connection, {each.study["study_uid"] for each in ready})
-            shared = [each.id for each in notes if self._shared(each)]
-            if shared:
-                with self._journal.write() as connection:
-                    holdings.store(connection, (), shared)
-        return len(found) == BATCH and bool(done or shared)
+            done.append(message.id)
+        if ready or done:
+            with self._journal.write() as connection:
+                holdings.store(connection, ready, done)
+                self._reject(connection, {each.study["study_uid"] for each in ready})
+        shared = [each.id for each in notes if self._shared(each)]
+        if shared:
+            with self._journal.write() as connection:
+                holdings.store(connection, (), shared)
+        return found, len(done) + len(shared) < len(found)
 
     def _shared(self, note: Message) -> bool:
         """Whether a selection is no more to be shared with other studies; else another time."""

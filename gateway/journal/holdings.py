@@ -80,13 +80,14 @@ class StudyCounts:
     classes: tuple[str, ...]
 
 
-def unindexed(connection: Connection, limit: int) -> list[Message]:
-    """Instances that the index does not have yet, the oldest first, with their bytes when these
-    are short."""
+def unindexed(connection: Connection, limit: int, *, after: int = 0) -> list[Message]:
+    """Instances that the index does not have yet, the oldest first, those with a higher number
+    than ``after``, with their bytes when these are short."""
     found = connection.execute(
         select(*MESSAGE_COLUMNS, *CONTENT_COLUMNS)
         .join(_unindexed, _unindexed.c.message_id == _message.c.id)
         .join(tables.content, tables.content.c.message_id == _message.c.id)
+        .where(_unindexed.c.message_id > after)
         .order_by(_unindexed.c.message_id)
         .limit(limit)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, update
 
+import gateway.holdings
 from adapters.dicom.holdings import QueryLevel, UnknownKey
 from adapters.dicom.part10 import file_head
 from gateway.gate import PermissionGate
@@ -21,6 +23,7 @@ from gateway.journal.hiding import Hidden
 from gateway.journal.journal import Journal
 from gateway.journal.moves import move
 from gateway.journal.states import MessageState
+from gateway.journal.values import Message
 from gateway.journal.writer import GroupWriter
 from gateway.model import Format, Payload, Received, Stage
 from tests.integration.dicom.objects import CT, EXPLICIT, STUDY, element
@@ -284,6 +287,26 @@ def test_what_cannot_be_read_is_left_out_once_and_for_all(kept: Kept) -> None:
     assert "1.2" not in kept.studies()
     with kept.journal.read() as connection:
         assert index.waiting(connection) == 0
+
+
+def test_what_the_disk_does_not_give_keeps_no_other_from_being_found(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, bad = f"{STUDY}.940", {f"{STUDY}.940.1.{number}" for number in (1, 2)}
+    monkeypatch.setattr(gateway.holdings, "BATCH", 2)
+    read = gateway.holdings.payload
+
+    def given(journal: Journal, message: Message) -> Payload:
+        if message.control_id in bad:
+            raise OSError(errno.EIO, "the disk does not give it")
+        return read(journal, message)
+
+    monkeypatch.setattr(gateway.holdings, "payload", given)
+    for number in (1, 2, 3):
+        kept.keep(study, 1, number)
+    assert [each.number for each in kept.holdings.instances(study=study)] == [3]
+    bad.clear()
+    assert [each.number for each in kept.holdings.instances(study=study)] == [1, 2, 3]
 
 
 def test_what_was_purged_is_not_offered(kept: Kept) -> None:

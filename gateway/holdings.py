@@ -149,22 +149,25 @@ class JournalHoldings:
     def _reject(self, connection: Connection, studies: Collection[str]) -> None:
         """Let the rejection notes of studies to which something came take effect."""
         found = rejections.selections(connection, sorted(studies), KEY_OBJECTS)
-        for study, messages in sorted(found.items()):
-            notes = []
-            for message in messages:
+        marked = rejections.marked(connection, sorted(studies))
+        for study in sorted(marked | found.keys()):
+            notes, whole = [], True
+            for message in found.get(study, ()):
                 try:
                     said = read_file(payload(self._journal, message))
                 except (KeyError, *FAULTS) as error:
+                    # What it may reject stays hidden: it may be read another time.
+                    whole = False
                     log.warning("a key object selection cannot be read", message=message.id,
                                 error=type(error).__name__)  # fmt: skip
                     continue
                 if said is not None and (said.rejects or said.revokes):
                     notes.append(said)
-            if not notes:
+            if not notes and study not in marked:
                 continue
             told = rejected_by(study, notes)
             # A note that rejects is hidden with what it hides.
-            changed = rejections.mark(connection, study, told.hidden_by)
+            changed = rejections.mark(connection, study, told.hidden_by, lift=whole)
             if changed:
                 log.info("rejection notes took effect", instances=changed)
 

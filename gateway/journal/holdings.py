@@ -165,7 +165,9 @@ def _put(
 def _newer(table: Table) -> str:
     """What follows ON CONFLICT: the newest message's values stand, unless it was discarded."""
     key = [column.name for column in table.primary_key.columns]
-    given = ", ".join(f"{c.name} = excluded.{c.name}" for c in table.columns if c.name not in key)
+    # What is rejected is told by the notes (gateway.journal.rejections), which are asked next.
+    kept = {*key, "rejected"}
+    given = ", ".join(f"{c.name} = excluded.{c.name}" for c in table.columns if c.name not in kept)
     return (
         f"({', '.join(key)}) DO UPDATE SET {given}"  # noqa: S608  names of our own tables
         f" WHERE excluded.message_id >= {table.name}.message_id OR NOT EXISTS ("

@@ -28,13 +28,13 @@ _GONE = [s.value for s in (MessageState.REFUSED, MessageState.DISCARDED, Message
 def selections(
     connection: Connection, studies: Sequence[str], sop_class: str
 ) -> dict[str, list[Message]]:
-    """The key object selections that are held of each study, in order of arrival, with their
-    bytes when these are short."""
+    """The key object selections that came to each study, in order of arrival, with their bytes
+    when these are short and no purge took them."""
     found: dict[str, list[Message]] = {}
     rows = connection.execute(
         select(*MESSAGE_COLUMNS, *CONTENT_COLUMNS, _instance.c.study_uid.label("of_study"))
         .join(_instance, _instance.c.message_id == _message.c.id)
-        .join(tables.content, tables.content.c.message_id == _message.c.id)
+        .outerjoin(tables.content, tables.content.c.message_id == _message.c.id)
         .where(
             _instance.c.study_uid.in_(studies),
             _instance.c.sop_class == sop_class,
@@ -48,9 +48,23 @@ def selections(
     return found
 
 
-def mark(connection: Connection, study: str, reason: Callable[[str, str], str]) -> int:
+def marked(connection: Connection, studies: Sequence[str]) -> frozenset[str]:
+    """Those of the studies of which an instance is rejected now."""
+    return frozenset(
+        connection.execute(
+            select(_instance.c.study_uid)
+            .where(_instance.c.study_uid.in_(studies), _instance.c.rejected != "")
+            .distinct()
+        ).scalars()
+    )
+
+
+def mark(
+    connection: Connection, study: str, reason: Callable[[str, str], str], *, lift: bool = True
+) -> int:
     """Write down for what each instance of a study is rejected; ``reason`` gives it, empty for
-    nothing, by series and SOP Instance UID. How many changed."""
+    nothing, by series and SOP Instance UID. Without ``lift`` what is rejected stays so. How many
+    changed."""
     rows = connection.execute(
         select(_instance.c.sop_instance, _instance.c.series_uid, _instance.c.rejected).where(
             _instance.c.study_uid == study
@@ -59,7 +73,7 @@ def mark(connection: Connection, study: str, reason: Callable[[str, str], str]) 
     changed: dict[str, list[str]] = {}
     for row in rows:
         code = reason(row.series_uid, row.sop_instance)
-        if code != row.rejected:
+        if code != row.rejected and (code or lift):
             changed.setdefault(code, []).append(row.sop_instance)
     for code, uids in sorted(changed.items()):
         for start in range(0, len(uids), 500):

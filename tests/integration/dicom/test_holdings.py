@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import struct
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from sqlalchemy import delete, update
 
 import gateway.holdings
 from adapters.dicom.holdings import QueryLevel, UnknownKey
+from adapters.dicom.manifest import KEY_OBJECTS
 from adapters.dicom.part10 import file_head
 from gateway.gate import PermissionGate
 from gateway.holdings import JournalHoldings
@@ -54,6 +56,11 @@ def instance(study: str, series: int, number: int, **given: Any) -> bytes:
     return file_head(CT, uid, EXPLICIT) + body
 
 
+def sequence(tag: int, item: bytes) -> bytes:
+    """A sequence of one item."""
+    return element(tag, "SQ", struct.pack("<HHL", 0xFFFE, 0xE000, len(item)) + item)
+
+
 class Kept:
     """A journal with the intake and the index in front of it."""
 
@@ -71,6 +78,29 @@ class Kept:
         received = Received(
             source="ct", format=Format.DICOM, payload=payload, received_at=datetime.now(UTC),
             peer="", control_id=f"{study}.{series}.{number}", kind=CT, group=study,
+        )  # fmt: skip
+        return self.intake.submit(received).result(timeout=30).message_id
+
+    def note(self, study: str, number: int, aimed: int) -> int:
+        """A rejection note (IHE RAD IOCM) for patient safety on one instance of series 1."""
+        uid = f"{study}.9.{number}"
+        code = sequence(0x0040A043, element(0x00080100, "SH", "113037")
+                        + element(0x00080102, "SH", "DCM"))  # fmt: skip
+        named = sequence(0x00081199, element(0x00081150, "UI", CT)
+                         + element(0x00081155, "UI", f"{study}.1.{aimed}"))  # fmt: skip
+        series = sequence(0x00081115, named + element(0x0020000E, "UI", f"{study}.1"))
+        body = b"".join([
+            element(0x00080016, "UI", KEY_OBJECTS), element(0x00080018, "UI", uid),
+            element(0x00080060, "CS", "KO"), element(0x00100020, "LO", "P1"),
+            element(0x0020000D, "UI", study), element(0x0020000E, "UI", f"{study}.9"),
+            element(0x0040A040, "CS", "CONTAINER"), code,
+            sequence(0x0040A375, series + element(0x0020000D, "UI", study)),
+        ])  # fmt: skip
+        data = file_head(KEY_OBJECTS, uid, EXPLICIT) + body
+        payload = Payload(hashlib.sha256(data).hexdigest(), len(data), data=data)
+        received = Received(
+            source="ct", format=Format.DICOM, payload=payload, received_at=datetime.now(UTC),
+            peer="", control_id=uid, kind=KEY_OBJECTS, group=study,
         )  # fmt: skip
         return self.intake.submit(received).result(timeout=30).message_id
 
@@ -307,6 +337,44 @@ def test_what_the_disk_does_not_give_keeps_no_other_from_being_found(
     assert [each.number for each in kept.holdings.instances(study=study)] == [3]
     bad.clear()
     assert [each.number for each in kept.holdings.instances(study=study)] == [1, 2, 3]
+
+
+def test_a_note_that_cannot_be_read_lifts_nothing_and_one_that_is_discarded_does(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = f"{STUDY}.950"
+    for number in (1, 2, 3):
+        kept.keep(study, 1, number)
+    first, second = kept.note(study, 1, 1), kept.note(study, 2, 2)
+    hidden = Hidden(rejected=frozenset({"113037"}))
+
+    def shown() -> list[int | None]:
+        found = kept.holdings.instances(study=study, series=f"{study}.1", hidden=hidden)
+        return [each.number for each in found]
+
+    assert shown() == [3]
+    read = gateway.holdings.payload
+
+    def given(journal: Journal, message: Message) -> Payload:
+        if message.id == first:
+            raise OSError(errno.EIO, "the disk does not give it")
+        return read(journal, message)
+
+    monkeypatch.setattr(gateway.holdings, "payload", given)
+    kept.keep(study, 1, 1, pixels=b"\5\6" * 4)
+    kept.keep(study, 1, 4)
+    assert shown() == [3, 4]
+    monkeypatch.undo()
+    third = kept.note(study, 3, 4)
+    assert shown() == [3]
+    with kept.journal.write() as connection:
+        connection.execute(delete(tables.content).where(tables.content.c.message_id == third))
+    kept.keep(study, 1, 5)
+    assert shown() == [3, 5]
+    for note in (first, second, third):
+        with kept.journal.write() as connection:
+            move(connection, note, MessageState.DISCARDED, event="discarded", stage=Stage.NORMALISE)
+    assert shown() == [1, 2, 3, 4, 5]
 
 
 def test_what_was_purged_is_not_offered(kept: Kept) -> None:

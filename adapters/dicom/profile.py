@@ -20,6 +20,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
+from adapters.dicom.dictionary import vr_of
 from adapters.dicom.identifying import (
     TEXT,
     descriptor_attributes,
@@ -70,6 +71,19 @@ _DUMMIES: Mapping[str, Any] = {
 _REQUEST = 0x00400275
 """Request Attributes Sequence: the one sequence that is cleaned and not removed (E.3.5). The others
 to which the table gives C hold codes of diagnoses and reasons."""
+_DOCUMENTS = 0x0040A390
+"""HL7 Structured Document Reference Sequence: the identifier of a report, and its address."""
+_UIDS_TOO = frozenset(
+    {
+        # Instances: the source of frames and of a concatenation.
+        *(0x00081167, 0x00200242),
+        # Frames of reference: of a target, a volume, a table, of equipment.
+        *(0x0018991E, 0x00209312, 0x00209313, 0x300A0675),
+        # A fiducial, an administration of a drug.
+        *(0x0070031B, 0x00083012),
+    }
+)
+"""References to what has another UID in every other object of the same patient."""
 _BURNED_IN = "BurnedInAnnotation"
 _WELL_KNOWN = "1.2.840.10008."
 
@@ -103,7 +117,20 @@ def _action_of(tag: int) -> str | None:
     if action is None and tag in descriptor_attributes():
         # Of a later edition than the rest of the table: no descriptor stays without the option.
         return REMOVE
-    return action
+    return action or _unnamed(tag)
+
+
+def _unnamed(tag: int) -> str | None:
+    """What is done with an attribute that the table does not name, and that by what it is holds a
+    person's name, an address (with a host, and UIDs in its path), or a UID that others replace."""
+    if tag in _UIDS_TOO:
+        return UID
+    if tag == _DOCUMENTS:
+        return REMOVE
+    try:
+        return REMOVE if vr_of(tag) in {"PN", "UR"} else None
+    except KeyError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

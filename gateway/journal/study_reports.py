@@ -115,10 +115,10 @@ def came(
         state=COMPLETE, expected=(), body=b"", created_at=now, changed_at=now, until=now,
         fulfilled_at=now,
     ))  # fmt: skip
-    ended = _evidence.c.source == source, _evidence.c.reference.in_(open_steps)
+    ended = [_evidence.c.source == source, _evidence.c.reference.in_(open_steps)]
     if missing:
         # A step that nobody ended is not waited for once the last of these is here.
-        ended = *ended, _evidence.c.state == OPEN
+        ended.append(_evidence.c.state == OPEN)
     connection.execute(update(_evidence).where(*ended).values(fulfilled_at=now))
     if missing:
         return False

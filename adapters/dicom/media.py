@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from adapters.dicom.dataset import Instance
@@ -42,8 +43,10 @@ def medium_of(path: Path) -> Medium:
     """The files of a medium: ``path`` is its folder or its DICOMDIR. Raises NoMedium, OSError."""
     root = path if path.is_dir() else path.parent
     directory = path if path.is_file() else _named(root, DICOMDIR)
-    if directory is None:
-        found = tuple(sorted(_files(root))[:FILES_MAX])
+    if directory is None or not directory.is_file():
+        found = tuple(sorted(islice(_files(root), FILES_MAX + 1)))
+        if len(found) > FILES_MAX:
+            raise NoMedium(f"{root} holds more than {FILES_MAX} files")
         if not found:
             raise NoMedium(f"{root} holds no files")
         return Medium(found)
@@ -52,7 +55,7 @@ def medium_of(path: Path) -> Medium:
     for parts in _file_ids(directory):
         place = _inside(root, parts)
         if place is None:
-            missing.append("/".join(parts))
+            missing.append("/".join(map(_shown, parts)))
         else:
             files[place] = None
         if len(files) > FILES_MAX:
@@ -78,7 +81,8 @@ def _file_ids(directory: Path) -> Iterator[tuple[str, ...]]:
         if instance.meta.sop_class != DIRECTORY_CLASS:
             raise NoMedium(f"{directory} is no DICOMDIR")
         for record in instance.level.items(RECORDS):
-            text = (record.raw(FILE_ID) or b"").decode("ascii", "replace")
+            # ASCII by the standard (PS3.10 8.2); else its bytes are those of the disc.
+            text = os.fsdecode(record.raw(FILE_ID) or b"")
             parts = tuple(part.strip(" \0") for part in text.split("\\"))
             if any(parts):
                 yield parts
@@ -102,16 +106,26 @@ def _inside(root: Path, parts: tuple[str, ...]) -> Path | None:
     return place if place.is_file() else None
 
 
+def _shown(name: str) -> str:
+    """A name for people, of whose bytes some are no UTF-8: they are Latin-1 then."""
+    raw = os.fsencode(name)
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("iso8859-1")
+
+
 def _named(folder: Path, name: str) -> Path | None:
     exact = folder / name
     if exact.exists():
         return exact
     # ISO 9660 without extensions gives lower case, and a version behind a semicolon.
-    wanted = name.casefold()
+    # And a reader that takes Latin-1 for what it is, gives it in Unicode.
+    wanted = {name.casefold(), _shown(name).casefold()}
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.partition(";")[0].rstrip(".").casefold() == wanted:
+                if entry.name.partition(";")[0].rstrip(".").casefold() in wanted:
                     return Path(entry.path)
     except OSError:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -63,6 +64,31 @@ def test_a_directory_names_nothing_outside_its_medium(medium: Path, tmp_path: Pa
     (medium / "IMAGES" / "CT3").unlink()
     (medium / "IMAGES" / "CT3").symlink_to(tmp_path / "CT1")
     assert len(medium_of(medium).files) == 1
+
+
+@pytest.mark.parametrize("written", [b"C\xc91", "CÉ1".encode(), "cé1;1".encode()])
+def test_a_name_that_is_no_ascii_is_found_as_the_disc_or_its_reader_writes_it(
+    medium: Path, written: bytes
+) -> None:
+    raw = (medium / "DICOMDIR").read_bytes()
+    assert raw.count(b"IMAGES\\CT1") == 1
+    (medium / "DICOMDIR").write_bytes(raw.replace(b"IMAGES\\CT1", b"IMAGES\\C\xc91"))
+    (medium / "IMAGES" / "CT1").rename(medium / "IMAGES" / os.fsdecode(written))
+    found = medium_of(medium)
+    assert (len(found.files), found.missing) == (3, ())
+    (medium / "IMAGES" / os.fsdecode(written)).unlink()
+    assert medium_of(medium).missing == ("IMAGES/CÉ1",)
+
+
+def test_a_folder_of_that_name_is_no_directory_and_no_file_is_left_out_in_silence(
+    medium: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (medium / "DICOMDIR").unlink()
+    (medium / "DICOMDIR").mkdir()
+    assert len(medium_of(medium).files) == 4
+    monkeypatch.setattr("adapters.dicom.media.FILES_MAX", 3)
+    with pytest.raises(NoMedium, match="more than 3 files"):
+        medium_of(medium)
 
 
 def test_what_is_no_medium_is_said(tmp_path: Path) -> None:

@@ -114,16 +114,16 @@ def picture(makes: Makes, payload: Payload, kind: str, **asked: Any) -> Made:
         raise _refused(none) from None
 
 
-def frames(makes: Makes, payload: Payload, numbers: Sequence[int], accept: str
+def frames(makes: Makes, payload: Payload, numbers: Sequence[int], accept: str, *, stored: str
            ) -> tuple[str, bytes]:  # fmt: skip
-    """The media type and the body of frames as they are stored, or decoded where that is asked
-    for. Raises NotHeld, NotAcceptable."""
-    stored = _stored(accept)
+    """The media type and the body of frames as they are stored, in the transfer syntax
+    ``stored``, or decoded where that is asked for. Raises NotHeld, NotAcceptable."""
+    as_stored = _as_stored(accept, _COMPRESSED.get(stored, OCTETS))
     parts: list[tuple[str, bytes]] = []
     total = 0
     for number in numbers:
         try:
-            made = makes.make(payload, "frame", frame=number, decoded=not stored)
+            made = makes.make(payload, "frame", frame=number, decoded=not as_stored)
         except NoPicture as none:
             raise _refused(none) from None
         syntax = str(made.said.get("syntax", ""))
@@ -138,17 +138,18 @@ def frames(makes: Makes, payload: Payload, numbers: Sequence[int], accept: str
     return multipart.content_type, body + multipart.end()
 
 
-def _stored(accept: str) -> bool:
-    """Whether compressed frames are taken as they are stored. Raises NotAcceptable."""
+def _as_stored(accept: str, stored: str) -> bool:
+    """Whether frames are taken as they are stored, as the media type ``stored``. Raises
+    NotAcceptable."""
     for wish in wishes(accept):
         kind = wish.root if wish.name == MULTIPART else wish.name
         if kind in {"*/*", "image/*", ""} or wish.syntax == ANY_SYNTAX:
             return True
         if kind == OCTETS:
             return False
-        if kind in _COMPRESSED.values():
+        if kind == stored:
             return True
-    raise NotAcceptable(f"frames are {OCTETS}, or their compressed image type")
+    raise NotAcceptable(f"these frames are {stored}, or {OCTETS}")
 
 
 def _refused(none: NoPicture) -> Exception:

@@ -251,8 +251,9 @@ def _frames(service: Service, request: Request, resource: Resource) -> Response:
     if service.pictures is None:
         raise NotAcceptable("frames are not made here")
     content_type, body = frames(
-        service.pictures, _payload(service, held), numbers, request.headers.get("accept", "")
-    )
+        service.pictures, _payload(service, held), numbers, request.headers.get("accept", ""),
+        stored=held.transfer_syntax,
+    )  # fmt: skip
     return Response(body, headers={"Content-Type": content_type})
 
 

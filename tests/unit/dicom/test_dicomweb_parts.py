@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,9 @@ from lxml import etree
 
 from adapters.dicom.dataset import Instance
 from adapters.dicom.holdings import QueryLevel
+from adapters.dicom.imaging.process import Made
 from adapters.dicom.json_model import attributes_of
+from adapters.dicom.web.frames import frames
 from adapters.dicom.web.media import DICOM_JSON, DICOM_XML, chosen, syntaxes_wanted, wishes
 from adapters.dicom.web.multipart import (
     MalformedBody,
@@ -25,6 +28,7 @@ from adapters.dicom.web.multipart import (
 )
 from adapters.dicom.web.native_xml import NAMESPACE, native_xml
 from adapters.dicom.web.query import BadQuery, query_of
+from adapters.dicom.web.retrieving import NotAcceptable
 from gateway.model import Payload
 from tests.integration.dicom.objects import CT, EXPLICIT, data_set, element, file_head
 
@@ -146,3 +150,26 @@ def test_the_model_says_what_stands_in_the_data_set(tmp_path: Path) -> None:
     assert [(each.get("number"), each.text) for each in values] == [
         ("1", "1.1"), ("3", "x"), ("4", "123456789012345678.5"),
     ]  # fmt: skip
+
+
+def test_frames_come_in_a_type_that_is_accepted() -> None:
+    jpeg = "1.2.840.10008.1.2.4.50"
+
+    class Stored:
+        def make(self, payload: Payload, do: str, **asked: Any) -> Made:
+            return Made(b"pixels", {"syntax": EXPLICIT if asked["decoded"] else jpeg})
+
+    def got(accept: str, stored: str = jpeg) -> str:
+        kind, _ = frames(Stored(), Payload.from_bytes(b""), [1], accept, stored=stored)
+        return kind.split('"')[1]
+
+    assert got("*/*") == got("image/jpeg") == got("image/*") == "image/jpeg"
+    assert got('multipart/related; type="image/jpeg"') == "image/jpeg"
+    octets = "application/octet-stream"
+    assert got(octets) == got(f"image/jls, {octets};q=0.5") == octets
+    assert got('multipart/related; type="application/octet-stream"; transfer-syntax=*') == (
+        "image/jpeg"
+    )
+    for accept, stored in (("image/jls", jpeg), ("image/jpeg", EXPLICIT), ("text/html", jpeg)):
+        with pytest.raises(NotAcceptable):
+            got(accept, stored)

@@ -11,6 +11,7 @@ from sqlalchemy.sql.selectable import NamedFromClause
 from gateway.journal import desk_tables, tables
 from gateway.journal.retention import STATES, UNRESOLVED, Ending, Part, Policy
 from gateway.journal.states import AnswerState, MessageState
+from gateway.model import Format
 
 _message = tables.message
 _OWED = (AnswerState.AWAITED.value, AnswerState.DUE.value)
@@ -51,7 +52,7 @@ def _ended(
 def _no_part_awaited(days: Mapping[Ending, int], now: datetime) -> ColumnElement[bool]:
     """It belongs to no study of which a part may still be read, or come."""
     gathering = tables.gathering
-    mate = _message.alias("mate")
+    mate, other = _message.alias("mate"), _message.alias("other")
     since = now - timedelta(days=max(days.values()))
     return or_(
         _message.c.group_key == "",
@@ -70,6 +71,22 @@ def _no_part_awaited(days: Mapping[Ending, int], now: datetime) -> ColumnElement
                     mate.c.group_key != "",  # as the index has it
                     mate.c.state.in_([state.value for state in UNRESOLVED]),
                 )
+            ),
+            # A DICOM study is read with what other sources brought of it.
+            or_(
+                _message.c.format != Format.DICOM.value,
+                ~exists(
+                    select(other.c.id).where(
+                        other.c.group_key == _message.c.group_key,
+                        other.c.group_key != "",
+                        other.c.source != _message.c.source,
+                        other.c.format == Format.DICOM.value,
+                        or_(
+                            other.c.state.in_([state.value for state in UNRESOLVED]),
+                            other.c.received_at >= since,
+                        ),
+                    )
+                ),
             ),
         ),
     )

@@ -128,13 +128,13 @@ def mix(bench: Bench) -> dict[str, list[int]]:
     return found
 
 
-def accept_study(bench: Bench, count: int) -> list[int]:
+def accept_study(bench: Bench, count: int, source: str = "ct") -> list[int]:
     writer = GroupWriter(bench.journal, batch_max=2)
     writer.start()
     waiting = [
         writer.submit(
-            bench.received(source="ct", group="1"), state=MessageState.GATHERING, lane="in:ct",
-            group_due_at=bench.clock(),
+            bench.received(source=source, group="1"), state=MessageState.GATHERING,
+            lane=f"in:{source}", group_due_at=bench.clock(),
         )
         for _ in range(count)
     ]  # fmt: skip

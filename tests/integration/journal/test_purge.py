@@ -245,6 +245,28 @@ def test_a_study_goes_as_a_whole_and_counts_where_it_was(bench: Bench) -> None:
     in_order(bench)
 
 
+def test_a_study_is_kept_while_another_source_still_brings_of_it(both: Bench) -> None:
+    def closed(source: str) -> None:
+        with both.journal.write() as connection:
+            carrier = gatherings.close(connection, source, "1", both.clock.advance(1))
+            assert carrier is not None
+            for state in (MessageState.ROUTED, MessageState.DELIVERED):
+                messages.move(connection, carrier, state, event="x", stage=Stage.ROUTE)
+
+    images = accept_study(both, 3)
+    closed("ct")
+    both.clock.advance(60 * DAY)
+    report = accept_study(both, 1, "pacs")
+    both.clock.advance(60 * DAY)
+    purge(both, EVERYTHING)
+    # What the report's round reads.
+    assert ids(both, "content") == {*images, *report}
+    closed("pacs")
+    both.clock.advance(100 * DAY)
+    purge(both, EVERYTHING)
+    assert ids(both, "content") == set()
+
+
 def test_a_purge_that_is_interrupted_goes_on_and_no_step_is_done_twice(
     both: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -232,6 +232,9 @@ class Association(threading.Thread):
             if kind == P_DATA_TF:
                 for context, control, fragment in values_of(body):
                     self._take(context, control, fragment)
+                if self._dialogue is not None and self._dialogue.released:
+                    self._last_word(release_response(), "released")
+                    return
                 if self.stopping and self.idle:
                     self._last_word(abort(BY_PROVIDER, 0), "aborted-by-us")
                     return

@@ -7,6 +7,7 @@ association that we open, in the role of the SCP, and is tried again until it wa
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from adapters.dicom.elements import encoding_of
 from adapters.dicom.finder import FindRefused, find
 from adapters.dicom.identification import is_uid
 from adapters.dicom.ledger import CommitmentRequest, Held, LedgerUnavailable, StudyLedger
+from adapters.dicom.loading import load_pynetdicom
 from adapters.dicom.references import (
     FAULTS,
     INSTANCES_MAX,
@@ -220,6 +222,22 @@ class Reporter:
                     log.warning("%s: commitments wait for the journal", self._settings().name)
                 self._complained = True
 
+    def _answered(self, request: CommitmentRequest) -> None:
+        """Answer a request. A fault of ours costs this attempt only, and not the requests after it.
+
+        Raises LedgerUnavailable.
+        """
+        try:
+            self._answer(request)
+        except LedgerUnavailable:
+            raise
+        except Exception:  # noqa: BLE001  the thread tells all senders, for as long as we run
+            fault = type(sys.exception()).__name__
+            name = self._settings().name
+            log.error("%s: telling a commitment failed (%s)", name, fault)  # noqa: TRY400
+            self._count("faults")
+            self._ledger.commitment_later(request, attempted=True)
+
     def _count_studies(self) -> None:
         """Ask the source which instances a study has that has become quiet."""
         settings = self._settings()
@@ -284,6 +302,7 @@ class Reporter:
         bad: Sequence[tuple[str, str, int]],
     ) -> bool:
         """One association, in which we are the SCP of the commitment; whether it was taken."""
+        load_pynetdicom()
         from pydicom.uid import UID
 
         from adapters.dicom.outgoing import associate
@@ -304,6 +323,7 @@ def _report(association: Any, context_id: int, kind: int, body: bytes) -> int:
     """Send the N-EVENT-REPORT with a data set that is encoded already; the answer's status."""
     from io import BytesIO
 
+    load_pynetdicom()
     from pynetdicom.dimse_primitives import N_EVENT_REPORT
 
     primitive = N_EVENT_REPORT()

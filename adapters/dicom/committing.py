@@ -25,6 +25,7 @@ from adapters.dicom.commitment import (
 )
 from adapters.dicom.elements import encoding_of
 from adapters.dicom.forward_settings import StorageSettings
+from adapters.dicom.loading import load_pynetdicom
 from adapters.dicom.outgoing import associate
 from adapters.dicom.references import element, reference, sequence
 from adapters.dicom.settings import DicomPeerSettings
@@ -172,6 +173,7 @@ def _pause(begun: int) -> timedelta:
 
 def _request(association: Any, uid: str, instances: Sequence[tuple[str, str]]) -> int:
     """The N-ACTION; its status. Raises ConnectionError."""
+    load_pynetdicom()
     from pydicom.uid import UID
     from pynetdicom.dimse_primitives import N_ACTION
 

@@ -28,6 +28,7 @@ from adapters.dicom.negotiation import AcceptedContext, Negotiated
 from adapters.dicom.pdus import (
     ABORT,
     P_DATA_TF,
+    RELEASE_RQ,
     UNEXPECTED_PDU,
     ProtocolError,
     data_pdus,
@@ -89,6 +90,9 @@ class Dialogue:
         self._cancelled: set[int] = set()
         self._responses: deque[Command] = deque()
         self._sent = 0
+        self.released = False
+        """Whether the peer has asked for the release in the middle of a request. It may (PS3.8
+        9.2.2, Sta8): what it is owed still goes to it, and the release is answered after that."""
         self.calling, self.called = association.calling, association.called
         self.peer = association.peer
 
@@ -116,7 +120,7 @@ class Dialogue:
     def cancelled(self, message_id: int) -> bool:
         """See :class:`adapters.dicom.caller.Caller`."""
         connection = self._connection
-        while connection.waits():
+        while not self.released and connection.waits():
             self._hear()
         return message_id in self._cancelled
 
@@ -133,6 +137,8 @@ class Dialogue:
         """See :class:`adapters.dicom.caller.Caller`."""
         connection = self._connection
         seconds = self._settings.retrieve_timeout_seconds
+        if self.released:
+            raise ProtocolError("a release before the objects", UNEXPECTED_PDU)
         self._sent = self._sent % 0xFFFF + 1
         number = self._sent
         values: dict[int, int | str] = {
@@ -145,13 +151,15 @@ class Dialogue:
         connection.send(b"".join(words), seconds)
         for word in file_pdus(context.number, outgoing, min(limit, OWN_PDU_BYTES)):
             connection.send(word, seconds)
-        while True:
+        while not self.released:
             while self._responses:
                 found = self._responses.popleft()
                 if found.field == C_STORE_RQ | RESPONSE and found.message_id == number:
                     return found.number(STATUS)
                 raise ProtocolError("a response to nothing")
             self._hear()
+        # It cannot answer any more (PS3.8 9.2.2, Sta7).
+        raise ProtocolError("a release instead of a response", UNEXPECTED_PDU)
 
     def _hear(self) -> None:
         """Take one PDU of commands: responses to sub-operations, and cancellations."""
@@ -161,6 +169,9 @@ class Dialogue:
             raise PeerAborted
         if kind == CLOSED:
             raise ConnectionError
+        if kind == RELEASE_RQ:
+            self.released = True
+            return
         if kind != P_DATA_TF:
             raise ProtocolError("something else than a response", UNEXPECTED_PDU)
         for _, control, fragment in values_of(body):

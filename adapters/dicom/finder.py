@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from adapters.dicom.dictionary import tag_of, vr_of
+from adapters.dicom.loading import load_pydicom
 from adapters.dicom.outgoing import associate
 from adapters.dicom.settings import DicomPeerSettings
 
@@ -48,6 +49,7 @@ def identifier(level: str, keys: Mapping[str, str]) -> Dataset:
 
     Raises ValueError for a level or a keyword that there is not.
     """
+    load_pydicom()
     from pydicom.dataset import Dataset
 
     if level not in LEVELS:

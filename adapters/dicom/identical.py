@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
+from adapters.dicom.loading import load_pydicom
 from adapters.dicom.manifest import KEY_OBJECTS
 from adapters.dicom.part10 import FileMeta, file_head, read_file_meta
 
@@ -50,6 +51,7 @@ def identical(
     names and of which that study has a copy: series by SOP Instance UID. The same note gives the
     same bytes. Raises NotCopied.
     """
+    load_pydicom()
     from pydicom.dataset import Dataset, FileMetaDataset
 
     found = _read(data)
@@ -87,6 +89,7 @@ def identical(
 
 def _reference(study: str, instances: Mapping[str, str]) -> Any:
     """An item of table C.17-3: a study with instances, series by SOP Instance UID."""
+    load_pydicom()
     from pydicom.dataset import Dataset
 
     item = Dataset()

@@ -6,7 +6,7 @@ types NUM, DATE and TIME come into the key object document with DICOM CP-2595.
 
 from __future__ import annotations
 
-from pydicom.dataset import Dataset
+from pydicom import Dataset
 from pydicom.uid import UID
 
 from adapters.dicom.manifest import KEY_OBJECTS, Code, Manifest, ManifestInstance, ManifestSeries

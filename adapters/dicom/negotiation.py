@@ -22,7 +22,7 @@ from adapters.dicom.settings import DicomPeerSettings, DicomSourceSettings
 ACCEPTANCE, USER_REJECTION, ABSTRACT_SYNTAX, TRANSFER_SYNTAXES = 0, 1, 3, 4
 """Results of a presentation context (PS3.8 table 9-18)."""
 
-IMPLICIT_LITTLE = "1.2.840.10008.1.2"
+IMPLICIT_LITTLE, EXPLICIT_LITTLE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +161,21 @@ class Policy:
             return ContextAnswer(proposed.number, ABSTRACT_SYNTAX, first or IMPLICIT_LITTLE)
         if provides:
             # What it takes from us: the order is its own (PS3.8 says nothing of preference).
-            preferred, offered = offered, tuple(taken)
+            preferred, offered = _explicit_first(offered), tuple(taken)
         chosen = next((syntax for syntax in preferred if syntax in offered), None)
         if chosen is None:
             return ContextAnswer(proposed.number, TRANSFER_SYNTAXES, first or IMPLICIT_LITTLE)
         return ContextAnswer(proposed.number, ACCEPTANCE, chosen)
+
+
+def _explicit_first(syntaxes: Sequence[str]) -> Sequence[str]:
+    """The order of a requestor, but explicit VR before implicit VR: most objects are kept so and
+    then go as they are, and implicit VR would lose the representations of private attributes."""
+    if IMPLICIT_LITTLE not in syntaxes or EXPLICIT_LITTLE not in syntaxes:
+        return syntaxes
+    at = min(syntaxes.index(IMPLICIT_LITTLE), syntaxes.index(EXPLICIT_LITTLE))
+    others = [each for each in syntaxes if each not in (IMPLICIT_LITTLE, EXPLICIT_LITTLE)]
+    return [*others[:at], EXPLICIT_LITTLE, IMPLICIT_LITTLE, *others[at:]]
 
 
 def calls_from(peer: DicomPeerSettings, address: str) -> bool:

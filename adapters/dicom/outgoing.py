@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from adapters.dicom.loading import load_pynetdicom
 from adapters.dicom.part10 import IMPLEMENTATION_CLASS_UID
 from adapters.dicom.settings import DicomPeerSettings
 from adapters.tls import TlsUnusable, client_context
@@ -29,6 +30,7 @@ def associate(
     ``seconds`` is how long each word of the peer's is waited for. Raises ConnectionError, naming
     the peer's title and address.
     """
+    load_pynetdicom()
     from pynetdicom import AE, _config, build_role, evt
 
     _config.LOG_HANDLER_LEVEL = "none"

@@ -28,6 +28,7 @@ from adapters.dicom.identifying import (
     texts_of,
     words_of,
 )
+from adapters.dicom.loading import load_pydicom
 from adapters.dicom.rewriting import CannotRewrite
 from adapters.dicom.safe_private import DECLARATIONS, NUMBERS, Declarations, SafeAttributes
 from adapters.dicom.vocabulary import Vocabulary
@@ -314,6 +315,7 @@ class BasicProfile:
 
     def _say(self, found: Any) -> None:
         """What was done, in the object's own words (PS3.15 E.1.1, PS3.3 C.7.1.1)."""
+        load_pydicom()
         from pydicom.dataset import Dataset
 
         found.PatientIdentityRemoved = "YES"

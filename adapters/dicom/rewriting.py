@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from adapters.dicom.loading import load_pydicom
 from adapters.dicom.part10 import FileMeta, file_head
 from adapters.dicom.sender import Outgoing
 from adapters.dicom.syntaxes import UNCOMPRESSED
@@ -145,6 +146,7 @@ def _plain(found: Any, pixels: bytes, bits: int) -> None:
 
 def _decompress(found: Any, syntax: str) -> None:
     """Put the pixels of all frames, plain, in the place of the compressed ones."""
+    load_pydicom()
     from pydicom.pixels import get_decoder
 
     if "PixelData" not in found:

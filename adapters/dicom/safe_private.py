@@ -18,6 +18,8 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
+from adapters.dicom.loading import load_pydicom
+
 NUMBERS = frozenset({"AT", "DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"})
 _OF_THE_TABLE = NUMBERS | {"CS", "LO", "SH", "SQ", "UI"}
 OF_A_SITE = _OF_THE_TABLE | {
@@ -130,6 +132,7 @@ def _read(level: Any, tag: Any, known: set[str], *, free: bool) -> Any:
 
 def _told(level: Any, tag: Any, vr: str) -> Any:
     """An element; one that came without its representation (implicit VR, UN) is read in ``vr``."""
+    load_pydicom()
     from pydicom.dataelem import RawDataElement, convert_raw_data_element
 
     raw = level.get_item(tag)

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from adapters.dicom.dataset import SOP_CLASS_UID, SOP_INSTANCE_UID
 from adapters.dicom.elements import WINDOW_BYTES, DataSetError, Walk, Window, encoding_of
+from adapters.dicom.loading import load_pynetdicom
 from adapters.dicom.outgoing import takes_nothing, why_not
 from adapters.dicom.part10 import (
     IMPLEMENTATION_CLASS_UID,
@@ -207,9 +208,12 @@ def _send_part(peer: _Peer, part: list[Outgoing | Sent]) -> Iterator[Sent]:
     if not wanted:
         yield from (each for each in part if isinstance(each, Sent))
         return
+    load_pynetdicom()
+    from pynetdicom.presentation import build_context
+
     ae = _entity(peer)
     # A requested context of its own for each pair: a peer takes one syntax of each context.
-    contexts = [_context(*pair) for pair in sorted(wanted)]
+    contexts = [build_context(*pair) for pair in sorted(wanted)]
     ae.requested_contexts = contexts
     try:
         association = _associate(ae, peer)
@@ -248,6 +252,7 @@ def store(
 ) -> Sent:
     """C-STORE of one file on an association that stands, within ``seconds``; afterwards the
     association stands no more when no answer came."""
+    load_pynetdicom()
     from pynetdicom.dimse_messages import C_STORE_RQ
     from pynetdicom.dimse_primitives import C_STORE
 
@@ -344,14 +349,9 @@ def cut(association: Any) -> None:
     association.is_established = False
 
 
-def _context(sop_class: str, transfer_syntax: str) -> Any:
-    from pynetdicom.presentation import build_context
-
-    return build_context(sop_class, transfer_syntax)
-
-
 def _entity(peer: _Peer) -> Any:
     # pynetdicom takes a quarter of a second to load: only where something is sent.
+    load_pynetdicom()
     from pynetdicom import AE, _config
 
     _config.LOG_HANDLER_LEVEL = "none"
@@ -366,6 +366,7 @@ def _entity(peer: _Peer) -> Any:
 
 
 def _associate(ae: Any, peer: _Peer) -> Any:
+    load_pynetdicom()
     from pynetdicom import evt
 
     association = ae.associate(

@@ -12,6 +12,7 @@ import threading
 from typing import Any
 
 from adapters.dicom.forward_settings import StorageSettings
+from adapters.dicom.loading import load_pynetdicom
 from adapters.dicom.outgoing import takes_nothing, why_not
 from adapters.dicom.part10 import IMPLEMENTATION_CLASS_UID
 from adapters.dicom.sender import (
@@ -145,6 +146,7 @@ class StoreLine:
 
     def _associate(self, contexts: list[Context], seconds: float) -> Any:
         """An association; None when the peer takes nothing of what is asked for."""
+        load_pynetdicom()
         from pynetdicom import AE, _config, evt
         from pynetdicom.presentation import build_context
 

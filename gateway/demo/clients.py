@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 from hl7.client import MLLPClient
-from pydicom.dataset import Dataset
+from pydicom import Dataset
 from pynetdicom import AE
 
 TIMEOUT_SECONDS = 30.0

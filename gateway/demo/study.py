@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from gateway.demo.people import TEST_ROOT, Patient

@@ -22,9 +22,10 @@ def _item(kind: int, body: bytes) -> bytes:
 
 def associate_request(
     contexts: list[tuple[str, str]], *, called: str = "ECLUSE", calling: str = "PEER",
-    window: tuple[int, int] | None = None,
+    window: tuple[int, int] | None = None, provides: tuple[str, ...] = (),
 ) -> bytes:  # fmt: skip
-    """An A-ASSOCIATE-RQ PDU (PS3.8 9.3.2) with one transfer syntax per context."""
+    """An A-ASSOCIATE-RQ PDU (PS3.8 9.3.2) with one transfer syntax per context; of the SOP classes
+    that it ``provides`` the requestor is the SCP."""
     items = [_item(0x10, APPLICATION_CONTEXT.encode())]
     for number, (abstract, syntax) in enumerate(contexts):
         inner = _item(0x30, abstract.encode()) + _item(0x40, syntax.encode())
@@ -32,6 +33,8 @@ def associate_request(
     user = _item(0x51, struct.pack(">L", 0)) + _item(0x52, b"1.2.3.4")
     if window is not None:
         user += _item(0x53, struct.pack(">HH", *window))
+    for uid in provides:
+        user += _item(0x54, struct.pack(">H", len(uid)) + uid.encode() + b"\0\1")
     items.append(_item(0x50, user))
     body = struct.pack(">HH16s16s32x", 1, 0, called.ljust(16).encode(), calling.ljust(16).encode())
     body += b"".join(items)

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Without kept bytecode every process would compile 300 modules again: a second of each start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup servers demo run test test-compiled compiled lint quality bench validate-r4 compare-mappings compare-documents fuzz soak docs clean peers xds-peers fuzz-guided chaos rabbitmq fhir-peer tests
+.PHONY: help setup servers demo run test test-compiled compiled lint quality bench validate-r4 compare-mappings compare-documents fuzz soak docs clean peers xds-peers dicom-peers fuzz-guided chaos rabbitmq fhir-peer tests
 
 help: ## Say what can be made
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -73,6 +73,10 @@ peers: setup ## Send the corpora with HAPI, Camel, python-hl7 and a bare socket;
 xds-peers: setup ## Submit, find and fetch with IPF (JDK, Maven; DOCUMENTS=folder, SECONDS_MAX=120)
 	@tools/setup tests $(VENV)
 	@tools/xds_peers/run $(BIN)/python $(or $(DOCUMENTS),../shared/corpora/cda)
+
+dicom-peers: setup ## Store, query, move, commit with dcmjs-dimse and dicom-rs (Node.js; cargo)
+	@tools/setup tests $(VENV)
+	@tools/dicom_peers/run $(CURDIR)/$(BIN)/python
 
 compare-mappings: compiled ## Map the same results with LinuxForHealth's converter (needs a JDK and Maven)
 	@tools/compare_mappings/run $(CURDIR)/$(BIN)/python --corpora $(CURDIR)/../shared/corpora/hl7v2

@@ -18,11 +18,10 @@ const from = createRequire(path.join(path.resolve(process.argv[2]), 'peer.js'));
 const dimse = from('dcmjs-dimse');
 const { Client, Dataset, Implementation, Scp, Server, constants, requests, responses } = dimse;
 const { PresentationContext } = dimse.association;
-const { PresentationContextResult, SopClass, Status, StorageClass } = constants;
+const { PresentationContextResult, SopClass, Status } = constants;
 dimse.log.setLevel('silent');
 
 const PATIENT_ROOT_FIND = '1.2.840.10008.5.1.4.1.2.1.1';
-const STORAGE = new Set(Object.values(StorageClass));
 const digest = (bytes) => createHash('sha256').update(bytes).digest('hex');
 
 // What dcmjs makes of a data set is what it sends: the digest of each, by its SOP Instance UID.
@@ -147,12 +146,10 @@ function serving(asked) {
       }
       for (const { id } of association.getPresentationContexts()) {
         const context = association.getPresentationContext(id);
-        const abstract = context.getAbstractSyntaxUid();
         const offered = context.getTransferSyntaxUids();
         const syntax = (asked.syntaxes || offered).find((each) => offered.includes(each));
-        const known = STORAGE.has(abstract) || Object.values(SopClass).includes(abstract);
-        if (known && syntax) context.setResult(PresentationContextResult.Accept, syntax);
-        else context.setResult(PresentationContextResult.RejectAbstractSyntaxNotSupported);
+        if (syntax) context.setResult(PresentationContextResult.Accept, syntax);
+        else context.setResult(PresentationContextResult.RejectTransferSyntaxesNotSupported);
       }
       if (asked.pduBytes !== undefined) association.setMaxPduLength(asked.pduBytes);
       this.sendAssociationAccept();

@@ -25,8 +25,6 @@ from tests.eventually import eventually
 from tests.servers import free_port
 
 TIMEOUT = 90.0
-PERSONS = ("NODE", "NODESCP", "RSSCU", "RSSCP", "NODETLS")
-NO_SERVER = -1
 
 
 class NoAnswer(Exception):
@@ -146,7 +144,12 @@ class Gateway:
         return answer.json()
 
     def held(self, uid: str) -> tuple[str, str] | None:
-        """Transfer syntax and digest of the data set of an object that is held, by DICOMweb."""
+        """Transfer syntax and digest of the data set of an object that is held."""
+        content = self.file(uid)
+        return None if content is None else part10(content)
+
+    def file(self, uid: str) -> bytes | None:
+        """An object that is held, as it is kept, by DICOMweb."""
         found = httpx2.get(
             f"{self.base}/dicomweb/instances", params={"SOPInstanceUID": uid}, timeout=TIMEOUT
         )
@@ -159,7 +162,7 @@ class Gateway:
             headers={"Accept": "application/dicom; transfer-syntax=*"}, timeout=TIMEOUT,
         )  # fmt: skip
         answer.raise_for_status()
-        return part10(answer.content)
+        return answer.content
 
     def settled(self) -> bool:
         """Whether nothing that was accepted is on its way any more."""

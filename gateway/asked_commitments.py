@@ -5,7 +5,7 @@ Implements :class:`adapters.dicom.committing.Commitments`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from adapters.dicom.committing import ROUNDS_MAX, AskedCommitment, CommitmentState, transaction_uid
 from gateway.journal import asked_commitments as rows
@@ -57,6 +57,21 @@ class JournalCommitments:
         """See the protocol."""
         with asked(), self._journal.write() as connection:
             rows.passed(connection, transaction_uid(key, number), self._journal.now())
+
+    def commitment_answered(
+        self,
+        transaction_uid: str,
+        peer: str,
+        failed: Sequence[tuple[str, str, str]],
+        *,
+        committed: Collection[str] | None,
+    ) -> bool:
+        """See the protocol."""
+        with asked(), self._journal.write() as connection:
+            return rows.answer(
+                connection, transaction_uid, peer, failed, self._journal.now(),
+                committed=committed,
+            )  # fmt: skip
 
     def forget(self, key: str) -> None:
         """See the protocol."""

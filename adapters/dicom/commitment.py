@@ -14,12 +14,18 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from adapters.dicom.command import ACTION_TYPE, EVENT_TYPE, Command, Status
+from adapters.dicom.command import ACTION_TYPE, Command, Status
 from adapters.dicom.dataset import Level
 from adapters.dicom.elements import encoding_of
 from adapters.dicom.finder import FindRefused, find
 from adapters.dicom.identification import is_uid
-from adapters.dicom.ledger import CommitmentRequest, Held, LedgerUnavailable, StudyLedger
+from adapters.dicom.ledger import (
+    CommitmentRequest,
+    CommitmentResults,
+    Held,
+    LedgerUnavailable,
+    StudyLedger,
+)
 from adapters.dicom.loading import load_pynetdicom
 from adapters.dicom.references import (
     FAULTS,
@@ -101,14 +107,14 @@ def asked(ledger: StudyLedger, request: Command, asking: Asking, clock: Clock) -
     return Status(0) if kept else Status(DUPLICATE_TRANSACTION, "the Transaction UID is known")
 
 
-def told(ledger: StudyLedger, request: Command, asking: Asking) -> Status:
-    """Note the result of a request that we made (N-EVENT-REPORT); the status of the answer.
+def told(ledger: CommitmentResults, kind: int, asking: Asking) -> Status:
+    """Note the result of a request that we made (N-EVENT-REPORT of an event type ``kind``); the
+    status of the answer.
 
     Of what the peer says neither that it is committed nor that it is not, nothing is taken for
-    committed, but for an event without any failure that lists no instance at all. Raises
-    LedgerUnavailable, CommandError.
+    committed, but for an event without any failure that lists no instance at all. Raises what
+    ``ledger`` raises.
     """
-    kind = request.number(EVENT_TYPE)
     if kind not in {ALL_COMMITTED, FAILURES_EXIST}:
         return Status(NO_SUCH_EVENT)
     try:
@@ -263,18 +269,6 @@ class Reporter:
             self._count("counts")
             self._ledger.counted(study, [uid for uid in found if is_uid(uid)])
 
-    def _answered(self, request: CommitmentRequest) -> None:
-        """Answer one; what is wrong with it stops no other."""
-        try:
-            self._answer(request)
-        except LedgerUnavailable:
-            raise
-        except Exception as error:  # noqa: BLE001  see above
-            name, fault = self._settings().name, type(error).__name__
-            log.error("%s: a commitment cannot be answered (%s)", name, fault)  # noqa: TRY400
-            self._count("commitment-attempts-failed")
-            self._ledger.commitment_later(request, attempted=True)
-
     def _answer(self, request: CommitmentRequest) -> None:
         settings = self._settings()
         held = self._ledger.held([uid for _, uid in request.instances])
@@ -326,18 +320,17 @@ def _report(association: Any, context_id: int, kind: int, body: bytes) -> int:
     load_pynetdicom()
     from pynetdicom.dimse_primitives import N_EVENT_REPORT
 
+    from adapters.dicom.outgoing import answers_are_ours
+
     primitive = N_EVENT_REPORT()
     primitive.MessageID = 1
     primitive.AffectedSOPClassUID = SOP_CLASS
     primitive.AffectedSOPInstanceUID = SOP_INSTANCE
     primitive.EventTypeID = kind
     primitive.EventInformation = BytesIO(body)
-    association._reactor_checkpoint.clear()
-    try:
+    with answers_are_ours(association):
         association.dimse.send_msg(primitive, context_id)
         _, answer = association.dimse.get_msg(block=True)
-    finally:
-        association._reactor_checkpoint.set()
     status = getattr(answer, "Status", None)
     if status is None:
         raise ConnectionError("no answer to N-EVENT-REPORT")

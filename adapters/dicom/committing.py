@@ -22,11 +22,14 @@ from adapters.dicom.commitment import (
     SOP_CLASS,
     SOP_INSTANCE,
     TRANSACTION_UID,
+    Asking,
+    told,
 )
 from adapters.dicom.elements import encoding_of
 from adapters.dicom.forward_settings import StorageSettings
+from adapters.dicom.ledger import CommitmentResults
 from adapters.dicom.loading import load_pynetdicom
-from adapters.dicom.outgoing import associate
+from adapters.dicom.outgoing import answers_are_ours, associate
 from adapters.dicom.references import element, reference, sequence
 from adapters.dicom.settings import DicomPeerSettings
 from gateway.model import Again, Delivered, Outcome, Refused, Wait
@@ -64,7 +67,7 @@ class AskedCommitment:
     failures: tuple[str, ...] = ()
 
 
-class Commitments(Protocol):
+class Commitments(CommitmentResults, Protocol):
     """The requests that were made, by the key of their delivery. From any thread; every method
     raises ``forwarding.OriginalsUnavailable``."""
 
@@ -144,9 +147,12 @@ class Committing:
         try:
             with associate(
                 peer, settings.own_title, [SOP_CLASS], provides=False,
-                seconds=settings.timeout_seconds / 4,
+                seconds=settings.timeout_seconds / 4, handlers=self._handlers(),
             ) as association:  # fmt: skip
                 status = _request(association, transaction_uid(key, number), instances)
+                if status == 0:
+                    # Some tell it on the same association, others need that to end first.
+                    self._rest(key, self._at_once_seconds / 2)
         except ConnectionError as error:
             self._commitments.passed(key, number)
             return Again(cause=answers.unavailable(f"its commitment cannot be asked for: {error}"))
@@ -156,15 +162,36 @@ class Committing:
             if status in {answers.PROCESSING_FAILURE, answers.RESOURCE_LIMITATION}:
                 return Again(cause=answers.unavailable(said, code))
             return Refused(cause=answers.refused(said, code))
-        resting = threading.Event()
-        for _ in range(int(self._at_once_seconds / LOOK_SECONDS)):
-            found = self._commitments.last(key)
-            if found is not None and found.state is not CommitmentState.WAITING:
-                break
-            resting.wait(LOOK_SECONDS)
+        self._rest(key, self._at_once_seconds / 2)
         outcome = self.pending(key, begun)
         assert outcome is not None, "a request was made"
         return outcome
+
+    def _rest(self, key: str, seconds: float) -> None:
+        """Wait for a result, which another thread notes."""
+        resting = threading.Event()
+        for _ in range(max(int(seconds / LOOK_SECONDS), 1)):
+            found = self._commitments.last(key)
+            if found is not None and found.state is not CommitmentState.WAITING:
+                return
+            resting.wait(LOOK_SECONDS)
+
+    def _handlers(self) -> list[tuple[Any, Any]]:
+        """Takes the result on the association of the request (PS3.4 J.3.3.1.2, note 1)."""
+        load_pynetdicom()
+        from pynetdicom import evt
+
+        return [(evt.EVT_N_EVENT_REPORT, self._told)]
+
+    def _told(self, event: Any) -> tuple[int, None]:
+        """The status of the answer to an N-EVENT-REPORT."""
+        raw = event.request.EventInformation
+        body = raw.getvalue() if raw is not None else b""
+        asking = Asking(
+            body, str(event.context.transfer_syntax), self._settings.ae_title or "",
+            self._settings.own_title,
+        )  # fmt: skip
+        return told(self._commitments, int(event.request.EventTypeID), asking).code, None
 
 
 def _pause(begun: int) -> timedelta:
@@ -187,12 +214,9 @@ def _request(association: Any, uid: str, instances: Sequence[tuple[str, str]]) -
     primitive.RequestedSOPInstanceUID = SOP_INSTANCE
     primitive.ActionTypeID = REQUEST_ACTION
     primitive.ActionInformation = BytesIO(body)
-    association._reactor_checkpoint.clear()
-    try:
+    with answers_are_ours(association):
         association.dimse.send_msg(primitive, context.context_id)
         _, answer = association.dimse.get_msg(block=True)
-    finally:
-        association._reactor_checkpoint.set()
     status = getattr(answer, "Status", None)
     if status is None:
         raise ConnectionError("no answer to N-ACTION")

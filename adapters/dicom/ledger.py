@@ -53,7 +53,24 @@ class LedgerUnavailable(Exception):
     """The journal cannot be asked, or keeps nothing, now."""
 
 
-class StudyLedger(Protocol):
+class CommitmentResults(Protocol):
+    """Where results of our own requests for storage commitment go."""
+
+    def commitment_answered(
+        self,
+        transaction_uid: str,
+        peer: str,
+        failed: Sequence[tuple[str, str, str]],
+        *,
+        committed: Collection[str] | None,
+    ) -> bool:
+        """A peer tells what became of a request that we made of it; ``failed`` are SOP class,
+        instance and failure reason (``0x0112``), ``committed`` SOP Instance UIDs, None for all.
+        What is in neither is not committed. False when there is no such request."""
+        ...
+
+
+class StudyLedger(CommitmentResults, Protocol):
     """The studies of one source. Every method raises LedgerUnavailable."""
 
     def create_step(self, step: PerformedStep) -> bool:
@@ -82,19 +99,6 @@ class StudyLedger(Protocol):
 
     def commitment_later(self, request: CommitmentRequest, *, attempted: bool) -> None:
         """Its answer cannot be given yet, or its sender could not be reached (``attempted``)."""
-        ...
-
-    def commitment_answered(
-        self,
-        transaction_uid: str,
-        peer: str,
-        failed: Sequence[tuple[str, str, str]],
-        *,
-        committed: Collection[str] | None,
-    ) -> bool:
-        """A peer tells what became of a request that we made of it; ``failed`` are SOP class,
-        instance and failure reason (``0x0112``), ``committed`` SOP Instance UIDs, None for all.
-        What is in neither is not committed. False when there is no such request."""
         ...
 
     def held(self, instances: Sequence[str]) -> Mapping[str, Held]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -23,12 +24,14 @@ def associate(
     *,
     provides: bool,
     seconds: float = TIMEOUT_SECONDS,
+    handlers: Sequence[tuple[Any, Any]] = (),
 ) -> Iterator[Any]:
     """An association with a peer for some SOP classes, released at the end of the block.
 
     ``provides``: we are their SCP, although we open the association (PS3.7 D.3.3.4).
-    ``seconds`` is how long each word of the peer's is waited for. Raises ConnectionError, naming
-    the peer's title and address.
+    ``seconds`` is how long each word of the peer's is waited for, ``handlers`` what else the peer
+    may ask for meanwhile (pynetdicom's events). Raises ConnectionError, naming the peer's title
+    and address.
     """
     load_pynetdicom()
     from pynetdicom import AE, _config, build_role, evt
@@ -48,7 +51,7 @@ def associate(
     try:
         association = ae.associate(
             host.strip("[]"), int(port), ae_title=peer.ae_title, ext_neg=roles or None,
-            tls_args=_tls(peer), evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay)],
+            tls_args=_tls(peer), evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay), *handlers],
         )  # fmt: skip
     except (TlsUnusable, OSError, ValueError) as error:
         raise ConnectionError(f"{where}: {error}") from None
@@ -59,6 +62,25 @@ def associate(
     finally:
         if association.is_established:
             association.release()
+
+
+@contextlib.contextmanager
+def answers_are_ours(association: Any) -> Iterator[None]:
+    """Within the block pynetdicom's own thread takes no message: answers can be waited for."""
+    # It may not yet have gone on after the last time, and still say that it pauses.
+    while (
+        association._reactor_checkpoint.is_set()
+        and association._is_paused
+        and association.is_alive()
+    ):
+        time.sleep(0.0001)
+    association._reactor_checkpoint.clear()
+    while not association._is_paused and association.is_alive():
+        time.sleep(0.0001)
+    try:
+        yield
+    finally:
+        association._reactor_checkpoint.set()
 
 
 def takes_nothing(association: Any) -> bool:

@@ -92,6 +92,8 @@ _WELL_KNOWN = "1.2.840.10008."
 @lru_cache(maxsize=1)
 def _table() -> tuple[Mapping[int, str], tuple[tuple[int, int, str], ...]]:
     """Actions by tag, and those of repeating groups as tag and mask."""
+    # It begins inside pydicom.
+    load_pydicom()
     from dicomanonymizer.dicom_anonymization_databases import dicomfields_2026c as table
 
     by_tag: dict[int, str] = {}

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 from adapters.dicom.dataset import SOP_CLASS_UID, SOP_INSTANCE_UID
 from adapters.dicom.elements import WINDOW_BYTES, DataSetError, Walk, Window, encoding_of
 from adapters.dicom.loading import load_pynetdicom
-from adapters.dicom.outgoing import takes_nothing, why_not
+from adapters.dicom.outgoing import answers_are_ours, takes_nothing, why_not
 from adapters.dicom.part10 import (
     IMPLEMENTATION_CLASS_UID,
     FileMeta,
@@ -274,24 +274,13 @@ def store(
         message.primitive_to_message(request)
     except (TypeError, ValueError):
         return Sent(outgoing.path, None, "not sent: a UID is none")
-    # pynetdicom's own thread must not take the answer. It may not yet have gone on after the last
-    # one, and still say that it pauses.
-    while (
-        association._reactor_checkpoint.is_set()
-        and association._is_paused
-        and association.is_alive()
-    ):
-        time.sleep(0.0001)
-    association._reactor_checkpoint.clear()
-    while not association._is_paused and association.is_alive():
-        time.sleep(0.0001)
-    try:
-        return _exchanged(association, outgoing, message, context_id, time.monotonic() + seconds)
-    except OSError as error:
-        _abort(association)
-        return Sent(outgoing.path, None, f"the file cannot be read ({type(error).__name__})")
-    finally:
-        association._reactor_checkpoint.set()
+    with answers_are_ours(association):
+        try:
+            deadline = time.monotonic() + seconds
+            return _exchanged(association, outgoing, message, context_id, deadline)
+        except OSError as error:
+            _abort(association)
+            return Sent(outgoing.path, None, f"the file cannot be read ({type(error).__name__})")
 
 
 def _exchanged(

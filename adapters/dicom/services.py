@@ -14,6 +14,7 @@ from adapters.dicom.command import (
     C_FIND_RQ,
     C_GET_RQ,
     C_MOVE_RQ,
+    EVENT_TYPE,
     N_ACTION_RQ,
     N_CREATE_RQ,
     N_EVENT_REPORT_RQ,
@@ -176,7 +177,7 @@ class Services:
                 data_set, context.transfer_syntax, caller.calling, self._settings.ae_title
             )
             if request.field == N_EVENT_REPORT_RQ:
-                return commitment.told(ledger, request, asking), ""
+                return commitment.told(ledger, request.number(EVENT_TYPE), asking), ""
             if request.field != N_ACTION_RQ or not self._commits:
                 return Status(UNRECOGNIZED_OPERATION), ""
             peers = self._settings.peers

@@ -32,6 +32,7 @@ def compare(gateway: Gateway, node: Node | None, rust: Rust | None, folder: Path
     # First, while no archive has been away for so long that it is left alone for a while.
     if node is not None:
         table.run(NODE, node_server.forwards)
+        table.run(NODE, node_server.prompt)
     if rust is not None:
         table.run(RUST, rust_peer.forwards)
     if node is not None:

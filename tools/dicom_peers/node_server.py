@@ -124,6 +124,22 @@ def forwards(table: Table) -> None:
         table.row(NODE, "N-EVENT-REPORT on an association of its own", statuses(told), [0])
 
 
+def prompt(table: Table) -> None:
+    """A study is sent on to a server that tells what it commits on the association of the request."""
+    samples = study(table.folder, 93)
+    where = ("127.0.0.1", table.gateway.ports.dicom, "ECLUSE", "CT1")
+    with serving(table, promptly=True) as port:
+        assert all(each.accepted for each in send_files(*where, [one.path for one in samples]))
+
+        def reported() -> list[int]:
+            found: list[int] = peer(table).do("came", port=port)["reported"]
+            return found
+
+        eventually(lambda: bool(reported()), timeout=TIMEOUT)
+        said = "N-EVENT-REPORT on the association of the N-ACTION"
+        table.row(NODE, said, reported()[:1], [0])
+
+
 def named(action: dict[str, Any]) -> set[str]:
     """The SOP Instance UIDs that a commitment request names."""
     found = action["ReferencedSOPSequence"]

@@ -133,7 +133,7 @@ const servers = {};
 
 /** A server that takes what `asked` names, and keeps what comes. */
 function serving(asked) {
-  const came = { objects: [], reports: [], associations: [], errors: [] };
+  const came = { objects: [], reports: [], reported: [], associations: [], errors: [] };
   const statuses = [...(asked.statuses || [])];
   class Peer extends Scp {
     associationRequested(association) {
@@ -180,6 +180,15 @@ function serving(asked) {
       const response = responses.NActionResponse.fromRequest(request);
       response.setStatus(Status.Success);
       callback(response);
+      if (asked.promptly) this.report(request.getDataset());
+    }
+    /** What is committed, on the association on which it was asked. */
+    report(dataset) {
+      const { TransactionUID, ReferencedSOPSequence } = dataset.getElements();
+      const told = { TransactionUID, ReferencedSOPSequence };
+      const request = plain('NEventReportRequest', told, SopClass.StorageCommitmentPushModel, COMMITMENT, 1);
+      request.on('response', (response) => came.reported.push(response.getStatus()));
+      this.sendRequests(request);
     }
     nEventReportRequest(request, callback) {
       came.reports.push({ type: request.getEventTypeId(), elements: request.getDataset().getElements() });

@@ -8,7 +8,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-LIBRARIES = {"pydicom": {"load_pydicom", "load_pynetdicom"}, "pynetdicom": {"load_pynetdicom"}}
+LIBRARIES = {
+    "pydicom": {"load_pydicom", "load_pynetdicom"}, "pynetdicom": {"load_pynetdicom"},
+    "dicomanonymizer": {"load_pydicom", "load_pynetdicom"},
+}  # fmt: skip
 APART = frozenset({"adapters/dicom/imaging/engine.py", "adapters/dicom/loading.py"})
 """A process of its own with one thread; and what loads them."""
 
@@ -87,8 +90,8 @@ def unsafe(scope: ast.Module | ast.FunctionDef | ast.AsyncFunctionDef) -> Iterat
             begun |= {name for name, calls in LIBRARIES.items() if node.func.id in calls}
         for package, alone in imported(node):
             if package in LIBRARIES and package not in begun:
-                # pynetdicom alone is not enough: it begins inside pydicom.
-                if not alone or (package == "pynetdicom" and "pydicom" not in begun):
+                # The others alone are not enough: they begin inside pydicom.
+                if not alone or (package != "pydicom" and "pydicom" not in begun):
                     yield node.lineno  # type: ignore[attr-defined]
                 begun.add(package)
 

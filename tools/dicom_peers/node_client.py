@@ -56,6 +56,8 @@ def associations(table: Table) -> None:
     table.row(NODE, "128 presentation contexts, one known", found, [128, 1])
     told = do(table, "echo", linger=3_000)
     table.row(NODE, "released after three seconds without a word", ended(told), ["released"])
+    told = do(table, "idle")
+    table.row(NODE, "C-ECHO after a second without a word", statuses(told), [0, 0])
     told = do(table, "find", level="study", calling="STRANGER")
     found_results = [each[2] for each in told["accepted"]]
     table.row(NODE, "a query from a title that peers does not name", found_results, [1])

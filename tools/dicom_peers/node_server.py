@@ -124,6 +124,25 @@ def forwards(table: Table) -> None:
         table.row(NODE, "N-EVENT-REPORT on an association of its own", statuses(told), [0])
 
 
+def commands(table: Table) -> None:
+    """``ecluse dicom`` at a server."""
+    found = [
+        {"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": f"{ROOT}.{number}", "PatientID": "1"}
+        for number in (1, 2)
+    ]
+    with serving(table, found=found) as port:
+        there = f"NODESCP@127.0.0.1:{port}"
+        command = table.gateway.command
+        table.row(NODE, "ecluse dicom echo", command("echo", there), 0)
+        table.row(NODE, "ecluse dicom find", command("find", there, "PatientID=1"), 0)
+        paths = [str(each.path) for each in table.samples]
+        table.row(NODE, "ecluse dicom send", command("send", there, *paths), 0)
+        got = {each["uid"]: each["sha256"] for each in peer(table).do("came", port=port)["objects"]}
+        # Studies that are sent on may come beside them.
+        whole = all(got.get(each.uid) == each.digest for each in table.samples)
+        table.row(NODE, "  all of which came, byte for byte", whole, True)
+
+
 def prompt(table: Table) -> None:
     """A study is sent on to a server that tells what it commits on the association of the request."""
     samples = study(table.folder, 93)
@@ -147,4 +166,4 @@ def named(action: dict[str, Any]) -> set[str]:
     return {each["ReferencedSOPInstanceUID"] for each in items}
 
 
-ALL = (moves, moves_over_tls)
+ALL = (moves, moves_over_tls, commands)

@@ -232,6 +232,16 @@ function plain(kind, dataset, ...how) {
 const COMMITMENT = '1.2.840.10008.1.20.1.1';
 const deeds = {
   echo: (asked) => converse(asked, Array.from({ length: asked.times || 1 }, () => new requests.CEchoRequest())),
+  // A second request on an association that has been idle for a second, before its release.
+  idle: (asked) => converse({ ...asked, linger: 2_000 }, [new requests.CEchoRequest()], {
+    response: (client, request) => {
+      if (client.asked) return;
+      client.asked = true;
+      const second = new requests.CEchoRequest();
+      second.on('response', (response) => request.raiseResponseEvent(response));
+      setTimeout(() => client.network.sendRequests(second), 1_000);
+    },
+  }),
   store(asked) {
     const list = asked.files.map((file) => {
       const request = new requests.CStoreRequest(typeof file === 'string' ? file : asItStands(file));

@@ -122,6 +122,12 @@ def moves(table: Table) -> None:
             answered, _ = ran(table, "movescu", "--move-destination", "RSSCP", *keys)
             last = 0xA702 if each.name in LOSSY else 0
             table.row(RUST, f"C-MOVE, {each.name}, uncompressed only", answered, [PENDING, last])
+        there = f"RSSCP@127.0.0.1:{port}"
+        table.row(RUST, "ecluse dicom echo", table.gateway.command("echo", there), 0)
+        code = table.gateway.command("send", there, str(table.study[0].path))
+        table.row(RUST, "ecluse dicom send", code, 0)
+        whole = received(folder, table.study[0]) is not None
+        table.row(RUST, "  every element of which came", whole, True)
     keys = ("-q", "QueryRetrieveLevel=STUDY", "-q", f"StudyInstanceUID={table.study[0].study}")
     answered, _ = ran(table, "movescu", "--move-destination", "NOBODY", *keys)
     table.row(RUST, "C-MOVE to nobody we know", answered, [0xA801])

@@ -38,6 +38,8 @@ ENCODINGS = {
 LOSSY = frozenset({"JPEG baseline", "JPEG-LS", "JPEG 2000"})
 """Those that are not decompressed for a receiver that does not take them."""
 
+LARGE_SIDE = 2_000
+
 NAMES = {
     "ISO_IR 100": "MÜLLER^ZOÉ",
     "ISO_IR 192": "ΠΑΠΑΔΟΠΟΥΛΟΣ^ΝΙΚΟΣ",
@@ -95,7 +97,7 @@ def encodings(folder: Path, first: int) -> list[Sample]:
     for number, (name, file) in enumerate(ENCODINGS.items(), first):
         (path,) = PUBLISHED.rglob(file)
         made.append(_written(name, pydicom.dcmread(path), folder, number))
-    return [*made, _oddity(folder, first + len(made))]
+    return [*made, _oddity(folder, first + len(made)), _large(folder, first + len(made) + 1)]
 
 
 def _oddity(folder: Path, number: int) -> Sample:
@@ -111,6 +113,14 @@ def _oddity(folder: Path, number: int) -> Sample:
     block.add_new(0x01, "FD", 1.5)
     block.add_new(0x02, "SQ", [])
     return _written("empty sequences", first, folder, number)
+
+
+def _large(folder: Path, number: int) -> Sample:
+    """An image of 8 MB."""
+    (image,) = ct_study(CAMILLE, slices=1)
+    image.Rows = image.Columns = LARGE_SIDE
+    image.PixelData = bytes(range(256)) * (LARGE_SIDE * LARGE_SIDE * 2 // 256)
+    return _written("8 MB", image, folder, number)
 
 
 def named(folder: Path) -> list[Sample]:

@@ -169,6 +169,12 @@ class Gateway:
         lines = self.get("/api/v1/status")["sources"]
         return all(line["pending"] == 0 for line in lines.values())
 
+    def command(self, *arguments: str) -> int:
+        """The exit code of ``ecluse dicom …``."""
+        command = [sys.executable, "-m", "gateway.cli", "dicom", *arguments]
+        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False)
+        return done.returncode
+
     def tell(self, message: str) -> str:
         """An HL7 v2 message by MLLP; the code of its acknowledgement."""
         with socket.create_connection(("127.0.0.1", self.ports.hl7), timeout=TIMEOUT) as door:

@@ -6,15 +6,15 @@ import contextlib
 import hashlib
 import json
 import queue
+import random
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import httpx2
 import yaml
@@ -22,7 +22,6 @@ import yaml
 from adapters.dicom.part10 import read_file_meta
 from tests.certificates import Authority
 from tests.eventually import eventually
-from tests.servers import free_port
 
 TIMEOUT = 90.0
 
@@ -31,27 +30,38 @@ class NoAnswer(Exception):
     """A toolkit said nothing for too long, or ended."""
 
 
-@dataclass
-class Ports:
+class Ports(NamedTuple):
     """Where everybody listens, on the loopback."""
 
-    http: int = field(default_factory=free_port)
-    hl7: int = field(default_factory=free_port)
-    dicom: int = field(default_factory=free_port)
-    tls: int = field(default_factory=free_port)
-    delivered: int = field(default_factory=free_port)
-    node: int = field(default_factory=free_port)
-    node_tls: int = field(default_factory=free_port)
-    rust: int = field(default_factory=free_port)
+    http: int
+    hl7: int
+    dicom: int
+    tls: int
+    node: int
+    node_tls: int
+    rust: int
+
+
+def free_ports() -> Ports:
+    """Ports that are free now and that no connection is given by chance (Linux takes those from
+    32768 on), because some are listened at much later."""
+    found: list[int] = []
+    for port in random.sample(range(20_000, 32_000), 1_000):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == len(Ports._fields):
+            return Ports(*found)
+    raise AssertionError("too few ports are free")
 
 
 class Gateway:
-    """``ecluse run`` with three DICOM doors (plain, TLS, TLS with a client's certificate), an HL7
+    """``ecluse run`` with two DICOM doors (one for TLS with a client's certificate), an HL7
     door, and two archives to which studies go: one of each toolkit."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.ports = Ports()
+        self.ports = free_ports()
         self.authority = Authority(folder / "keys")
         self.own = self.authority.issue("gateway")
         self.other = self.authority.issue("peer")

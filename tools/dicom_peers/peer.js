@@ -131,78 +131,84 @@ Object.getPrototypeOf(Scp).prototype.createDatasetFromStoreWritableStream = (str
 
 const servers = {};
 
-/** A server that takes what `asked` names, and keeps what comes. */
+/** One association of a server that takes what `asked` names and keeps what comes in `came`. */
+class Peer extends Scp {
+  constructor(socket, options) {
+    super(socket, options);
+    Object.assign(this, options.said);
+  }
+  associationRequested(association) {
+    this.came.associations.push({
+      calling: association.getCallingAeTitle(), contexts: association.getPresentationContexts().length,
+    });
+    if (this.asked.reject) {
+      this.sendAssociationReject(...this.asked.reject);
+      return;
+    }
+    for (const { id } of association.getPresentationContexts()) {
+      const context = association.getPresentationContext(id);
+      const offered = context.getTransferSyntaxUids();
+      const syntax = (this.asked.syntaxes || offered).find((each) => offered.includes(each));
+      if (syntax) context.setResult(PresentationContextResult.Accept, syntax);
+      else context.setResult(PresentationContextResult.RejectTransferSyntaxesNotSupported);
+    }
+    if (this.asked.pduBytes !== undefined) association.setMaxPduLength(this.asked.pduBytes);
+    this.sendAssociationAccept();
+  }
+  cEchoRequest(request, callback) {
+    const response = responses.CEchoResponse.fromRequest(request);
+    response.setStatus(Status.Success);
+    callback(response);
+  }
+  cStoreRequest(request, callback) {
+    const status = this.statuses.length ? this.statuses.shift() : Status.Success;
+    if (status === 'abort') this.sendAbort();
+    else callback(taken(this.came, request, status));
+  }
+  cFindRequest(request, callback) {
+    const answers = (this.asked.found || []).map((elements) => {
+      const pending = responses.CFindResponse.fromRequest(request);
+      pending.setDataset(new Dataset(elements));
+      pending.setStatus(Status.Pending);
+      return pending;
+    });
+    const last = responses.CFindResponse.fromRequest(request);
+    last.setStatus(Status.Success);
+    callback([...answers, last]);
+  }
+  nActionRequest(request, callback) {
+    this.came.actions = [...(this.came.actions || []), request.getDataset().getElements()];
+    const response = responses.NActionResponse.fromRequest(request);
+    response.setStatus(Status.Success);
+    callback(response);
+    if (this.asked.promptly) this.report(request.getDataset());
+  }
+  /** What is committed, on the association on which it was asked. */
+  report(dataset) {
+    const { TransactionUID, ReferencedSOPSequence } = dataset.getElements();
+    const told = { TransactionUID, ReferencedSOPSequence };
+    const request = plain('NEventReportRequest', told, SopClass.StorageCommitmentPushModel, COMMITMENT, 1);
+    request.on('response', (response) => this.came.reported.push(response.getStatus()));
+    this.sendRequests(request);
+  }
+  nEventReportRequest(request, callback) {
+    this.came.reports.push({ type: request.getEventTypeId(), elements: request.getDataset().getElements() });
+    const response = responses.NEventReportResponse.fromRequest(request);
+    response.setStatus(Status.Success);
+    callback(response);
+  }
+  associationReleaseRequested() {
+    this.sendAssociationReleaseResponse();
+  }
+}
+
+/** A server at a port, for as long as nobody closes it. */
 function serving(asked) {
   const came = { objects: [], reports: [], reported: [], associations: [], errors: [] };
-  const statuses = [...(asked.statuses || [])];
-  class Peer extends Scp {
-    associationRequested(association) {
-      came.associations.push({
-        calling: association.getCallingAeTitle(), contexts: association.getPresentationContexts().length,
-      });
-      if (asked.reject) {
-        this.sendAssociationReject(...asked.reject);
-        return;
-      }
-      for (const { id } of association.getPresentationContexts()) {
-        const context = association.getPresentationContext(id);
-        const offered = context.getTransferSyntaxUids();
-        const syntax = (asked.syntaxes || offered).find((each) => offered.includes(each));
-        if (syntax) context.setResult(PresentationContextResult.Accept, syntax);
-        else context.setResult(PresentationContextResult.RejectTransferSyntaxesNotSupported);
-      }
-      if (asked.pduBytes !== undefined) association.setMaxPduLength(asked.pduBytes);
-      this.sendAssociationAccept();
-    }
-    cEchoRequest(request, callback) {
-      const response = responses.CEchoResponse.fromRequest(request);
-      response.setStatus(Status.Success);
-      callback(response);
-    }
-    cStoreRequest(request, callback) {
-      const status = statuses.length ? statuses.shift() : Status.Success;
-      if (status === 'abort') this.sendAbort();
-      else callback(taken(came, request, status));
-    }
-    cFindRequest(request, callback) {
-      const answers = (asked.found || []).map((elements) => {
-        const pending = responses.CFindResponse.fromRequest(request);
-        pending.setDataset(new Dataset(elements));
-        pending.setStatus(Status.Pending);
-        return pending;
-      });
-      const last = responses.CFindResponse.fromRequest(request);
-      last.setStatus(Status.Success);
-      callback([...answers, last]);
-    }
-    nActionRequest(request, callback) {
-      came.actions = [...(came.actions || []), request.getDataset().getElements()];
-      const response = responses.NActionResponse.fromRequest(request);
-      response.setStatus(Status.Success);
-      callback(response);
-      if (asked.promptly) this.report(request.getDataset());
-    }
-    /** What is committed, on the association on which it was asked. */
-    report(dataset) {
-      const { TransactionUID, ReferencedSOPSequence } = dataset.getElements();
-      const told = { TransactionUID, ReferencedSOPSequence };
-      const request = plain('NEventReportRequest', told, SopClass.StorageCommitmentPushModel, COMMITMENT, 1);
-      request.on('response', (response) => came.reported.push(response.getStatus()));
-      this.sendRequests(request);
-    }
-    nEventReportRequest(request, callback) {
-      came.reports.push({ type: request.getEventTypeId(), elements: request.getDataset().getElements() });
-      const response = responses.NEventReportResponse.fromRequest(request);
-      response.setStatus(Status.Success);
-      callback(response);
-    }
-    associationReleaseRequested() {
-      this.sendAssociationReleaseResponse();
-    }
-  }
+  const said = { asked, came, statuses: [...(asked.statuses || [])] };
   const server = new Server(Peer);
   server.on('networkError', (error) => came.errors.push(error.message));
-  server.listen(asked.port, { securityOptions: tls(asked.tls) });
+  server.listen(asked.port, { securityOptions: tls(asked.tls), said });
   servers[asked.port] = { server, came };
   return { listening: asked.port };
 }

@@ -31,10 +31,11 @@ from adapters.dicom.matching import condition, instance_columns, series_columns,
 from adapters.dicom.reading import READING_FAULTS
 from adapters.dicom.rejection import rejections as rejected_by
 from adapters.dicom.selection import FAULTS, read_file
-from gateway.journal import holdings, rejections
+from gateway.journal import held_studies, holdings, rejections
 from gateway.journal.faults import JournalFault, JournalUnavailable
+from gateway.journal.held_studies import Wanted
 from gateway.journal.hiding import NOTHING_HIDDEN, Hidden
-from gateway.journal.holdings import Holding, Wanted
+from gateway.journal.holdings import Holding
 from gateway.journal.journal import Journal
 from gateway.journal.messages import Message, payload
 from gateway.model import Payload
@@ -50,10 +51,10 @@ ASKER_SECONDS_MAX = 5.0
 log = structlog.get_logger("ecluse.dicom")
 
 _LEVELS = {
-    QueryLevel.PATIENT: holdings.PATIENTS,
-    QueryLevel.STUDY: holdings.STUDIES,
-    QueryLevel.SERIES: holdings.SERIES,
-    QueryLevel.IMAGE: holdings.INSTANCES,
+    QueryLevel.PATIENT: held_studies.PATIENTS,
+    QueryLevel.STUDY: held_studies.STUDIES,
+    QueryLevel.SERIES: held_studies.SERIES,
+    QueryLevel.IMAGE: held_studies.INSTANCES,
 }
 
 
@@ -235,18 +236,18 @@ class JournalHoldings:
         with _asked():
             self.catch_up()
             with self._journal.read() as connection:
-                rows = holdings.find(
+                rows = held_studies.find(
                     connection, _LEVELS[level], wanted,
                     limit=max(0, min(limit, PAGE_MAX)), offset=max(0, offset), hidden=hidden,
                 )  # fmt: skip
                 studies = list(dict.fromkeys(row.study_uid for row in rows))
                 counts = {}
                 if level is not QueryLevel.PATIENT:
-                    counts = holdings.study_counts(connection, studies, hidden)
+                    counts = held_studies.study_counts(connection, studies, hidden)
                 pairs: dict[tuple[str, str], int] = {}
                 if level in {QueryLevel.SERIES, QueryLevel.IMAGE}:
                     named = list({(row.study_uid, row.series_uid) for row in rows})
-                    pairs = holdings.series_counts(connection, named, hidden)
+                    pairs = held_studies.series_counts(connection, named, hidden)
         return [_match(level, row, counts, pairs) for row in rows]
 
     def instances(
@@ -259,7 +260,7 @@ class JournalHoldings:
         with _asked():
             self.catch_up()
             with self._journal.read() as connection:
-                rows = holdings.instances(
+                rows = held_studies.instances(
                     connection, study=study, series=series, instance=instance,
                     limit=max(0, min(limit, PAGE_MAX)), offset=max(0, offset), hidden=hidden,
                 )  # fmt: skip
@@ -284,7 +285,7 @@ class JournalHoldings:
 def _match(
     level: QueryLevel,
     row: Any,
-    counts: Mapping[str, holdings.StudyCounts],
+    counts: Mapping[str, held_studies.StudyCounts],
     pairs: Mapping[tuple[str, str], int],
 ) -> Match:
     attributes: Attributes = dict(row.study_attributes)

@@ -85,6 +85,8 @@ _UIDS_TOO = frozenset(
     }
 )
 """References to what has another UID in every other object of the same patient."""
+_URN_CODE = 0x00080120
+"""A code by its form an address, and by what it says none (PS3.3 8.8)."""
 _BURNED_IN = "BurnedInAnnotation"
 _WELL_KNOWN = "1.2.840.10008."
 
@@ -130,6 +132,8 @@ def _unnamed(tag: int) -> str | None:
         return UID
     if tag == _DOCUMENTS:
         return REMOVE
+    if tag == _URN_CODE:
+        return None
     try:
         return REMOVE if vr_of(tag) in {"PN", "UR"} else None
     except KeyError:

@@ -119,6 +119,7 @@ def _swap(found: Any) -> None:
 
 def _open(found: Any) -> None:
     """Put the pixels of encapsulated frames, which are not compressed (PS3.5 A.4.11), together."""
+    load_pydicom()
     from pydicom.encaps import generate_frames
 
     if "PixelData" not in found:

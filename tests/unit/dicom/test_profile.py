@@ -47,6 +47,7 @@ def test_addresses_names_and_references_that_the_table_does_not_name_go() -> Non
             item(StudyInstanceUID=STUDY, ReferencedSeriesSequence=[series])
         ],
         EvaluatorName="LEROY^Paul",
+        ConceptNameCodeSequence=[item(URNCodeValue="urn:lex:eu:council:directive:2010")],
     )  # fmt: skip
     BasicProfile(b"0123456789abcdef0123", KEPT).apply(found)
     data = written(found)
@@ -61,6 +62,8 @@ def test_addresses_names_and_references_that_the_table_does_not_name_go() -> Non
     (named,) = there.ReferencedSOPSequence
     assert found.SOPInstanceUIDOfConcatenationSource == named.ReferencedSOPInstanceUID
     assert named.ReferencedSOPClassUID == "1.2.840.10008.5.1.4.1.1.2"
+    # A code that is written as an address leads to nobody.
+    assert found.ConceptNameCodeSequence[0].URNCodeValue.startswith("urn:lex:eu")
 
 
 def test_uids_stay_where_they_are_kept() -> None:

@@ -2,20 +2,20 @@
 
 ::
 
-    path      = [axis] step { ("/" | "//") step } [ "(" number ")" ] [ "." attribute ]
+    path      = [axis] step { ("/" | "//") step } [ "." attribute ]
     axis      = "/" from the document | "//" anywhere below | "own::" below, but in no
                 container inside | "ancestor::" around, the nearest first | "parent::" | "self::"
-    step      = (VALUE TYPE | "*") { "[" predicate "]" }
+    step      = (VALUE TYPE | "*") { "[" predicate "]" } [ "(" number ")" ]
     predicate = ["!"] ("concept" | "value" | "relationship" | "template") [ "=" one { "|" one } ]
               | ["!"] ("same" | "reference")
     attribute = a path of keywords | "position()" | "narrative()"
 
 ``CODE[concept=DCM:121071]`` is a child that is a CODE of that concept name;
 ``own::*[!relationship=CONTAINS]`` what is no content of its own, ``//NUM[!concept]`` a
-number without a name. ``value`` looks at the code of a CODE, ``template`` at the number of
-the content template, ``same`` is an item of the same concept name as that from which the
-path starts, ``reference`` one that stands elsewhere and is only named there. A code is
-``SCHEME:CODE``.
+number without a name; ``//NUM(2)`` the second of all that the path reaches so far. ``value``
+looks at the code of a CODE, ``template`` at the number of the content template, ``same`` is an
+item of the same concept name as that from which the path starts, ``reference`` one that stands
+elsewhere and is only named there. A code is ``SCHEME:CODE``.
 """
 
 from __future__ import annotations
@@ -64,39 +64,43 @@ _CODE = re.compile(r"[^:|\s]+:\S+")
 class Step:
     """One step: below or among the children, which items, of the name of the first or not.
 
-    ``text`` tells the test from others.
+    ``text`` tells the test from others. ``place`` is which one of them all, 0 for every one.
     """
 
     text: str
     deep: bool
     test: Test
     same: bool | None = None
+    place: int = 0
 
     def kept(self, items: Iterable[ContentItem], start: ContentItem) -> Iterable[ContentItem]:
-        """Those that have, or have not, the name of the item from which the path starts."""
-        if self.same is None:
-            return items
-        return (i for i in items if self.same is not i.concepts.isdisjoint(start.concepts))
+        """Those that have, or have not, the name of the item from which the path starts; of them
+        the one in the place."""
+        if self.same is not None:
+            items = (i for i in items if self.same is not i.concepts.isdisjoint(start.concepts))
+        return islice(items, self.place - 1, self.place) if self.place else items
 
 
 @dataclass(frozen=True, slots=True)
 class ContentPath:
-    """A checked path. ``steps`` are how to go and what to take; ``place`` 0 is every one."""
+    """A checked path. ``steps`` are how to go and what to take."""
 
     text: str
     axis: str
     steps: tuple[Step, ...]
-    place: int = 0
     attribute: DicomPath | None = None
     special: str = ""
+
+    @property
+    def place(self) -> int:
+        """Which one of all at the end is meant, 0 for every one."""
+        return self.steps[-1].place
 
     def items(self, start: ContentItem) -> Iterator[ContentItem]:
         """The content items at the path, in document order (ancestors: the nearest first)."""
         found: Iterable[ContentItem] = self._first(start)
         for step in self.steps[1:]:
             found = step.kept(_next(found, step), start)
-        if self.place:
-            return islice(found, self.place - 1, self.place)
         return iter(found)
 
     def _first(self, start: ContentItem) -> Iterable[ContentItem]:
@@ -150,24 +154,24 @@ def parse_content(text: str) -> ContentPath:
     if text in (POSITION, NARRATIVE):
         return ContentPath(text, "self::", (Step("*", False, _anything),), special=text)
     axis = next((axis for axis in _AXES if text.startswith(axis)), "")
-    at, deep, place = len(axis), False, 0
+    at, deep = len(axis), False
     steps: list[Step] = []
     while True:
         found = _STEP.match(text, at)
         if found is None:
             raise PathError(f"{text}: a value type or * is expected at character {at + 1}")
-        steps.append(_step(text, found, deep))
         at = found.end()
+        numbered = _PLACE.match(text, at)
+        if numbered is not None:
+            at = numbered.end()
+            if int(numbered[1]) == 0:
+                raise PathError(f"{text}: positions count from 1", text.replace("(0)", "(1)"))
+        steps.append(_step(text, found, deep, int(numbered[1]) if numbered is not None else 0))
         if not text.startswith("/", at):
             break
         deep = text.startswith("//", at)
         at += 2 if deep else 1
-    numbered = _PLACE.match(text, at)
-    if numbered is not None:
-        place, at = int(numbered[1]), numbered.end()
-        if place == 0:
-            raise PathError(f"{text}: positions count from 1", text.replace("(0)", "(1)"))
-    made = ContentPath(text, axis, tuple(steps), place)
+    made = ContentPath(text, axis, tuple(steps))
     return made if at == len(text) else _with_attribute(made, at)
 
 
@@ -177,8 +181,8 @@ def _with_attribute(path: ContentPath, at: int) -> ContentPath:
         raise PathError(f"{text}: the path does not continue like this at character {at + 1}")
     rest = text[at + 1 :]
     if rest in (POSITION, NARRATIVE):
-        return ContentPath(text, path.axis, path.steps, path.place, special=rest)
-    return ContentPath(text, path.axis, path.steps, path.place, attribute=parse(rest))
+        return ContentPath(text, path.axis, path.steps, special=rest)
+    return ContentPath(text, path.axis, path.steps, attribute=parse(rest))
 
 
 def _next(around: Iterable[ContentItem], step: Step) -> Iterator[ContentItem]:
@@ -193,7 +197,7 @@ def _anything(_item: ContentItem) -> bool:
     return True
 
 
-def _step(text: str, found: re.Match[str], deep: bool) -> Step:
+def _step(text: str, found: re.Match[str], deep: bool, place: int) -> Step:
     value_type, predicates = found["type"], found["predicates"]
     tests: list[Test] = []
     same: bool | None = None
@@ -216,7 +220,7 @@ def _step(text: str, found: re.Match[str], deep: bool) -> Step:
         tests.insert(0, lambda item: item.value_type == value_type)
     checks = tuple(tests)
     test = checks[0] if len(checks) == 1 else lambda item: all(test(item) for test in checks)
-    return Step(found[0], deep, test, same)
+    return Step(found[0], deep, test, same, place)
 
 
 def _predicate(text: str, found: re.Match[str]) -> Test:

@@ -104,6 +104,12 @@ def test_axes_go_from_a_content_item() -> None:
     assert [item.position for item in parse_content("ancestor::CONTAINER").items(number)] == [
         "1.2.2", "1.2", "1",
     ]  # fmt: skip
+    for path, positions in (
+        ("ancestor::CONTAINER(1)/*", ["1.2.2.1", "1.2.2.2"]),
+        ("ancestor::CONTAINER(2)/*(1)", ["1.2.1"]),
+        ("ancestor::CONTAINER(9)/*", []),
+    ):
+        assert [i.position for i in parse_content(path).items(number)] == positions
     assert [i.position for i in parse_content("parent::*").items(number)] == ["1.2.2"]
     assert [i.position for i in parse_content("self::NUM").items(number)] == ["1.2.2.1"]
     findings = number.root.children[1]
@@ -123,6 +129,7 @@ def test_axes_go_from_a_content_item() -> None:
         ("//NUM[concept=121071]", "SCHEME:CODE", ""),
         ("//NUM[relationship=CONTAIN]", "no relationship", "//NUM[relationship=CONTAINS]"),
         ("//NUM(0)", "count from 1", "//NUM(1)"),
+        ("//CONTAINER(0)/NUM", "count from 1", "//CONTAINER(1)/NUM"),
         ("//NUM.Txt", "no keyword Txt", ""),
         ("//NUM[", "does not continue", ""),
         ("//", "a value type or *", ""),

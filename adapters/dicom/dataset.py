@@ -47,6 +47,8 @@ SOP_INSTANCE_UID = 0x00080018
 MODALITY = 0x00080060
 PATIENT_ID = 0x00100020
 ISSUER_OF_PATIENT_ID = 0x00100021
+ISSUER_QUALIFIERS = 0x00100024
+UNIVERSAL_ENTITY_ID = 0x00400032
 STUDY_INSTANCE_UID = 0x0020000D
 SERIES_INSTANCE_UID = 0x0020000E
 SERIES_NUMBER = 0x00200011
@@ -214,8 +216,8 @@ class Instance:
     """One SOP instance: who it is, and its header when it is kept in memory."""
 
     __slots__ = (
-        "_level", "_payload", "meta", "modality", "number", "patient", "series", "series_number",
-        "sha256", "sop_class", "sop_instance", "study", "weight",
+        "_level", "_payload", "authority", "meta", "modality", "number", "patient", "series",
+        "series_number", "sha256", "sop_class", "sop_instance", "study", "weight",
     )  # fmt: skip
 
     def __init__(self, payload: Payload) -> None:
@@ -232,6 +234,7 @@ class Instance:
         self.series_number = _number(level.text(SERIES_NUMBER))
         self.number = _number(level.text(INSTANCE_NUMBER))
         self.patient = (level.raw(PATIENT_ID) or b"")[:256].strip(b" \0")
+        self.authority = _authority(level)
 
     @property
     def level(self) -> Level:
@@ -250,6 +253,16 @@ class Instance:
     def let_go(self) -> None:
         """Free the header's memory; later readings go to the file."""
         self._level = None
+
+
+def _authority(level: Level) -> str:
+    """The Universal Entity ID of who issued the Patient ID (PS3.3 10.14); empty when the header
+    does not say it, or not so that it can be read."""
+    try:
+        items = level.items(ISSUER_QUALIFIERS)[:1]
+        return "".join(item.text(UNIVERSAL_ENTITY_ID) for item in items)
+    except (DataSetError, TooLarge):
+        return ""
 
 
 def _number(text: str) -> int:

@@ -16,12 +16,14 @@ from typing import BinaryIO
 
 from adapters.dicom.dataset import (
     ISSUER_OF_PATIENT_ID,
+    ISSUER_QUALIFIERS,
     PATIENT_ID,
     SERIES_INSTANCE_UID,
     SOP_CLASS_UID,
     SOP_INSTANCE_UID,
     SPECIFIC_CHARACTER_SET,
     STUDY_INSTANCE_UID,
+    UNIVERSAL_ENTITY_ID,
     Content,
     Level,
 )
@@ -49,8 +51,6 @@ VALUE_BYTES_MAX = 1 << 16
 """A sequence of identifiers longer than this is not read."""
 
 OTHER_PATIENT_IDS = 0x00101002
-ISSUER_QUALIFIERS = 0x00100024
-UNIVERSAL_ENTITY_ID = 0x00400032
 UNIVERSAL_ENTITY_ID_TYPE = 0x00400033
 IDENTIFIER_TYPE_CODE = 0x00400035
 

@@ -46,7 +46,7 @@ class DicomReader:
         of two different objects with one SOP Instance UID the one with the lower digest
         is taken and the other flagged ``instance-conflict``. Raises Unreadable when no
         instance can be read, when there are more than :data:`INSTANCES_MAX`, or when they
-        name more than one study or patient.
+        name more than one study or patient, or two authorities that issued the Patient ID.
         """
         if len(payloads) > INSTANCES_MAX:
             raise Unreadable(f"{len(payloads)} instances; {INSTANCES_MAX} are read at most")
@@ -155,14 +155,23 @@ def _one_study(instances: Collection[Instance]) -> None:
     """Raises Unreadable when the instances do not belong together."""
     studies: set[str] = set()
     patients: set[bytes] = set()
+    authorities: set[str] = set()
     for instance in instances:
         studies.add(instance.study)
         patients.add(instance.patient)
+        if instance.patient:
+            authorities.add(instance.authority)
     if len(studies) > 1:
         raise Unreadable("the instances name more than one study", "StudyInstanceUID")
     if len(patients - {b""}) > 1:
         # A study of two patients must not reach either's record.
         raise Unreadable("the study's instances name more than one patient", "PatientID")
+    if len(authorities - {""}) > 1:
+        # The same number of two authorities is that of two patients.
+        raise Unreadable(
+            "the study's instances name more than one issuer of the Patient ID",
+            "IssuerOfPatientIDQualifiersSequence",
+        )
 
 
 def _study(

@@ -137,6 +137,19 @@ def test_two_studies_or_two_patients_are_refused() -> None:
     assert "471" not in str(wrong.value)
 
 
+def test_one_patient_id_of_two_authorities_is_of_two_patients() -> None:
+    def issued(oid: str) -> list[Payload]:
+        said = f"IssuerOfPatientIDQualifiersSequence(1).UniversalEntityID = {oid}\n" if oid else ""
+        return study_files(TWO.replace("PatientID = 4711\n", f"PatientID = 4711\n{said}"))
+
+    ours, others, silent = issued("2.999.71"), issued("2.999.72"), issued("")
+    with pytest.raises(Unreadable, match="more than one issuer") as wrong:
+        DicomReader().read([ours[0], others[1]])
+    assert wrong.value.location == "IssuerOfPatientIDQualifiersSequence"
+    assert "2.999.7" not in str(wrong.value)
+    assert read(DicomReader().read([ours[0], silent[1]]), "PatientID") == ["4711"]
+
+
 def test_a_patient_id_that_one_instance_lacks_is_no_contradiction() -> None:
     without = study_files(TWO.replace("4711", ""))
     root = DicomReader().read([study_files(TWO)[0], without[1]])

@@ -14,6 +14,8 @@ from adapters.dicom.settings import DicomPeerSettings
 from adapters.tls import TlsUnusable, client_context
 
 TIMEOUT_SECONDS = 30.0
+_REJECTED = frozenset({1, 2})
+"""Results of a rejection: for good, for now (PS3.8 table 9-21)."""
 
 
 @contextlib.contextmanager
@@ -89,11 +91,23 @@ def takes_nothing(association: Any) -> bool:
     return bool(association.rejected_contexts) and not association.accepted_contexts
 
 
+def rejection_of(association: Any) -> Any:
+    """The peer's word by which it rejected an association; None when there was none.
+
+    pynetdicom takes a connection that is closed for one that never stood: a rejection that came,
+    and was followed by the peer's closing, before its thread looked, lies there unread.
+    """
+    if association.is_rejected:
+        return association.acceptor.primitive
+    word = association.dul.peek_next_pdu()
+    return word if getattr(word, "result", None) in _REJECTED else None
+
+
 def why_not(association: Any) -> str:
     """Why pynetdicom's association does not stand, in words that follow the peer's name: with the
     reason of a rejection (PS3.8 table 9-21)."""
-    if association.is_rejected:
-        word = association.acceptor.primitive
+    word = rejection_of(association)
+    if word is not None:
         lasting = "" if word.result == 1 else " for now"
         reason = word.reason_str
         return f"rejects the association{lasting}: {reason[:1].lower()}{reason[1:]}"

@@ -13,7 +13,7 @@ from typing import Any
 
 from adapters.dicom.forward_settings import StorageSettings
 from adapters.dicom.loading import load_pynetdicom
-from adapters.dicom.outgoing import takes_nothing, why_not
+from adapters.dicom.outgoing import rejection_of, takes_nothing, why_not
 from adapters.dicom.part10 import IMPLEMENTATION_CLASS_UID
 from adapters.dicom.sender import (
     CONTEXTS_MAX,
@@ -174,8 +174,8 @@ class StoreLine:
             raise NotAssociated(f"it cannot be reached ({type(error).__name__})") from None
         if association.is_established:
             return association
-        if association.is_rejected:
-            word = association.acceptor.primitive
+        word = rejection_of(association)
+        if word is not None:
             reason = (int(word.result), int(word.result_source), int(word.diagnostic))
             raise NotAssociated(f"it {why_not(association)}", reason)
         if takes_nothing(association):

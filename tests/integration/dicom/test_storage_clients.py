@@ -15,6 +15,7 @@ import pydicom
 import pytest
 
 from adapters.dicom.finder import find
+from adapters.dicom.outgoing import associate
 from adapters.dicom.part10 import read_file_meta
 from adapters.dicom.sender import Sent, echo, send_files
 from adapters.dicom.settings import DicomPeerSettings
@@ -201,6 +202,27 @@ def test_our_clients_say_why_an_association_does_not_stand(tmp_path: Path) -> No
         peer = DicomPeerSettings(ae_title="ECLUSE", connect=f"{running.host}:{running.port}")
         with pytest.raises(ConnectionError, match=r"ECLUSE at .* may not offer this service"):
             list(find(peer, "CT1", "STUDY", {}))
+
+
+def test_a_rejection_counts_that_was_there_before_anyone_looked(tmp_path: Path) -> None:
+    from pynetdicom import evt
+
+    def late(event: evt.Event) -> None:
+        # Another thread has taken the rejection, and the end of the connection with it.
+        dul = event.assoc.dul
+        eventually(lambda: dul.peek_next_pdu() is not None, timeout=30)
+        eventually(lambda: not dul.socket._is_connected, timeout=30)
+
+    with running_source(tmp_path, calling_aets=["CT1"]) as running:
+        peer = DicomPeerSettings(ae_title="ECLUSE", connect=f"{running.host}:{running.port}")
+        with (
+            pytest.raises(ConnectionError, match=r"rejects .*: calling AE title not recognised"),
+            associate(
+                peer, "OTHER", ["1.2.840.10008.1.1"], provides=False,
+                handlers=[(evt.EVT_REQUESTED, late)],
+            ),
+        ):  # fmt: skip
+            pytest.fail("it does not stand")
 
 
 def test_the_sender_goes_on_after_a_file_that_is_none(tmp_path: Path) -> None:

@@ -73,16 +73,16 @@ def move_all(connection: Connection, moves: Sequence[Move], *, at: datetime | No
     rows = _LOCKED.rows(connection, ids=ids)
     if len(rows) < len(ids):
         raise LookupError("no such message in the journal")
-    before = {message_id: MessageState(state) for message_id, state, _ in rows}
+    stands = {message_id: MessageState(state) for message_id, state, _ in rows}
     unheld: list[int] = []
     again: list[int] = []
     for change in moves:
-        states.check(before[change.message_id], change.to)
-        if before[change.message_id] is MessageState.HELD:
+        states.check(stands[change.message_id], change.to)
+        if stands[change.message_id] is MessageState.HELD:
             unheld.append(change.message_id)
-        if change.to is MessageState.RECEIVED and before[change.message_id] in RESOLVED:
+        if change.to is MessageState.RECEIVED and stands[change.message_id] in RESOLVED:
             again.append(change.message_id)
-        before[change.message_id] = change.to
+        stands[change.message_id] = change.to
     # Their rows are held, so that no purge takes the bytes between this look and the commit.
     if again and len(_WITH_BYTES.rows(connection, ids=again)) < len(set(again)):
         raise LookupError("the bytes of this message are not kept any more")
@@ -107,11 +107,11 @@ def move_all(connection: Connection, moves: Sequence[Move], *, at: datetime | No
         [(change.message_id, change.stage, change.event, _with_cause(change)) for change in moves],
         now,
     )
-    discarded = [each for each in ids if before[each] is MessageState.DISCARDED]
+    discarded = [each for each in ids if stands[each] is MessageState.DISCARDED]
     if discarded:
         succession.succeed(connection, discarded)
     for message_id, _, lane in rows:
-        if before[message_id] is MessageState.RECEIVED:
+        if stands[message_id] is MessageState.RECEIVED:
             lanes.ring(connection, lane, now)
 
 
